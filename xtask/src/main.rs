@@ -1,1 +1,83 @@
-fn main() {}
+//! `cargo xtask …`: the one door for people and CI alike.
+//!
+//! A command is one row of [`COMMANDS`] and one module.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a tool for the terminal: it times its steps, reads PATH and speaks on stdout"
+)]
+
+mod check;
+mod house;
+mod install;
+mod process;
+mod smoke;
+mod steps;
+mod test;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+/// Why a command stopped: one line for the reader.
+type Failure = Box<dyn Error>;
+
+/// One thing that `cargo xtask` does.
+struct Command {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&[String]) -> Result<(), Failure>,
+}
+
+const COMMANDS: &[Command] = &[
+    Command {
+        name: "test",
+        about: "everything CI runs: check, all tests, doc tests, docs, smokes; installs what is missing",
+        run: test::run,
+    },
+    Command {
+        name: "check",
+        about: "the quick part: formatting, clippy, house rules, cargo-deny where it is installed",
+        run: check::run,
+    },
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some((name, rest)) = arguments.split_first() else {
+        print!("{}", help());
+        return ExitCode::SUCCESS;
+    };
+    if ["help", "-h", "--help"].contains(&name.as_str()) {
+        print!("{}", help());
+        return ExitCode::SUCCESS;
+    }
+    let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
+        eprint!("there is no command `{name}`\n\n{}", help());
+        return ExitCode::from(2);
+    };
+    match (command.run)(rest) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("\ncargo xtask {name}: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn help() -> String {
+    let mut text = String::from("usage: cargo xtask COMMAND\n\n");
+    for Command { name, about, .. } in COMMANDS {
+        text.push_str(&format!("  {name:<8} {about}\n"));
+    }
+    text.push_str("  help     this list\n");
+    text
+}
+
+/// For the commands that take no arguments: ignoring one would run something other than what was asked.
+fn refuse_arguments(arguments: &[String]) -> Result<(), Failure> {
+    match arguments {
+        [] => Ok(()),
+        [first, ..] => Err(format!("takes no arguments, got `{first}`").into()),
+    }
+}

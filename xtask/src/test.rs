@@ -1,0 +1,84 @@
+//! `cargo xtask test`: everything CI runs, in the order in which it is cheapest to fail.
+
+use crate::install::{self, Debian};
+use crate::steps::Steps;
+use crate::{Failure, check, process, smoke};
+
+/// Programs that the tests call and that a machine with only Rust and Python may lack.
+const PROGRAMS: &[Debian] = &[];
+
+pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
+    crate::refuse_arguments(arguments)?;
+    let mut steps = Steps::begin();
+    steps.take("programs", || install::ensure_debian(PROGRAMS))?;
+    check::take(&mut steps)?;
+    let tally = steps.take("tests and doc tests", run_tests)?;
+    steps.take("documentation", || {
+        let mut doc = process::cargo(&["doc", "--workspace", "--no-deps", "--all-features"]);
+        process::run(doc.env("RUSTDOCFLAGS", "-Dwarnings"))
+    })?;
+    steps.take("smokes", smoke::run)?;
+    steps.sum_up();
+    println!("\n{} passed, {} failed", tally.passed, tally.failed);
+    Ok(())
+}
+
+/// Runs all of them even after one has failed, so that one run shows everything that is wrong.
+fn run_tests() -> Result<Tally, Failure> {
+    let mut tally = Tally::default();
+    let mut tests = process::cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"]);
+    process::run_watching(&mut tests, |line| tally.add(line)).map_err(|failure| {
+        format!(
+            "{failure} ({} passed, {} failed)",
+            tally.passed, tally.failed
+        )
+    })?;
+    // A run that tested nothing must not look like a run in which nothing was wrong.
+    if tally.passed == 0 {
+        Err("no test ran".into())
+    } else {
+        Ok(tally)
+    }
+}
+
+/// The sum over every `test result:` line.
+#[derive(Default, Debug, PartialEq)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+}
+
+impl Tally {
+    fn add(&mut self, line: &str) {
+        let Some(result) = line.strip_prefix("test result: ") else {
+            return;
+        };
+        for part in result.split([';', '.']) {
+            match part.trim().split_once(' ') {
+                Some((number, "passed")) => self.passed += number.parse().unwrap_or(0),
+                Some((number, "failed")) => self.failed += number.parse().unwrap_or(0),
+                _ => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_of_every_test_program_are_summed() {
+        let mut tally = Tally::default();
+        tally.add("test result: ok. 12 passed; 0 failed; 3 ignored; 0 measured; 1 filtered out; finished in 0.13s");
+        tally.add("test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.50s");
+        tally.add("test token::tests::expired ... ok");
+        assert_eq!(
+            tally,
+            Tally {
+                passed: 14,
+                failed: 1
+            }
+        );
+    }
+}
