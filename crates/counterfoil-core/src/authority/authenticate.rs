@@ -1,0 +1,124 @@
+//! Is this text a live token, and whose?
+
+use super::Authority;
+use crate::ability::Ability;
+use crate::client::Renewal;
+use crate::clock::{Now, Timestamp};
+use crate::event::{Event, RevokedBy, TokenRef};
+use crate::refusal::{Error, Refusal};
+use crate::store::{Found, Presented, Touch};
+use crate::subject::SubjectState;
+use crate::token::{Authenticated, Kind, Sighting, Source, Standing};
+
+/// A sliding renewal that would otherwise wait for the next flush is written at once when the token has less than this
+/// left, so that a token in use never dies between a yes and its flush.
+const RENEW_AT_ONCE_MILLIS: u64 = 5_000;
+
+impl Authority {
+    /// Who presents `text`, if it is a live token at `now`.
+    ///
+    /// A text that was never issued is refused by its check, without asking the store. The first use after a rotation ends
+    /// the grace of the secret before it; a secret given up for good ends its login token, because someone kept a copy.
+    ///
+    /// # Errors
+    /// [`Refusal::TokenUnknown`], [`Refusal::TokenExpired`], [`Refusal::TokenRevoked`] or [`Refusal::SubjectInactive`];
+    /// [`Error::Store`] when the store cannot say, which is never a yes.
+    pub async fn authenticate(&self, text: &str, source: &Source, now: Now) -> Result<Authenticated, Error> {
+        let found = self.admit(text, source, now).await?;
+        Ok(Authenticated {
+            id: found.id,
+            kind: found.kind,
+            subject: found.subject,
+            client: found.client.name.clone(),
+            abilities: found.abilities,
+            issued_at: found.issued_at,
+            expires_at: found.expires_at,
+        })
+    }
+
+    /// The live token behind `text`, noted as seen.
+    pub(super) async fn admit(&self, text: &str, source: &Source, now: Now) -> Result<Found, Error> {
+        let candidates = self.format.read(text).ok_or(Refusal::TokenUnknown)?;
+        let found = self.tokens.find(&candidates).await?.ok_or(Refusal::TokenUnknown)?;
+        match found.standing(now.wall) {
+            Standing::Live => {}
+            Standing::Expired => {
+                self.publish(Event::TokenExpired(TokenRef::from(&found)), source, now.wall);
+                return Err(Refusal::TokenExpired.into());
+            }
+            Standing::Revoked => return Err(Refusal::TokenRevoked.into()),
+        }
+        match found.subject_state {
+            SubjectState::Active => {}
+            SubjectState::Disabled | SubjectState::Buried => return Err(Refusal::SubjectInactive.into()),
+        }
+        match found.presented {
+            Presented::Current => {}
+            Presented::Successor => self.tokens.settle_rotation(found.id, &found.digest, now.wall).await?,
+            Presented::Retired { grace_until } if now.wall < grace_until => {}
+            Presented::Retired { .. } => {
+                self.answer_reuse(&found, source, now).await?;
+                return Err(Refusal::TokenRevoked.into());
+            }
+            Presented::TakenBack => {
+                // Two tabs that rotate at once look like this; worth telling, not worth logging the owner out.
+                self.publish(Event::ReuseDetected(TokenRef::from(&found)), source, now.wall);
+                return Err(Refusal::TokenRevoked.into());
+            }
+        }
+        self.note(&found, source, now).await?;
+        Ok(found)
+    }
+
+    /// A secret came back that its token gave up. A login token dies, successor and all; an API key is somebody's running
+    /// program, so its owner is only told.
+    async fn answer_reuse(&self, found: &Found, source: &Source, now: Now) -> Result<(), Error> {
+        let token = TokenRef::from(found);
+        self.publish(Event::ReuseDetected(token.clone()), source, now.wall);
+        match found.kind {
+            Kind::Login => {
+                self.tokens.revoke(found.id, None, None, now.wall).await?;
+                self.publish(Event::TokenRevoked(token, RevokedBy::Reuse), source, now.wall);
+            }
+            Kind::Key => {}
+        }
+        Ok(())
+    }
+
+    async fn note(&self, found: &Found, source: &Source, now: Now) -> Result<(), Error> {
+        let renew_until = sliding_expiry(found, now.wall);
+        if let (Some(until), Some(end)) = (renew_until, found.expires_at)
+            && end.millis_since(now.wall) < RENEW_AT_ONCE_MILLIS
+        {
+            self.tokens.renew(found.id, Some(until), now.wall).await?;
+        }
+        let seen = Sighting { at: now.wall, source: source.clone() };
+        self.marks.note(Touch { id: found.id, seen, renew_until });
+        Ok(())
+    }
+
+    /// Whether `who` may do `wanted`.
+    ///
+    /// # Errors
+    /// [`Refusal::AbilityMissing`].
+    pub fn require(&self, who: &Authenticated, wanted: &Ability, source: &Source, now: Now) -> Result<(), Refusal> {
+        if who.abilities.cover(wanted) {
+            return Ok(());
+        }
+        let refusal = Refusal::AbilityMissing(wanted.clone());
+        self.publish(Event::Refused(TokenRef::from(who), refusal.clone()), source, now.wall);
+        Err(refusal)
+    }
+}
+
+/// Where a login token's expiry slides to by being used now, if its policy slides it and the last time is long enough ago.
+fn sliding_expiry(found: &Found, now: Timestamp) -> Option<Timestamp> {
+    let Renewal::OnUse { at_most_every } = found.client.policy.renewal else { return None };
+    let end = found.expires_at?;
+    if found.kind != Kind::Login {
+        return None;
+    }
+    let until = found.client.policy.expiry(found.issued_at, now)?;
+    let gained = until.millis_since(end);
+    (gained >= at_most_every.millis() || (gained > 0 && end.millis_since(now) < RENEW_AT_ONCE_MILLIS)).then_some(until)
+}

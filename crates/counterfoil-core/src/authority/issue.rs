@@ -1,0 +1,215 @@
+//! Making tokens: for a login, for the operator, as an API key.
+
+use std::sync::Arc;
+
+use super::Authority;
+use crate::ability::Abilities;
+use crate::client::{Client, ClientName, Reissue};
+use crate::clock::{Now, Timestamp};
+use crate::entropy::EntropyError;
+use crate::event::{Event, RevokedBy, TokenRef};
+use crate::refusal::{Error, Refusal};
+use crate::seal::SealedFor;
+use crate::secret::DigestScheme;
+use crate::store::{Issue, IssueOutcome, StoreError, Warrant};
+use crate::subject::SubjectId;
+use crate::token::{Authenticated, Issued, Kind, Metadata, Source, TokenId, TokenName};
+
+/// How often an issue is judged anew when the client changed, or the secret was taken, in between.
+const ATTEMPTS: u32 = 8;
+
+/// When a token to be made dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expiry {
+    /// As its client's policy says.
+    ByPolicy,
+    /// At this instant.
+    At(Timestamp),
+    /// Never by time.
+    Never,
+}
+
+/// A token that the operator or the host orders, without a password.
+#[derive(Debug, Clone)]
+pub struct TokenOrder {
+    /// Login token or API key.
+    pub kind: Kind,
+    /// Whom it shall stand for.
+    pub subject: SubjectId,
+    /// The client; `None`: the one named `default`.
+    pub client: Option<ClientName>,
+    /// What it shall be called.
+    pub name: Option<TokenName>,
+    /// What it may do. The operator may grant what is reserved.
+    pub abilities: Abilities,
+    /// The host's own facts.
+    pub metadata: Metadata,
+    /// When it dies.
+    pub expiry: Expiry,
+}
+
+/// An API key that a token's holder orders.
+#[derive(Debug, Clone)]
+pub struct NewKey {
+    /// What it shall be called.
+    pub name: Option<TokenName>,
+    /// What it may do; `None`: what its maker may.
+    pub abilities: Option<Abilities>,
+    /// When it dies; `None`: never by time, or with the key that makes it.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Everything judged about a token that is to be made.
+#[derive(Debug)]
+pub(super) struct Order {
+    pub(super) kind: Kind,
+    pub(super) subject: SubjectId,
+    pub(super) client: Arc<Client>,
+    pub(super) warrant: Warrant,
+    pub(super) name: Option<TokenName>,
+    pub(super) abilities: Abilities,
+    pub(super) metadata: Metadata,
+    pub(super) expiry: Expiry,
+}
+
+impl Authority {
+    /// Issues a token on the word of the operator or the host, as `createToken(user)` does in other libraries. A subject
+    /// that no token ever stood for is made; caps and reissue rules hold for login tokens as they do at a login.
+    ///
+    /// # Errors
+    /// [`Refusal::ClientUnknown`], [`Refusal::SubjectInactive`], [`Refusal::CapReached`]; an expiry that is not in the
+    /// future is [`Refusal::Invalid`].
+    pub async fn issue(&self, order: TokenOrder, source: &Source, now: Now) -> Result<Issued, Error> {
+        let TokenOrder { kind, subject, client, name, abilities, metadata, expiry } = order;
+        let client_name = client.unwrap_or_else(ClientName::default_client);
+        let client = self.tokens.client(&client_name).await?.ok_or(Refusal::ClientUnknown)?;
+        if let Expiry::At(end) = expiry {
+            in_the_future(end, now)?;
+        }
+        self.tokens.open_subject(&subject, now.wall).await?;
+        let warrant = Warrant::Operator;
+        self.fulfil(Order { kind, subject, client, warrant, name, abilities, metadata, expiry }, source, now).await
+    }
+
+    /// Makes an API key for `maker`'s subject, with no more than `maker` may do. A key made by a key does not outlive it.
+    ///
+    /// # Errors
+    /// [`Refusal::AbilityBeyondMaker`], [`Refusal::ExpiryBeyondMaker`], [`Refusal::TokenRevoked`] when the maker died in
+    /// between; an expiry that is not in the future is [`Refusal::Invalid`].
+    pub async fn create_key(
+        &self,
+        maker: &Authenticated,
+        key: NewKey,
+        source: &Source,
+        now: Now,
+    ) -> Result<Issued, Error> {
+        let NewKey { name, abilities, expires_at } = key;
+        let abilities = abilities.unwrap_or_else(|| maker.abilities.clone());
+        if let Some(beyond) = maker.abilities.first_beyond(&abilities) {
+            return Err(Refusal::AbilityBeyondMaker(beyond.clone()).into());
+        }
+        if let Some(end) = expires_at {
+            in_the_future(end, now)?;
+        }
+        let expiry = match (maker.kind, maker.expires_at, expires_at) {
+            (Kind::Key, Some(last), Some(end)) if end > last => return Err(Refusal::ExpiryBeyondMaker.into()),
+            (Kind::Key, Some(last), None) => Expiry::At(last),
+            (Kind::Login | Kind::Key, _, Some(end)) => Expiry::At(end),
+            (Kind::Login | Kind::Key, _, None) => Expiry::Never,
+        };
+        // The maker's client may have been deleted this instant; the maker is dead then.
+        let client = self.tokens.client(&maker.client).await?.ok_or(Refusal::TokenRevoked)?;
+        let order = Order {
+            kind: Kind::Key,
+            subject: maker.subject.clone(),
+            client,
+            warrant: Warrant::Token(maker.id),
+            name,
+            abilities,
+            metadata: Metadata::default(),
+            expiry,
+        };
+        self.fulfil(order, source, now).await
+    }
+
+    /// Mints a secret and adds the token, judging anew as long as something moved in between.
+    pub(super) async fn fulfil(&self, mut order: Order, source: &Source, now: Now) -> Result<Issued, Error> {
+        for _ in 0..ATTEMPTS {
+            let policy = &order.client.policy;
+            let id = TokenId::generate(now.wall, self.entropy.as_ref())?;
+            let secret = self.format.mint(&policy.prefix, self.entropy.as_ref())?;
+            let same = order.kind == Kind::Login && policy.reissue == Reissue::Same;
+            let sealed = if same {
+                let bound_to = SealedFor { token: id, subject: &order.subject, client: order.client.id };
+                let ring = self.ring.as_ref().ok_or(Refusal::KeyRingMissing)?;
+                Some(ring.seal(&secret, bound_to, self.entropy.as_ref())?)
+            } else {
+                None
+            };
+            let issue = Issue {
+                id,
+                kind: order.kind,
+                subject: order.subject.clone(),
+                client: order.client.id,
+                client_version: order.client.version,
+                warrant: order.warrant,
+                name: order.name.clone(),
+                abilities: order.abilities.clone(),
+                metadata: order.metadata.clone(),
+                expires_at: match order.expiry {
+                    Expiry::ByPolicy => policy.expiry(now.wall, now.wall),
+                    Expiry::At(end) => Some(end),
+                    Expiry::Never => None,
+                },
+                digest: secret.digest(),
+                scheme: DigestScheme::Native,
+                sealed,
+                source: source.clone(),
+                cap: policy.cap,
+                reissue: policy.reissue,
+            };
+            match self.tokens.issue(&issue, now.wall).await? {
+                IssueOutcome::Issued { token, first_of_subject, ended } => {
+                    let token = *token;
+                    for id in ended {
+                        let ended = TokenRef { id, kind: Kind::Login, ..TokenRef::from(&token) };
+                        self.publish(Event::TokenRevoked(ended, RevokedBy::LaterLogin), source, now.wall);
+                    }
+                    self.publish(Event::TokenIssued(TokenRef::from(&token)), source, now.wall);
+                    return Ok(Issued { token, secret, first_of_subject });
+                }
+                IssueOutcome::Same { token, sealed, digest } => {
+                    let token = *token;
+                    let bound_to = SealedFor { token: token.id, subject: &token.subject, client: order.client.id };
+                    let ring = self.ring.as_ref().ok_or(Refusal::KeyRingMissing)?;
+                    let secret = ring.open(&sealed, bound_to, &digest)?;
+                    return Ok(Issued { token, secret, first_of_subject: false });
+                }
+                IssueOutcome::CapReached => {
+                    let limit = policy.cap.map_or(0, |cap| cap.limit.get());
+                    return Err(Refusal::CapReached { limit }.into());
+                }
+                IssueOutcome::WarrantVoid => return Err(Refusal::TokenRevoked.into()),
+                IssueOutcome::SubjectInactive => return Err(Refusal::SubjectInactive.into()),
+                IssueOutcome::ClientChanged => {
+                    let client = self.tokens.client(&order.client.name).await?.ok_or(Refusal::ClientUnknown)?;
+                    if order.kind == Kind::Login && matches!(order.warrant, Warrant::Password(_)) && !client.allow_login
+                    {
+                        return Err(Refusal::LoginNotAllowed.into());
+                    }
+                    order.client = client;
+                }
+                IssueOutcome::Taken => {}
+            }
+        }
+        if self.tokens.client(&order.client.name).await?.is_some_and(|client| client.version == order.client.version) {
+            // 256 random bits do not meet again by chance.
+            return Err(EntropyError::new("the source of randomness repeats itself").into());
+        }
+        Err(StoreError::new("issuing a token", "its client kept changing").into())
+    }
+}
+
+fn in_the_future(end: Timestamp, now: Now) -> Result<(), Refusal> {
+    if end > now.wall { Ok(()) } else { Err(Refusal::invalid("expires_at", "must lie in the future")) }
+}

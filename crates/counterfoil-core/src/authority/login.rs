@@ -1,0 +1,175 @@
+//! A password for a token.
+
+use super::Authority;
+use super::issue::{Expiry, Order};
+use crate::ability::Abilities;
+use crate::account::{Account, AccountChange, Credentials, LoginName, Username};
+use crate::client::ClientName;
+use crate::clock::Now;
+use crate::event::{Event, LoginFailure, TokenRef};
+use crate::hashing::{CheckTask, Overloaded};
+use crate::password::{Password, Verdict};
+use crate::refusal::{Error, Refusal};
+use crate::store::Warrant;
+use crate::subject::{Epoch, SubjectId, SubjectState};
+use crate::token::{Issued, Kind, Metadata, Source, TokenName};
+
+/// What someone types to log in.
+#[derive(Debug)]
+pub struct Login {
+    /// A user name or a confirmed e-mail address.
+    pub username: String,
+    /// The password, byte for byte.
+    pub password: Password,
+    /// The client; `None`: the one named `default`.
+    pub client: Option<ClientName>,
+    /// What the new token shall be called.
+    pub name: Option<TokenName>,
+}
+
+/// A login that went well.
+#[derive(Debug)]
+pub struct LoggedIn {
+    /// The token and its secret.
+    pub issued: Issued,
+    /// Who logged in.
+    pub account: Account,
+}
+
+/// What is known of a name before its password is looked at.
+enum Candidate {
+    /// It may log in, if the password fits.
+    May {
+        credentials: Box<Credentials>,
+        /// The subject's epoch, read before the password was.
+        epoch: Epoch,
+    },
+    /// It may not, whatever the password.
+    MayNot { subject: Option<SubjectId>, why: LoginFailure },
+}
+
+impl Authority {
+    /// Checks a password and issues a login token.
+    ///
+    /// An unknown user, a wrong password and an account that may not log in are one refusal, after the same work. The token
+    /// is issued only if the subject still stands where it stood before the password was read, so that a changed password, a
+    /// logout everywhere or a deletion during the check wins.
+    ///
+    /// # Errors
+    /// [`Refusal::ClientUnknown`], [`Refusal::LoginNotAllowed`], [`Refusal::CredentialsRejected`], [`Refusal::CapReached`];
+    /// [`Error::Overloaded`] when too many passwords are waiting.
+    pub async fn login(&self, login: Login, source: &Source, now: Now) -> Result<LoggedIn, Error> {
+        let Login { username, password, client, name } = login;
+        let client_name = client.unwrap_or_else(ClientName::default_client);
+        let shown = shown(&username);
+        self.publish(Event::LoginStarted { username: shown.clone(), client: client_name.clone() }, source, now.wall);
+        let failed = |subject, why| {
+            self.publish(Event::LoginFailed { username: shown.clone(), subject, why }, source, now.wall);
+        };
+
+        let client = self.tokens.client(&client_name).await?.ok_or(Refusal::ClientUnknown)?;
+        if !client.allow_login {
+            return Err(Refusal::LoginNotAllowed.into());
+        }
+        let candidate = self.candidate(&username, now).await?;
+        let fits = self.password_fits(password, &candidate).await?;
+        let (credentials, epoch) = match candidate {
+            Candidate::May { credentials, epoch } if fits => (credentials, epoch),
+            Candidate::May { credentials, .. } => {
+                failed(Some(credentials.account.subject), LoginFailure::WrongPassword);
+                return Err(Refusal::CredentialsRejected.into());
+            }
+            Candidate::MayNot { subject, why } => {
+                failed(subject, why);
+                return Err(Refusal::CredentialsRejected.into());
+            }
+        };
+
+        let account = credentials.account;
+        // Before the token, so that a failing store leaves no token behind that nobody holds.
+        self.accounts.change(&account.subject, &AccountChange::LoggedIn(now.wall)).await?;
+        let order = Order {
+            kind: Kind::Login,
+            subject: account.subject.clone(),
+            client,
+            warrant: Warrant::Password(epoch),
+            name,
+            abilities: Abilities::everything(),
+            metadata: Metadata::default(),
+            expiry: Expiry::ByPolicy,
+        };
+        match self.fulfil(order, source, now).await {
+            Ok(issued) => {
+                self.publish(Event::LoggedIn(TokenRef::from(&issued.token)), source, now.wall);
+                Ok(LoggedIn { issued, account })
+            }
+            // Deleted, disabled, logged out everywhere or given another password while this one was being checked.
+            Err(Error::Refused(Refusal::SubjectInactive | Refusal::TokenRevoked)) => {
+                failed(Some(account.subject), LoginFailure::Overtaken);
+                Err(Refusal::CredentialsRejected.into())
+            }
+            Err(Error::Refused(refusal)) => {
+                failed(Some(account.subject), LoginFailure::Refused(refusal.clone()));
+                Err(refusal.into())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Looks the name up, with as many look-ups for a name that nobody has as for one that somebody has.
+    async fn candidate(&self, username: &str, now: Now) -> Result<Candidate, Error> {
+        let named = match LoginName::new(username) {
+            Some(name) => name.choose(self.accounts.named(&name).await?),
+            None => None,
+        };
+        let id = named.as_ref().map_or(&self.nobody, |credentials| &credentials.account.subject);
+        let subject = match self.tokens.subject(id).await? {
+            // A host's own account that no token ever stood for.
+            None if named.is_some() => Some(self.tokens.open_subject(id, now.wall).await?),
+            subject => subject,
+        };
+        // Once more, now that the epoch is known: a password set in between comes with a newer epoch, and issuing restates
+        // the one read above.
+        let credentials = self.accounts.account(id).await?;
+        let (Some(_), Some(credentials), Some(subject)) = (named, credentials, subject) else {
+            return Ok(Candidate::MayNot { subject: None, why: LoginFailure::UnknownUser });
+        };
+        if !credentials.account.active || subject.state != SubjectState::Active {
+            return Ok(Candidate::MayNot { subject: Some(subject.id), why: LoginFailure::Inactive });
+        }
+        Ok(Candidate::May { credentials: Box::new(credentials), epoch: subject.epoch })
+    }
+
+    /// Whether the password is the candidate's, after the same work for every answer but yes. An outdated row is replaced
+    /// while the password is at hand.
+    async fn password_fits(&self, password: Password, candidate: &Candidate) -> Result<bool, Error> {
+        let credentials = match candidate {
+            Candidate::May { credentials, .. } => Some(credentials),
+            Candidate::MayNot { .. } => None,
+        };
+        let mut salt = [0; 16];
+        self.entropy.fill(&mut salt)?;
+        let task = CheckTask {
+            password,
+            against: credentials.map(|credentials| credentials.password.clone()),
+            present: self.accounts.password_costs().await?,
+            params: self.settings.hashing,
+            salt,
+        };
+        let checked = self.hashing.check(task).await.map_err(|Overloaded| Error::Overloaded)?;
+        if let (Some(credentials), Some(rehashed)) = (credentials, checked.rehashed) {
+            let subject = &credentials.account.subject;
+            // Restates the row it replaces: a password set meanwhile stays.
+            self.accounts.set_password(subject, Some(&credentials.password), &rehashed).await?;
+        }
+        match checked.verdict {
+            Ok(Verdict::Match { .. }) => Ok(true),
+            Ok(Verdict::NoMatch) | Err(_) => Ok(false),
+        }
+    }
+}
+
+/// What was typed as a name, short enough for an event.
+fn shown(username: &str) -> String {
+    username.chars().take(Username::MAX_CHARS).collect()
+}

@@ -1,0 +1,258 @@
+//! What a token's holder does with it, and with the other tokens of the same subject.
+
+use super::Authority;
+use crate::account::Account;
+use crate::client::Renewal;
+use crate::clock::{Now, Timestamp};
+use crate::entropy::EntropyError;
+use crate::event::{Event, RevokedBy, Scope, TokenRef};
+use crate::refusal::{Error, Refusal};
+use crate::seal::SealedFor;
+use crate::store::{Bump, RenewOutcome, RevokeOutcome, RotateOutcome, Rotation, TokenQuery};
+use crate::token::{Authenticated, Issued, Kind, Source, Token, TokenId, TokenName};
+
+/// Most records on a page.
+const MOST_PER_PAGE: u32 = 200;
+
+/// Which page of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageRequest {
+    /// After what; `None`: from the start.
+    pub after: Option<Cursor>,
+    /// At most so many; never more than 200.
+    pub limit: u32,
+}
+
+impl Default for PageRequest {
+    /// The first 50.
+    fn default() -> Self {
+        PageRequest { after: None, limit: 50 }
+    }
+}
+
+/// Where a page ended. Handed to the client as a text that it cannot make itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor(u64);
+
+/// Some records and where the next ones start.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Page<T> {
+    /// The records.
+    pub items: Vec<T>,
+    /// What to ask for next; `None` at the end.
+    pub next: Option<Cursor>,
+}
+
+impl Authority {
+    /// The text of a cursor for `who`'s list of `kind`: the number and a tag over it, so that a client can neither guess nor
+    /// carry one to another list.
+    pub fn cursor_text(&self, cursor: Cursor, who: &Authenticated, kind: Kind) -> String {
+        let tag = self.format.newest_key().tag("cursor", &cursor_subject(cursor, who, kind));
+        format!("{:x}.{tag:016x}", cursor.0)
+    }
+
+    /// Reads what [`Authority::cursor_text`] wrote for the same list.
+    ///
+    /// # Errors
+    /// [`Refusal::Invalid`] for every other text.
+    pub fn cursor(&self, text: &str, who: &Authenticated, kind: Kind) -> Result<Cursor, Refusal> {
+        let refused = || Refusal::invalid("cursor", "use the value of `next` from the page before");
+        let (number, tag) = text.split_once('.').ok_or_else(refused)?;
+        let cursor = Cursor(u64::from_str_radix(number, 16).map_err(|_| refused())?);
+        let tag = u64::from_str_radix(tag, 16).map_err(|_| refused())?;
+        let subject = cursor_subject(cursor, who, kind);
+        let ours = self.format.keys().any(|key| key.tag("cursor", &subject) == tag);
+        // Written back, so that one cursor has one spelling.
+        if ours && format!("{:x}.{tag:016x}", cursor.0) == text { Ok(cursor) } else { Err(refused()) }
+    }
+
+    /// The live tokens of `who`'s subject, oldest first.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn tokens_of(
+        &self,
+        who: &Authenticated,
+        kind: Kind,
+        page: PageRequest,
+        now: Now,
+    ) -> Result<Page<Token>, Error> {
+        let query = TokenQuery {
+            subject: Some(who.subject.clone()),
+            client: None,
+            kind: Some(kind),
+            live_at: Some(now.wall),
+            after: 0,
+            limit: 0,
+        };
+        self.list(query, page).await
+    }
+
+    /// A page of records; `query` says which, `page` where to start and how many.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn list(&self, query: TokenQuery, page: PageRequest) -> Result<Page<Token>, Error> {
+        let limit = page.limit.clamp(1, MOST_PER_PAGE);
+        let after = page.after.map_or(0, |cursor| cursor.0);
+        // One more than asked for tells whether there is a next page.
+        let query = TokenQuery { after, limit: limit + 1, ..query };
+        let mut items = self.tokens.list(&query).await?;
+        let more = items.len() > limit as usize;
+        items.truncate(limit as usize);
+        let next = if more { items.last().map(|token| Cursor(token.number)) } else { None };
+        Ok(Page { items, next })
+    }
+
+    /// The whole record behind `who`, and the account it stands for where we keep one.
+    ///
+    /// # Errors
+    /// [`Refusal::TokenRevoked`] when the token was purged in between.
+    pub async fn me(&self, who: &Authenticated) -> Result<(Token, Option<Account>), Error> {
+        let token = self.tokens.token(who.id, Some(&who.subject)).await?.ok_or(Refusal::TokenRevoked)?;
+        let account = self.accounts.account(&who.subject).await?;
+        Ok((token, account.map(|credentials| credentials.account)))
+    }
+
+    /// Gives one of `who`'s live tokens another name, or none.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] where there is no live one of this kind, or it is somebody else's.
+    pub async fn rename(
+        &self,
+        who: &Authenticated,
+        id: TokenId,
+        kind: Kind,
+        name: Option<TokenName>,
+        now: Now,
+    ) -> Result<Token, Error> {
+        let renamed = self.tokens.rename(id, &who.subject, kind, name, now.wall).await?;
+        Ok(renamed.ok_or(Refusal::NotFound)?)
+    }
+
+    /// Moves the expiry of the token behind `text` on, as its client's policy says, and never back.
+    ///
+    /// # Errors
+    /// As [`Authority::authenticate`]; [`Refusal::RenewalNotAllowed`] for API keys and where the policy never renews.
+    pub async fn renew(&self, text: &str, source: &Source, now: Now) -> Result<Option<Timestamp>, Error> {
+        let found = self.admit(text, source, now).await?;
+        let policy = &found.client.policy;
+        match (found.kind, policy.renewal) {
+            (Kind::Key, _) | (Kind::Login, Renewal::Never) => return Err(Refusal::RenewalNotAllowed.into()),
+            (Kind::Login, Renewal::OnRequest | Renewal::OnUse { .. }) => {}
+        }
+        match self.tokens.renew(found.id, policy.expiry(found.issued_at, now.wall), now.wall).await? {
+            RenewOutcome::Renewed(until) => {
+                self.publish(Event::TokenRenewed(TokenRef::from(&found)), source, now.wall);
+                Ok(until)
+            }
+            RenewOutcome::Dead => Err(Refusal::TokenRevoked.into()),
+        }
+    }
+
+    /// Gives the token behind `text` a new secret. The old one is accepted for the grace, until the new one is first used;
+    /// rotating again with the old one takes back a new one that never was.
+    ///
+    /// # Errors
+    /// As [`Authority::authenticate`]; [`Refusal::RotationLocked`] where its owner has locked their tokens.
+    pub async fn rotate(&self, text: &str, source: &Source, now: Now) -> Result<(Issued, Option<Account>), Error> {
+        let found = self.admit(text, source, now).await?;
+        let account = self.accounts.account(&found.subject).await?.map(|credentials| credentials.account);
+        if account.as_ref().is_some_and(|account| account.rotation_locked) {
+            return Err(Refusal::RotationLocked.into());
+        }
+        // Twice: the first collision may be anybody's bad luck, the second is a generator that repeats itself.
+        for _ in 0..2 {
+            let secret = self.format.mint(&found.client.policy.prefix, self.entropy.as_ref())?;
+            let bound_to = SealedFor { token: found.id, subject: &found.subject, client: found.client.id };
+            let sealed = match &self.ring {
+                Some(ring) => Some(ring.seal(&secret, bound_to, self.entropy.as_ref())?),
+                None => None,
+            };
+            let rotation = Rotation {
+                id: found.id,
+                presented: found.digest,
+                successor: secret.digest(),
+                sealed,
+                grace_until: now.wall.plus_millis(self.settings.rotation_grace.millis()),
+            };
+            match self.tokens.rotate(&rotation, now.wall).await? {
+                RotateOutcome::Rotated(token) => {
+                    let token = *token;
+                    self.publish(Event::TokenRotated(TokenRef::from(&token)), source, now.wall);
+                    return Ok((Issued { token, secret, first_of_subject: false }, account));
+                }
+                RotateOutcome::Dead => return Err(Refusal::TokenRevoked.into()),
+                RotateOutcome::Taken => {}
+            }
+        }
+        Err(EntropyError::new("the source of randomness repeats itself").into())
+    }
+
+    /// Ends `who` itself.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn logout(&self, who: &Authenticated, source: &Source, now: Now) -> Result<(), Error> {
+        self.tokens.revoke(who.id, Some(&who.subject), None, now.wall).await?;
+        self.publish(Event::LoggedOut(TokenRef::from(who)), source, now.wall);
+        Ok(())
+    }
+
+    /// Ends every login token of `who`'s subject, `who` included if it is one. API keys stay.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn logout_all(&self, who: &Authenticated, source: &Source, now: Now) -> Result<(), Error> {
+        self.end_subject(who, None, source, now).await
+    }
+
+    /// Ends every login token of `who`'s subject but `who`. API keys stay.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn logout_others(&self, who: &Authenticated, source: &Source, now: Now) -> Result<(), Error> {
+        self.end_subject(who, Some(who.id), source, now).await
+    }
+
+    async fn end_subject(
+        &self,
+        who: &Authenticated,
+        keep: Option<TokenId>,
+        source: &Source,
+        now: Now,
+    ) -> Result<(), Error> {
+        let bump = Bump::Subject { id: who.subject.clone(), keys_too: false, keep };
+        self.tokens.bump_epoch(&bump, now.wall).await?;
+        let ended = Event::Ended { scope: Scope::Subject(who.subject.clone()), keys_too: false };
+        self.publish(ended, source, now.wall);
+        Ok(())
+    }
+
+    /// Ends one of the tokens of `who`'s subject. Ending a dead one again is fine.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] where there is none of this kind, or it is somebody else's.
+    pub async fn revoke(
+        &self,
+        who: &Authenticated,
+        id: TokenId,
+        kind: Kind,
+        source: &Source,
+        now: Now,
+    ) -> Result<(), Error> {
+        match self.tokens.revoke(id, Some(&who.subject), Some(kind), now.wall).await? {
+            RevokeOutcome::Revoked(token) => {
+                let event = Event::TokenRevoked(TokenRef::from(&*token), RevokedBy::Owner);
+                self.publish(event, source, now.wall);
+                Ok(())
+            }
+            RevokeOutcome::AlreadyRevoked => Ok(()),
+            RevokeOutcome::Unknown => Err(Refusal::NotFound.into()),
+        }
+    }
+}
+
+fn cursor_subject(cursor: Cursor, who: &Authenticated, kind: Kind) -> Vec<u8> {
+    [&cursor.0.to_be_bytes()[..], kind.as_str().as_bytes(), b"\0", who.subject.as_str().as_bytes()].concat()
+}

@@ -1,0 +1,171 @@
+//! Their fault or ours: [`Refusal`] explains itself to the caller, [`Error`] also holds what only the operator may see.
+
+use std::fmt;
+
+use crate::ability::Ability;
+use crate::client::PolicyConflict;
+use crate::entropy::EntropyError;
+use crate::seal::UnsealError;
+use crate::store::StoreError;
+
+/// Why a request is refused. Closed on purpose: every way out writes a `match`, so that a new refusal cannot be forgotten.
+///
+/// The first four are one answer on the wire: a caller learns that the token is not valid, the operator's log says why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// No token has this text, or none of its kind.
+    TokenUnknown,
+    /// Its time is over.
+    TokenExpired,
+    /// It was revoked, by itself or with others.
+    TokenRevoked,
+    /// Its subject is disabled or gone.
+    SubjectInactive,
+    /// Unknown user, wrong password or inactive account; never says which.
+    CredentialsRejected,
+    /// A login names a client that there is not.
+    ClientUnknown,
+    /// Nobody logs in on this client.
+    LoginNotAllowed,
+    /// The subject has as many live tokens on this client as it may.
+    CapReached {
+        /// How many that is.
+        limit: u32,
+    },
+    /// The client's policy, or the token's kind, does not let its expiry move on.
+    RenewalNotAllowed,
+    /// The owner has locked the secrets of their tokens.
+    RotationLocked,
+    /// The token may not do this.
+    AbilityMissing(Ability),
+    /// A key would be allowed more than its maker.
+    AbilityBeyondMaker(Ability),
+    /// A key would outlive the key that makes it.
+    ExpiryBeyondMaker,
+    /// There is no such thing, or it is not the caller's: the two are one answer.
+    NotFound,
+    /// The user name, or one that differs by case alone, is in use.
+    UsernameTaken,
+    /// A client has this name.
+    ClientNameTaken,
+    /// The default client cannot be deleted.
+    ClientNeeded,
+    /// A value cannot be taken.
+    Invalid(Invalid),
+    /// `reissue = same` needs a key ring.
+    KeyRingMissing,
+}
+
+/// A value that cannot be taken, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invalid {
+    /// The name of the field, as the caller writes it.
+    pub field: &'static str,
+    /// What would be right, without the value itself.
+    pub why: String,
+}
+
+impl Refusal {
+    /// The field named `field` cannot be taken, because of `why`.
+    pub fn invalid(field: &'static str, why: impl fmt::Display) -> Refusal {
+        Refusal::Invalid(Invalid { field, why: why.to_string() })
+    }
+}
+
+impl From<PolicyConflict> for Refusal {
+    fn from(conflict: PolicyConflict) -> Refusal {
+        Refusal::invalid("policy", conflict)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::TokenUnknown => f.write_str("unknown token"),
+            Refusal::TokenExpired => f.write_str("expired token"),
+            Refusal::TokenRevoked => f.write_str("revoked token"),
+            Refusal::SubjectInactive => f.write_str("disabled or deleted user"),
+            Refusal::CredentialsRejected => f.write_str("the user name or the password is wrong"),
+            Refusal::ClientUnknown => f.write_str("no client of this name"),
+            Refusal::LoginNotAllowed => f.write_str("nobody may log in on this client"),
+            Refusal::CapReached { limit } => write!(f, "this user already has {limit} live tokens on this client"),
+            Refusal::RenewalNotAllowed => f.write_str("this token cannot be renewed"),
+            Refusal::RotationLocked => f.write_str("the owner has locked the secrets of these tokens"),
+            Refusal::AbilityMissing(ability) => write!(f, "this token lacks the ability {ability}"),
+            Refusal::AbilityBeyondMaker(ability) => {
+                write!(f, "the ability {ability} is beyond what this token may hand on")
+            }
+            Refusal::ExpiryBeyondMaker => f.write_str("a key made by a key cannot outlive it"),
+            Refusal::NotFound => f.write_str("not found"),
+            Refusal::UsernameTaken => f.write_str("this user name, or one that differs by case alone, is taken"),
+            Refusal::ClientNameTaken => f.write_str("a client of this name exists"),
+            Refusal::ClientNeeded => f.write_str("the default client cannot be deleted; disallow logging in on it"),
+            Refusal::Invalid(invalid) => write!(f, "{}: {}", invalid.field, invalid.why),
+            Refusal::KeyRingMissing => f.write_str("reissue same needs a key ring to seal secrets with"),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// Why the authority gave no answer: their fault, or ours.
+#[derive(Debug)]
+pub enum Error {
+    /// The caller asked for what cannot be had.
+    Refused(Refusal),
+    /// The store failed. Says nothing about the token: answer 503, never 401 and never 200.
+    Store(StoreError),
+    /// The source of randomness failed; nothing was issued.
+    Entropy(EntropyError),
+    /// More passwords are waiting to be hashed than the queue takes; nothing was checked.
+    Overloaded,
+    /// A sealed secret did not open.
+    Unseal(UnsealError),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Refused(refusal) => fmt::Display::fmt(refusal, f),
+            Error::Store(_) => f.write_str("the store failed"),
+            Error::Entropy(error) => fmt::Display::fmt(error, f),
+            Error::Overloaded => f.write_str("too many passwords are waiting to be checked"),
+            Error::Unseal(error) => fmt::Display::fmt(error, f),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Refused(_) | Error::Overloaded => None,
+            Error::Store(error) => Some(error),
+            Error::Entropy(error) => Some(error),
+            Error::Unseal(error) => Some(error),
+        }
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Error {
+        Error::Refused(refusal)
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Error {
+        Error::Store(error)
+    }
+}
+
+impl From<EntropyError> for Error {
+    fn from(error: EntropyError) -> Error {
+        Error::Entropy(error)
+    }
+}
+
+impl From<UnsealError> for Error {
+    fn from(error: UnsealError) -> Error {
+        Error::Unseal(error)
+    }
+}

@@ -1,0 +1,126 @@
+//! Whom a token stands for: [`Subject`], and the [`Epoch`]s that end many tokens by changing one row.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// The name of a subject: an opaque text of 1 to 64 bytes without control characters. Ours are UUIDs; a host with its own
+/// users uses its own ids.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct SubjectId(Arc<str>);
+
+impl SubjectId {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SubjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for SubjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&*self.0, f)
+    }
+}
+
+/// The text is not the name of a subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotASubject;
+
+impl fmt::Display for NotASubject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a subject is 1 to 64 bytes without control characters")
+    }
+}
+
+impl std::error::Error for NotASubject {}
+
+impl FromStr for SubjectId {
+    type Err = NotASubject;
+
+    fn from_str(text: &str) -> Result<Self, NotASubject> {
+        if (1..=64).contains(&text.len()) && !text.chars().any(char::is_control) {
+            Ok(SubjectId(text.into()))
+        } else {
+            Err(NotASubject)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for SubjectId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// A counter that tokens are stamped with when issued. A token with an older stamp than the current one is dead, so that
+/// one changed row ends any number of tokens at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Epoch(pub u64);
+
+/// The three epochs that bear on a token: as stamped at issue, or as they stand now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Epochs {
+    /// Of the subject: its `epoch` for login tokens, its `key_epoch` for API keys.
+    pub subject: Epoch,
+    /// Of the client.
+    pub client: Epoch,
+    /// Of everybody.
+    pub deployment: Epoch,
+}
+
+impl Epochs {
+    /// Whether a token stamped with `self` has outlived one of the `current` epochs.
+    pub fn are_behind(&self, current: &Epochs) -> bool {
+        self.subject < current.subject || self.client < current.client || self.deployment < current.deployment
+    }
+}
+
+/// What may become of a subject's tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SubjectState {
+    /// They live their own lives.
+    Active,
+    /// All are refused until the subject is enabled again.
+    Disabled,
+    /// All are dead, and the name is never used again.
+    Buried,
+}
+
+impl SubjectState {
+    /// The word that stores keep.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            SubjectState::Active => "active",
+            SubjectState::Disabled => "disabled",
+            SubjectState::Buried => "buried",
+        }
+    }
+
+    /// The state of that word.
+    pub fn named(word: &str) -> Option<SubjectState> {
+        [SubjectState::Active, SubjectState::Disabled, SubjectState::Buried]
+            .into_iter()
+            .find(|state| state.as_str() == word)
+    }
+}
+
+/// A subject as the token store keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    /// Its name.
+    pub id: SubjectId,
+    /// Whether its tokens are accepted.
+    pub state: SubjectState,
+    /// Stamped on login tokens: bumped by logout-all and by a changed password.
+    pub epoch: Epoch,
+    /// Stamped on API keys, which those two leave alone unless asked.
+    pub key_epoch: Epoch,
+}
