@@ -35,7 +35,7 @@ pub use client::{AtCap, Cap, Client, ClientId, ClientName, Lifetime, Policy, Rei
 pub use clock::{BootTime, Clock, ManualClock, Now, Timestamp};
 pub use entropy::{Entropy, EntropyError};
 pub use event::{Event, EventSink};
-//pub use memory::MemoryStore;
+pub use memory::MemoryStore;
 pub use refusal::{Error, Invalid, Refusal};
 pub use secret::{CheckKey, Prefix, SecretToken, TokenDigest, TokenFormat};
 pub use store::{AccountStore, Answer, StoreError, TokenStore};
