@@ -343,14 +343,20 @@ impl LoginName {
     /// Which of the accounts that the store found is meant: the one of exactly this user name; else the only one whose
     /// user name differs by case alone; else the only one with this confirmed address. More than one is none: two people
     /// are never merged.
-    pub fn choose(&self, found: Vec<Credentials>) -> Option<Credentials> {
+    pub fn choose(&self, mut found: Vec<Credentials>) -> Option<Credentials> {
+        let position = self.position_in(&found)?;
+        Some(found.swap_remove(position))
+    }
+
+    fn position_in(&self, found: &[Credentials]) -> Option<usize> {
         let only = |wanted: &dyn Fn(&Account) -> bool| {
-            let mut matching = found.iter().filter(|credentials| wanted(&credentials.account));
+            let mut matching = (0..found.len()).filter(|&position| wanted(&found[position].account));
             let first = matching.next()?;
-            matching.next().is_none().then(|| first.clone())
+            matching.next().is_none().then_some(first)
         };
-        if let Some(exact) = found.iter().find(|credentials| credentials.account.username.as_str() == self.exact) {
-            return Some(exact.clone());
+        let exactly = |credentials: &Credentials| credentials.account.username.as_str() == self.exact;
+        if let Some(position) = found.iter().position(exactly) {
+            return Some(position);
         }
         let by_name = |account: &Account| account.username.folded() == self.folded;
         if found.iter().any(|credentials| by_name(&credentials.account)) {

@@ -17,8 +17,8 @@ pub struct Timestamp(i64);
 impl Timestamp {
     /// 1970-01-01T00:00:00.000Z. Nothing of ours is older.
     pub const MIN: Timestamp = Timestamp(0);
-    /// 9999-12-30T22:00:00.999Z, the last instant that every zone offset still leaves in a year of four digits.
-    pub const MAX: Timestamp = Timestamp(253_402_207_200_999);
+    /// 9999-12-30T21:59:59.999Z, the last instant that every zone offset still leaves in a year of four digits.
+    pub const MAX: Timestamp = Timestamp(253_402_207_199_999);
 
     /// The instant `millis` after the epoch; what lies outside `MIN..=MAX` becomes the nearer end, so that a clock gone
     /// mad can neither overflow an addition nor write a year that nobody can read back.
@@ -172,7 +172,7 @@ mod tests {
         for (millis, text) in [
             (0, "1970-01-01T00:00:00.000Z"),
             (1_795_172_400_123, "2026-11-20T11:00:00.123Z"),
-            (253_402_207_200_999, "9999-12-30T22:00:00.999Z"),
+            (253_402_207_199_999, "9999-12-30T21:59:59.999Z"),
         ] {
             let instant = Timestamp::from_millis(millis);
             assert_eq!(instant.to_string(), text);

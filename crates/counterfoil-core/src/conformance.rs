@@ -13,6 +13,8 @@
 //! Cases block the calling thread, and those with racers start threads of their own, so a store that needs an async runtime
 //! is to be made on one that runs elsewhere.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "a case names what it wants and panics at anything else")]
+
 use std::num::NonZeroU32;
 use std::pin::pin;
 use std::sync::{Arc, Barrier};

@@ -143,7 +143,6 @@ impl DigestScheme {
 
     /// What we keep for a SHA-512 that a package kept: a second hash over it, so that every row has 32 bytes and a digest
     /// stolen from the package's old database is still no way in.
-    #[expect(clippy::wrong_self_convention, reason = "converts the package's digest, not the scheme")]
     pub fn from_package_digest(self, sha512: &[u8; 64]) -> TokenDigest {
         TokenDigest(Sha256::new().chain_update(self.as_str()).chain_update(b":").chain_update(sha512).finalize().into())
     }

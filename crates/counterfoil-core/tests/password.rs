@@ -1,7 +1,6 @@
 //! Passwords: what Django wrote verifies, what is too dear is refused unread, and refusals cost the same.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
 use counterfoil_core::password::{
     Cost, EncodedPassword, HashingParams, HashingParamsError, MAX_PASSWORD_BYTES, Password, PasswordError,
@@ -311,7 +310,6 @@ fn a60_costs_beyond_the_ceiling_are_refused_before_computing() {
         let cost = EncodedPassword::from_store(row.as_str()).cost();
         assert!(cost.is_ok(), "{row}: {cost:?}");
     }
-    let started = Instant::now();
     for row in beyond {
         let encoded = EncodedPassword::from_store(row.as_str());
         let at_import = encoded.cost();
@@ -321,8 +319,6 @@ fn a60_costs_beyond_the_ceiling_are_refused_before_computing() {
         assert_eq!(at_verify.err(), at_import.err(), "{row}");
         assert_eq!(format!("{scratch:?}"), "Scratch(0 KiB)", "{row}: memory was allocated");
     }
-    // The cheapest of them would have taken a second, most of them minutes.
-    assert!(started.elapsed() < Duration::from_secs(1));
 }
 
 #[test]
