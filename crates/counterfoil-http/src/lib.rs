@@ -1,1 +1,34 @@
-//! placeholder
+//! counterfoil over HTTP: the native routes of an [`Authority`](counterfoil_core::Authority), for axum.
+//!
+//! [`router`] is the whole of it; [`Http::router_with`] puts a host's own routes within the same layers, where the extractors
+//! [`Caller`], [`Presented`] and [`Arrival`] tell who is asking. What goes wrong is told as a [`Problem`]
+//! (`docs/problems.md`). Routes translate; the authority decides.
+//!
+//! Services depend on the crate `counterfoil`, which re-exports what is needed from here.
+
+pub mod arrival;
+pub mod body;
+pub mod caller;
+pub mod credentials;
+pub mod device;
+mod drain;
+mod exchange;
+mod headers;
+pub mod http;
+pub mod openapi;
+pub mod problem;
+mod record;
+pub mod request_id;
+pub mod rights;
+pub mod router;
+mod routes;
+pub mod settings;
+
+pub use arrival::Arrival;
+pub use caller::{Caller, Presented};
+pub use http::Http;
+pub use openapi::openapi;
+pub use problem::{Problem, ProblemKind};
+pub use request_id::RequestId;
+pub use router::{Access, ROUTES, Route, router};
+pub use settings::HttpSettings;

@@ -1,0 +1,53 @@
+//! What is known of a request when it arrives, established once and handed down: [`Arrival`].
+
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+
+use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::http::request::Parts;
+use counterfoil_core::{Now, Source};
+
+use crate::device;
+use crate::http::Http;
+use crate::request_id::RequestId;
+
+/// When a request came, from where, and what it is called.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// The time by which everything about this request is judged.
+    pub now: Now,
+    /// The device, as far as it can be believed.
+    pub source: Source,
+    /// Its name in answer and log.
+    pub request_id: RequestId,
+}
+
+impl Arrival {
+    pub(crate) fn of(parts: &Parts, http: &Http) -> Arrival {
+        let trusted = &http.settings().trusted_proxies;
+        // Nothing over a Unix socket.
+        let peer: Option<&ConnectInfo<SocketAddr>> = parts.extensions.get();
+        let peer: Option<IpAddr> = peer.map(|ConnectInfo(peer)| peer.ip());
+        let given =
+            peer.filter(|peer| device::is_trusted(*peer, trusted)).and_then(|_| RequestId::given(&parts.headers));
+        Arrival {
+            now: http.clock().now(),
+            source: device::source(peer, &parts.headers, trusted),
+            request_id: given.unwrap_or_else(|| http.new_request_id()),
+        }
+    }
+}
+
+impl FromRequestParts<Http> for Arrival {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, http: &Http) -> Result<Self, Infallible> {
+        // Without the layers around the routes, as a host may use an extractor, it is established here.
+        let known = parts.extensions.get().cloned();
+        Ok(known.unwrap_or_else(|| {
+            let arrival = Arrival::of(parts, http);
+            parts.extensions.insert(arrival.clone());
+            arrival
+        }))
+    }
+}

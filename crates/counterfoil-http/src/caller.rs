@@ -1,0 +1,59 @@
+//! Who is asking: the extractors [`Presented`] and [`Caller`].
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use counterfoil_core::{Ability, Authenticated, Authority, SecretToken};
+
+use crate::arrival::Arrival;
+use crate::credentials;
+use crate::http::Http;
+use crate::problem::Problem;
+
+/// A token is presented; nothing is said yet about whether it is live. For what hands the text itself to the authority.
+#[derive(Debug)]
+pub struct Presented(pub SecretToken);
+
+impl FromRequestParts<Http> for Presented {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Http) -> Result<Self, Problem> {
+        Ok(Presented(credentials::presented(&parts.headers)?))
+    }
+}
+
+/// The live token that a request carries, and how to go on with it.
+#[derive(Debug)]
+pub struct Caller {
+    /// The token.
+    pub who: Authenticated,
+    /// When and from where it is used.
+    pub arrival: Arrival,
+    http: Http,
+}
+
+impl Caller {
+    /// The one who judges.
+    pub fn authority(&self) -> &Authority {
+        self.http.authority()
+    }
+
+    /// Goes on if the token may do `wanted`.
+    ///
+    /// # Errors
+    /// 403 `insufficient-ability`.
+    pub fn may(&self, wanted: &Ability) -> Result<(), Problem> {
+        let Arrival { source, now, .. } = &self.arrival;
+        Ok(self.authority().require(&self.who, wanted, source, *now)?)
+    }
+}
+
+impl FromRequestParts<Http> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, http: &Http) -> Result<Self, Problem> {
+        let Presented(secret) = Presented::from_request_parts(parts, http).await?;
+        let Ok(arrival) = Arrival::from_request_parts(parts, http).await;
+        let who = http.authority().authenticate(secret.expose(), &arrival.source, arrival.now).await?;
+        Ok(Caller { who, arrival, http: http.clone() })
+    }
+}

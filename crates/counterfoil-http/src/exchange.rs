@@ -1,0 +1,121 @@
+//! What happens around every handler: time, source and name of the request; its span; its deadline; a panic; the headers.
+
+use std::any::Any;
+use std::error::Error as _;
+
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, Method, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use counterfoil_core::{BootTime, Clock, Error};
+use tracing::{Instrument as _, Span, field};
+
+use crate::arrival::Arrival;
+use crate::drain::Drained;
+use crate::headers;
+use crate::http::Http;
+use crate::problem::{Problem, ProblemKind};
+use crate::request_id::X_REQUEST_ID;
+
+/// The outermost layer. Nothing that a client sends gets into the span but the names we know: not the path, not the query,
+/// no header and no body, because any of them may hold a secret or break a log line.
+pub(crate) async fn around(State(http): State<Http>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let arrival = Arrival::of(&parts, &http);
+    let span = tracing::info_span!(
+        "request",
+        method = known_method(&parts.method),
+        route = parts.extensions.get().map_or("none", MatchedPath::as_str),
+        id = arrival.request_id.as_str(),
+        status = field::Empty,
+        duration_ms = field::Empty,
+    );
+    let body = Body::new(Drained::new(body, waits_for_continue(&parts.headers)));
+    parts.extensions.insert(arrival.clone());
+    let handled = next.run(Request::from_parts(parts, body));
+    let answer = async {
+        match tokio::time::timeout(http.settings().request_timeout, handled).await {
+            Ok(response) => finish(response, &http, &arrival),
+            Err(_) => {
+                let problem = Problem::new(ProblemKind::Timeout, "There is no answer yet. Try again later.");
+                finish(problem.into_response(), &http, &arrival)
+            }
+        }
+    };
+    let response = answer.instrument(span.clone()).await;
+    log(&span, &response, arrival.now.boot, http.clock());
+    response
+}
+
+/// Turns a panic into an answer. Its message stays with the panic hook: it may quote what a client sent.
+pub(crate) fn panicked(_: Box<dyn Any + Send>) -> Response {
+    tracing::error!("a handler panicked; the panic hook has said where");
+    let detail = "The operator finds the cause in the log, under this instance.";
+    Problem::new(ProblemKind::Internal, detail).into_response()
+}
+
+/// No such path.
+pub(crate) async fn not_found() -> Problem {
+    Problem::new(ProblemKind::NotFound, "There is no such route.")
+}
+
+/// There is, but not with this method; `Allow` names the ones it has.
+pub(crate) async fn method_not_allowed() -> Problem {
+    Problem::new(ProblemKind::MethodNotAllowed, "The header Allow lists the methods of this route.")
+}
+
+fn finish(mut response: Response, http: &Http, arrival: &Arrival) -> Response {
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        if let Some(cause) = problem.cause() {
+            tracing::error!(error = chain(cause), "no answer could be given");
+        }
+        response = problem.render(&http.settings().realm, Some(&arrival.request_id));
+    }
+    headers::protect(response.headers_mut());
+    if let Some(id) = arrival.request_id.header_value() {
+        response.headers_mut().insert(X_REQUEST_ID, id);
+    }
+    response
+}
+
+/// An error and everything behind it, on one line.
+fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        next = source.source();
+    }
+    text
+}
+
+fn log(span: &Span, response: &Response, arrived: Option<BootTime>, clock: &dyn Clock) {
+    span.record("status", response.status().as_u16());
+    if let (Some(BootTime(start)), Some(BootTime(end))) = (arrived, clock.now().boot) {
+        span.record("duration_ms", end.saturating_sub(start) / 1_000_000);
+    }
+    span.in_scope(|| tracing::info!("answered"));
+}
+
+/// A method is whatever a client writes; in the log it is one of those that there are.
+fn known_method(method: &Method) -> &'static str {
+    const KNOWN: [(Method, &str); 9] = [
+        (Method::GET, "GET"),
+        (Method::HEAD, "HEAD"),
+        (Method::POST, "POST"),
+        (Method::PUT, "PUT"),
+        (Method::PATCH, "PATCH"),
+        (Method::DELETE, "DELETE"),
+        (Method::OPTIONS, "OPTIONS"),
+        (Method::TRACE, "TRACE"),
+        (Method::CONNECT, "CONNECT"),
+    ];
+    KNOWN.iter().find(|(known, _)| known == method).map_or("other", |(_, name)| name)
+}
+
+/// RFC 9110 §10.1.1.
+fn waits_for_continue(headers: &HeaderMap) -> bool {
+    headers.get(header::EXPECT).is_some_and(|expected| expected.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}

@@ -1,0 +1,47 @@
+//! What every handler shares: [`Http`].
+
+use std::sync::Arc;
+
+use counterfoil_core::{Authority, Clock};
+
+use crate::request_id::{RequestId, RequestIds};
+use crate::settings::HttpSettings;
+
+/// The authority with what it takes to speak HTTP for it. The state of the router; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Http(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    authority: Arc<Authority>,
+    clock: Arc<dyn Clock>,
+    settings: HttpSettings,
+    request_ids: RequestIds,
+}
+
+impl Http {
+    /// Speaks for `authority`, reading the time from `clock` once for each request.
+    pub fn new(authority: Arc<Authority>, clock: Arc<dyn Clock>, settings: HttpSettings) -> Http {
+        let request_ids = RequestIds::new(settings.request_id_prefix.as_deref(), clock.now().wall);
+        Http(Arc::new(Shared { authority, clock, settings, request_ids }))
+    }
+
+    /// The one who judges.
+    pub fn authority(&self) -> &Authority {
+        &self.0.authority
+    }
+
+    /// Where the time is read.
+    pub fn clock(&self) -> &dyn Clock {
+        self.0.clock.as_ref()
+    }
+
+    /// What the operator chose.
+    pub fn settings(&self) -> &HttpSettings {
+        &self.0.settings
+    }
+
+    pub(crate) fn new_request_id(&self) -> RequestId {
+        self.0.request_ids.next()
+    }
+}

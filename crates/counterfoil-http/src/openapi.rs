@@ -1,0 +1,238 @@
+//! The description of the routes, made from their table.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+use axum::http::Method;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+use utoipa::openapi::content::ContentBuilder;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::{OperationBuilder, Parameter as PathParameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::response::ResponseBuilder;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaFormat, Type};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{
+    ComponentsBuilder, HttpMethod, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Paths, Ref, RefOr, Required,
+};
+
+use crate::problem::{Document, PROBLEM_JSON, ProblemKind};
+use crate::router::{Access, Gives, ROUTES, Route, Takes};
+use crate::routes::tokens::MOST_PER_PAGE;
+
+/// The name of the security scheme.
+const BEARER: &str = "bearer";
+
+/// A type on the wire, by its schema.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shape {
+    name: fn() -> Cow<'static, str>,
+    schema: fn() -> RefOr<Schema>,
+    within: fn(&mut Vec<(String, RefOr<Schema>)>),
+}
+
+impl Shape {
+    pub(crate) const fn of<T: ToSchema>() -> Shape {
+        Shape { name: T::name, schema: T::schema, within: T::schemas }
+    }
+
+    fn reference(self) -> Ref {
+        Ref::from_schema_name((self.name)())
+    }
+
+    /// The schema itself and those it refers to.
+    fn all(self) -> Vec<(String, RefOr<Schema>)> {
+        let mut all = vec![((self.name)().into_owned(), (self.schema)())];
+        (self.within)(&mut all);
+        all
+    }
+}
+
+/// What a route reads from its URL.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Parameter {
+    Id,
+    Limit,
+    Cursor,
+    Keep,
+}
+
+/// The routes as an OpenAPI 3.1 document.
+pub fn openapi() -> Value {
+    serde_json::to_value(document()).unwrap_or(Value::Null)
+}
+
+/// The same as text, made once.
+pub(crate) fn text() -> &'static str {
+    static TEXT: LazyLock<String> = LazyLock::new(|| openapi().to_string());
+    &TEXT
+}
+
+fn document() -> OpenApi {
+    let info = InfoBuilder::new()
+        .title("counterfoil")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some("Tokens: one for each device, browser, app or API key, each revocable alone."))
+        .license(Some(LicenseBuilder::new().name("MIT OR Apache-2.0").identifier(Some("MIT OR Apache-2.0")).build()))
+        .build();
+    let mut paths = Paths::new();
+    let mut components = ComponentsBuilder::new().security_scheme(
+        BEARER,
+        SecurityScheme::Http(
+            HttpBuilder::new()
+                .scheme(HttpAuthScheme::Bearer)
+                .description(Some("The text of a token. The scheme may also be written Token."))
+                .build(),
+        ),
+    );
+    components = components.schemas_from_iter(Shape::of::<Document<'_>>().all());
+    for route in ROUTES {
+        paths.add_path_operation(route.path, vec![method(&route.method)], operation(route));
+        let takes = match route.takes {
+            Takes::Nothing => None,
+            Takes::Json(shape) | Takes::JsonOrForm(shape) => Some(shape),
+        };
+        let gives = match route.gives {
+            Gives::Ok(shape) | Gives::Created(shape) => Some(shape),
+            Gives::Nothing | Gives::AnyJson => None,
+        };
+        for shape in takes.into_iter().chain(gives) {
+            components = components.schemas_from_iter(shape.all());
+        }
+    }
+    OpenApiBuilder::new().info(info).paths(paths).components(Some(components.build())).build()
+}
+
+fn operation(route: &Route) -> OperationBuilder {
+    let mut operation = OperationBuilder::new()
+        .summary(Some(route.what))
+        .operation_id(Some(operation_id(route)))
+        .parameters(Some(route.parameters.iter().copied().map(parameter)));
+    operation = match route.access {
+        Access::Open => operation.securities(Some([SecurityRequirement::default()])),
+        Access::Token => operation.security(SecurityRequirement::new::<_, [&str; 0], &str>(BEARER, [])),
+        Access::Ability(ability) => operation
+            .description(Some(format!("The token needs the ability `{}`.", ability.as_str())))
+            .security(SecurityRequirement::new(BEARER, [ability.as_str()])),
+    };
+    let body = |media: &[&str], shape: Shape| {
+        let content = || ContentBuilder::new().schema(Some(shape.reference())).build();
+        let body = RequestBodyBuilder::new().required(Some(Required::True));
+        media.iter().fold(body, |body, media| body.content(*media, content())).build()
+    };
+    operation = match route.takes {
+        Takes::Nothing => operation,
+        Takes::Json(shape) => operation.request_body(Some(body(&["application/json"], shape))),
+        Takes::JsonOrForm(shape) => {
+            operation.request_body(Some(body(&["application/json", "application/x-www-form-urlencoded"], shape)))
+        }
+    };
+    let with = |description: &str, shape: Shape| {
+        let content = ContentBuilder::new().schema(Some(shape.reference())).build();
+        ResponseBuilder::new().description(description).content("application/json", content)
+    };
+    operation = match route.gives {
+        Gives::Ok(shape) => operation.response("200", with("Done.", shape).build()),
+        Gives::Created(shape) => {
+            let location = HeaderBuilder::new().schema(Some(text_of(None))).description(Some("What was made.")).build();
+            operation.response("201", with("Made.", shape).header("Location", location).build())
+        }
+        Gives::Nothing => operation.response("204", ResponseBuilder::new().description("Done.").build()),
+        Gives::AnyJson => {
+            let content = ContentBuilder::new().schema(Some(ObjectBuilder::new().build())).build();
+            let response = ResponseBuilder::new().description("Done.").content("application/json", content);
+            operation.response("200", response.build())
+        }
+    };
+    problems(route).into_iter().fold(operation, |operation, (status, kinds)| {
+        let names: Vec<String> = kinds.iter().map(|kind| format!("`{}`", kind.slug())).collect();
+        let content = ContentBuilder::new().schema(Some(Shape::of::<Document<'_>>().reference())).build();
+        let response = ResponseBuilder::new().description(names.join(", ")).content(PROBLEM_JSON, content);
+        operation.response(status.to_string(), response.build())
+    })
+}
+
+/// Every problem that a route may answer with, by status.
+fn problems(route: &Route) -> Vec<(u16, Vec<ProblemKind>)> {
+    use ProblemKind::{
+        BodyTimeout, BodyTooLarge, InsufficientAbility, Internal, InvalidRequest, InvalidToken, InvalidValue, Timeout,
+        TokenMissing, Unavailable, UnsupportedMediaType,
+    };
+    let of_access: &[ProblemKind] = match route.access {
+        Access::Open => &[],
+        Access::Token => &[InvalidRequest, TokenMissing, InvalidToken],
+        Access::Ability(_) => &[InvalidRequest, TokenMissing, InvalidToken, InsufficientAbility],
+    };
+    let of_body: &[ProblemKind] = match route.takes {
+        Takes::Nothing if route.method == Method::GET => &[],
+        Takes::Nothing => &[BodyTimeout, BodyTooLarge, UnsupportedMediaType],
+        Takes::Json(_) | Takes::JsonOrForm(_) => {
+            &[InvalidRequest, InvalidValue, BodyTimeout, BodyTooLarge, UnsupportedMediaType]
+        }
+    };
+    let of_all = &[Internal, Unavailable, Timeout];
+    let mut kinds: Vec<ProblemKind> = Vec::new();
+    for kind in [of_access, of_body, route.problems, of_all].concat() {
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+    let statuses: BTreeSet<u16> = kinds.iter().map(|kind| kind.status().as_u16()).collect();
+    let of_status = |status| kinds.iter().copied().filter(|kind| kind.status().as_u16() == status).collect();
+    statuses.into_iter().map(|status| (status, of_status(status))).collect()
+}
+
+/// `postV1LogoutAll`: unique because method and path are.
+fn operation_id(route: &Route) -> String {
+    let mut id = route.method.as_str().to_ascii_lowercase();
+    for word in route.path.split(|letter: char| !letter.is_ascii_alphanumeric()).filter(|word| !word.is_empty()) {
+        let (first, rest) = word.split_at(1);
+        id.push_str(&first.to_ascii_uppercase());
+        id.push_str(rest);
+    }
+    id
+}
+
+fn parameter(parameter: Parameter) -> PathParameter {
+    let (name, place, required, schema, description) = match parameter {
+        Parameter::Id => ("id", ParameterIn::Path, Required::True, text_of(Some("uuid")), "The id of the token."),
+        Parameter::Limit => {
+            let schema = ObjectBuilder::new()
+                .schema_type(Type::Integer)
+                .minimum(Some(1))
+                .maximum(Some(MOST_PER_PAGE))
+                .default(Some(json!(50)))
+                .build();
+            ("limit", ParameterIn::Query, Required::False, schema, "How many records at most.")
+        }
+        Parameter::Cursor => {
+            let what = "The value of `next` from the page before.";
+            ("cursor", ParameterIn::Query, Required::False, text_of(None), what)
+        }
+        Parameter::Keep => {
+            let schema = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["current"])).build();
+            ("keep", ParameterIn::Query, Required::True, schema, "Which token to leave: always `current`.")
+        }
+    };
+    let parameter = ParameterBuilder::new().name(name).parameter_in(place).required(required);
+    parameter.schema(Some(Schema::Object(schema))).description(Some(description)).build()
+}
+
+fn text_of(format: Option<&str>) -> utoipa::openapi::schema::Object {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .format(format.map(|name| SchemaFormat::Custom(name.to_owned())))
+        .build()
+}
+
+fn method(method: &Method) -> HttpMethod {
+    match method.as_str() {
+        "POST" => HttpMethod::Post,
+        "PATCH" => HttpMethod::Patch,
+        "DELETE" => HttpMethod::Delete,
+        // The table holds no other; a test compares it with this document.
+        _ => HttpMethod::Get,
+    }
+}

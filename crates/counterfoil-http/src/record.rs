@@ -1,0 +1,190 @@
+//! What answers say of tokens: [`Record`], [`NewToken`], [`Page`]. Never a digest, a number or an epoch.
+
+use std::net::IpAddr;
+
+use counterfoil_core::authority;
+use counterfoil_core::{
+    Abilities, Account, ClientName, Issued, Kind, SecretToken, Sighting, Timestamp, Token, TokenId, TokenName,
+    UserAgent,
+};
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use crate::caller::Caller;
+use crate::http::Http;
+
+/// One token, as its owner sees it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Record {
+    /// Its public name.
+    #[schema(value_type = String, format = "uuid")]
+    id: TokenId,
+    /// A signed-in device or an API key.
+    #[schema(inline)]
+    kind: KindWord,
+    /// The client it was issued on.
+    #[schema(value_type = String)]
+    client: ClientName,
+    /// What its owner calls it.
+    #[schema(value_type = Option<String>, required)]
+    name: Option<TokenName>,
+    /// What it may do.
+    #[schema(value_type = Vec<String>)]
+    abilities: Abilities,
+    /// When it was issued.
+    #[schema(value_type = String, format = DateTime)]
+    issued_at: Timestamp,
+    /// The first instant at which it is dead; null: never by time.
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    expires_at: Option<Timestamp>,
+    /// Whether it is the one that this request carries.
+    current: bool,
+    /// Where it was issued.
+    first_seen: Seen,
+    /// Where it was last used, up to a few seconds ago.
+    #[schema(required)]
+    last_seen: Option<Seen>,
+}
+
+/// `login` or `key`.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum KindWord {
+    Login,
+    Key,
+}
+
+impl From<Kind> for KindWord {
+    fn from(kind: Kind) -> KindWord {
+        match kind {
+            Kind::Login => KindWord::Login,
+            Kind::Key => KindWord::Key,
+        }
+    }
+}
+
+/// When and from where a token was used. What the client said of itself is text: encode it wherever it is shown.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Seen {
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    at: Timestamp,
+    /// From which address.
+    #[schema(value_type = Option<String>, required)]
+    ip: Option<IpAddr>,
+    /// What the client program called itself.
+    #[schema(value_type = Option<String>, required)]
+    user_agent: Option<UserAgent>,
+}
+
+impl From<Sighting> for Seen {
+    fn from(Sighting { at, source }: Sighting) -> Seen {
+        Seen { at, ip: source.ip, user_agent: source.user_agent }
+    }
+}
+
+impl Record {
+    /// What `caller` sees of `token`.
+    pub(crate) fn of(token: Token, caller: &Caller) -> Record {
+        Record {
+            current: token.id == caller.who.id,
+            id: token.id,
+            kind: token.kind.into(),
+            client: token.client,
+            name: token.name,
+            abilities: token.abilities,
+            issued_at: token.issued_at,
+            expires_at: token.expires_at,
+            first_seen: token.first_seen.into(),
+            last_seen: token.last_seen.map(Seen::from),
+        }
+    }
+}
+
+/// Some records of a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Page {
+    /// The records, oldest first.
+    items: Vec<Record>,
+    /// What to send as `cursor` for the next page; null at the end.
+    #[schema(required)]
+    next: Option<String>,
+}
+
+impl Page {
+    /// What `caller` sees of a page of their tokens of this kind.
+    pub(crate) fn of(page: authority::Page<Token>, kind: Kind, caller: &Caller) -> Page {
+        Page {
+            items: page.items.into_iter().map(|token| Record::of(token, caller)).collect(),
+            next: page.next.map(|cursor| caller.authority().cursor_text(cursor, &caller.who, kind)),
+        }
+    }
+}
+
+/// A token that has just been made or given a new secret. The only answer that carries a secret, and the only time.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct NewToken {
+    /// The text to keep and to send as `Authorization: Bearer …`. It is not shown again.
+    #[serde(serialize_with = "expose")]
+    #[schema(value_type = String)]
+    token: SecretToken,
+    /// Its public name.
+    #[schema(value_type = String, format = "uuid")]
+    id: TokenId,
+    /// A signed-in device or an API key.
+    #[schema(inline)]
+    kind: KindWord,
+    /// The client it was issued on.
+    #[schema(value_type = String)]
+    client: ClientName,
+    /// What its owner calls it.
+    #[schema(value_type = Option<String>, required)]
+    name: Option<TokenName>,
+    /// What it may do; for API keys only, a login token may do everything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
+    abilities: Option<Abilities>,
+    /// When it was issued.
+    #[schema(value_type = String, format = DateTime)]
+    issued_at: Timestamp,
+    /// The first instant at which it is dead; null: never by time.
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    expires_at: Option<Timestamp>,
+    /// The account that it stands for, with the configured fields; null where the host keeps its users itself.
+    #[schema(value_type = Option<Object>, required)]
+    user: Option<Map<String, Value>>,
+}
+
+impl NewToken {
+    pub(crate) fn of(issued: Issued, account: Option<&Account>, http: &Http) -> NewToken {
+        let Issued { token, secret, .. } = issued;
+        NewToken {
+            token: secret,
+            id: token.id,
+            abilities: match token.kind {
+                Kind::Login => None,
+                Kind::Key => Some(token.abilities),
+            },
+            kind: token.kind.into(),
+            client: token.client,
+            name: token.name,
+            issued_at: token.issued_at,
+            expires_at: token.expires_at,
+            user: user(account, http),
+        }
+    }
+
+    pub(crate) fn id(&self) -> TokenId {
+        self.id
+    }
+}
+
+/// What an answer says of an account.
+pub(crate) fn user(account: Option<&Account>, http: &Http) -> Option<Map<String, Value>> {
+    account.map(|account| account.view(&http.settings().user_fields))
+}
+
+fn expose<S: Serializer>(secret: &SecretToken, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(secret.expose())
+}

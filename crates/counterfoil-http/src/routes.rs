@@ -1,0 +1,7 @@
+//! The native routes, a file for each resource. A handler is a list of steps; it decides nothing.
+
+pub(crate) mod keys;
+pub(crate) mod login;
+pub(crate) mod me;
+pub(crate) mod operations;
+pub(crate) mod tokens;

@@ -1,0 +1,34 @@
+//! For whoever runs it: is it up, can it answer, what does it offer?
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::http::Http;
+use crate::openapi;
+use crate::problem::Problem;
+
+/// How it is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Health {
+    /// `ok` or `ready`.
+    status: &'static str,
+}
+
+/// The process is up. Touches nothing, so that a store that is away does not get the process restarted.
+pub(crate) async fn healthz() -> Json<Health> {
+    Json(Health { status: "ok" })
+}
+
+/// The store can answer and commit.
+pub(crate) async fn readyz(State(http): State<Http>) -> Result<Json<Health>, Problem> {
+    http.authority().ready().await?;
+    Ok(Json(Health { status: "ready" }))
+}
+
+pub(crate) async fn describe() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], openapi::text())
+}

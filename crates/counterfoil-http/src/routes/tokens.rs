@@ -1,0 +1,150 @@
+//! One's own signed-in devices.
+
+use axum::Json;
+use axum::extract::{FromRequestParts, Path, State};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use counterfoil_core::authority::PageRequest;
+use counterfoil_core::{Kind, Timestamp, TokenId, TokenName};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::arrival::Arrival;
+use crate::body::{self, NoBody, Query, present};
+use crate::caller::{Caller, Presented};
+use crate::http::Http;
+use crate::problem::{Problem, ProblemKind};
+use crate::record::{NewToken, Page, Record};
+use crate::rights::{TOKENS_READ, TOKENS_WRITE};
+
+/// Which page of a list.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PageQuery {
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+/// Most records on one page.
+pub(crate) const MOST_PER_PAGE: u32 = 200;
+
+/// One page of the caller's tokens of `kind`.
+pub(crate) async fn page(caller: &Caller, kind: Kind, query: PageQuery) -> Result<Page, Problem> {
+    let mut page = PageRequest::default();
+    if let Some(limit) = query.limit {
+        if !(1..=MOST_PER_PAGE).contains(&limit) {
+            let detail = format!("limit: a page has 1 to {MOST_PER_PAGE} records.");
+            return Err(Problem::new(ProblemKind::InvalidValue, detail).about("limit"));
+        }
+        page.limit = limit;
+    }
+    if let Some(text) = &query.cursor {
+        page.after = Some(caller.authority().cursor(text, &caller.who, kind)?);
+    }
+    let found = caller.authority().tokens_of(&caller.who, kind, page, caller.arrival.now).await?;
+    Ok(Page::of(found, kind, caller))
+}
+
+pub(crate) async fn list(caller: Caller, Query(query): Query<PageQuery>) -> Result<Json<Page>, Problem> {
+    caller.may(&TOKENS_READ)?;
+    Ok(Json(page(&caller, Kind::Login, query).await?))
+}
+
+/// A new name.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RenameBody {
+    /// What the token shall be called, cut after 100 characters; null for no name.
+    #[serde(deserialize_with = "present")]
+    #[schema(required)]
+    name: Option<String>,
+}
+
+pub(crate) async fn rename(
+    caller: Caller,
+    Id(id): Id,
+    body::Json(body): body::Json<RenameBody>,
+) -> Result<Json<Record>, Problem> {
+    caller.may(&TOKENS_WRITE)?;
+    let name = body.name.as_deref().and_then(TokenName::cut);
+    let token = caller.authority().rename(&caller.who, id, Kind::Login, name, caller.arrival.now).await?;
+    Ok(Json(Record::of(token, &caller)))
+}
+
+pub(crate) async fn revoke(caller: Caller, Id(id): Id, _: NoBody) -> Result<StatusCode, Problem> {
+    caller.may(&TOKENS_WRITE)?;
+    let Arrival { source, now, .. } = &caller.arrival;
+    caller.authority().revoke(&caller.who, id, Kind::Login, source, *now).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Which tokens a bulk deletion leaves.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct KeepQuery {
+    keep: Option<Keep>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Keep {
+    Current,
+}
+
+pub(crate) async fn revoke_others(
+    caller: Caller,
+    Query(query): Query<KeepQuery>,
+    _: NoBody,
+) -> Result<StatusCode, Problem> {
+    caller.may(&TOKENS_WRITE)?;
+    let Some(Keep::Current) = query.keep else {
+        // Deleting the whole collection by a forgotten parameter is not something to guess.
+        let hint = "Say ?keep=current to end all others, or POST /v1/logout-all to end this one too.";
+        return Err(Problem::new(ProblemKind::InvalidRequest, hint).about("keep"));
+    };
+    caller.authority().logout_others(&caller.who, &caller.arrival.source, caller.arrival.now).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// How long a token lives now.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Renewed {
+    /// The first instant at which it is dead; null: never by time.
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    expires_at: Option<Timestamp>,
+}
+
+pub(crate) async fn renew(
+    State(http): State<Http>,
+    Presented(secret): Presented,
+    arrival: Arrival,
+    _: NoBody,
+) -> Result<Json<Renewed>, Problem> {
+    let expires_at = http.authority().renew(secret.expose(), &arrival.source, arrival.now).await?;
+    Ok(Json(Renewed { expires_at }))
+}
+
+pub(crate) async fn rotate(
+    State(http): State<Http>,
+    Presented(secret): Presented,
+    arrival: Arrival,
+    _: NoBody,
+) -> Result<Json<NewToken>, Problem> {
+    let (issued, account) = http.authority().rotate(secret.expose(), &arrival.source, arrival.now).await?;
+    Ok(Json(NewToken::of(issued, account.as_ref(), &http)))
+}
+
+/// The token that a path names.
+pub(crate) struct Id(pub(crate) TokenId);
+
+impl FromRequestParts<Http> for Id {
+    type Rejection = Problem;
+
+    /// A text that no token can have as its id, and every spelling of an id but the one we write, is a token that there is
+    /// not.
+    async fn from_request_parts(parts: &mut Parts, http: &Http) -> Result<Self, Problem> {
+        let Path(text): Path<String> = Path::from_request_parts(parts, http).await.map_err(|_| Problem::not_found())?;
+        let id: TokenId = text.parse().map_err(|_| Problem::not_found())?;
+        if id.to_string() == text { Ok(Id(id)) } else { Err(Problem::not_found()) }
+    }
+}

@@ -1,0 +1,39 @@
+//! What the operator may choose about HTTP: [`HttpSettings`].
+
+use std::time::Duration;
+
+use counterfoil_core::AccountField;
+use ipnet::IpNet;
+
+/// What the operator may choose. The default is safe behind nothing and behind anything: it believes no proxy.
+#[derive(Debug, Clone)]
+pub struct HttpSettings {
+    /// Whose `X-Forwarded-For` and `X-Request-Id` are believed. Empty by default. A network that clients can speak from
+    /// lets them choose the address that the log and their own device list show.
+    pub trusted_proxies: Vec<IpNet>,
+    /// What an answer says of an account. Every client of every user reads these.
+    pub user_fields: Vec<AccountField>,
+    /// The realm in `WWW-Authenticate`: what people are told they are asked to log in to.
+    pub realm: String,
+    /// How long a client may take to send a body. 10 s. Longer ones let few clients hold many connections.
+    pub body_timeout: Duration,
+    /// How long a request may take altogether; then it is given up and answered with 503. 30 s. Must exceed
+    /// `body_timeout`, or slow clients read that the service is slow.
+    pub request_timeout: Duration,
+    /// What the ids of requests begin with: 1 to 32 of `A-Z a-z 0-9 . _ -`. `None`: the time this process started, which
+    /// is enough unless several nodes write one log.
+    pub request_id_prefix: Option<String>,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        HttpSettings {
+            trusted_proxies: Vec::new(),
+            user_fields: AccountField::DEFAULT.to_vec(),
+            realm: "counterfoil".to_owned(),
+            body_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(30),
+            request_id_prefix: None,
+        }
+    }
+}
