@@ -1,0 +1,398 @@
+//! The embedded store: [`SqliteStore`], one SQLite database in a data directory.
+//!
+//! One server and any number of command lines use it at the same time, from different processes. What one of them has
+//! committed the others see at once; nothing of what decides an answer is kept in memory here but the parsed records of
+//! clients, and those only as of the version that the same look-up reads.
+//!
+//! Look-ups run on the thread that polls their future, for a few microseconds and without waiting. Everything else runs
+//! on threads of the store's own; no runtime is needed, any executor will do.
+
+mod accounts;
+mod changes;
+mod checkpoint;
+mod clients;
+mod column;
+mod fault;
+mod opening;
+mod place;
+mod purge;
+mod readers;
+mod reserve;
+mod schema;
+mod subjects;
+mod tokens;
+mod witness;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use counterfoil_core::account::{Account, AccountChange, Credentials, LoginName};
+use counterfoil_core::client::{Client, ClientId, ClientName};
+use counterfoil_core::password::{Cost, EncodedPassword};
+use counterfoil_core::secret::{Candidates, CheckKey, DigestScheme, TokenDigest};
+use counterfoil_core::store::{
+    Bump, Changed, Changes, ClientOutcome, ClientUpdate, Formats, Found, Issue, IssueOutcome, NewClient, RenewOutcome,
+    RevokeOutcome, RotateOutcome, Rotation, TokenQuery, Touch,
+};
+use counterfoil_core::token::{Kind, Token, TokenId, TokenName};
+use counterfoil_core::{AccountStore, Answer, Subject, SubjectId, SubjectState, Timestamp, TokenStore};
+use rusqlite::Connection;
+
+use self::column::{Column, get};
+use self::fault::Fault;
+use self::opening::Opened;
+pub use self::opening::{Absent, OpenError, OpenOptions, Rewound, Role};
+use self::readers::{Reader, Readers};
+use self::tokens::{Renaming, Revocation};
+use self::writer::{Purpose, Writer};
+
+/// Tokens and accounts in one SQLite database.
+///
+/// Dropping it closes it as [`SqliteStore::close`] does.
+///
+/// ```
+/// use counterfoil_store::{OpenError, OpenOptions, SqliteStore};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let directory = tempfile::tempdir()?;
+/// # let data = directory.path().join("data");
+/// let store = SqliteStore::open(&data, &OpenOptions::serve())?;
+///
+/// // One server to a data directory; command lines come and go beside it.
+/// assert!(matches!(SqliteStore::open(&data, &OpenOptions::serve()), Err(OpenError::Served(_))));
+/// SqliteStore::open(&data, &OpenOptions::beside())?.close();
+/// store.close();
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct SqliteStore {
+    readers: Arc<Readers>,
+    writer: Writer,
+}
+
+impl SqliteStore {
+    /// Opens the data directory, making it and the database in it where `options` say so.
+    ///
+    /// Takes a few milliseconds after an orderly stop. After any other, a server reads the whole file once to look for
+    /// damage.
+    ///
+    /// # Errors
+    /// [`OpenError`], whose text says what to do. A file that cannot be trusted is never replaced by an empty one.
+    pub fn open(data_directory: &Path, options: &OpenOptions) -> Result<SqliteStore, OpenError> {
+        let opened: Opened = opening::open(data_directory, options)?;
+        let threads = |error| OpenError::Unusable(data_directory.to_owned(), error);
+        let readers = Readers::start(Arc::clone(&opened.place), options.busy_timeout).map_err(threads)?;
+        let writer =
+            Writer::start(opened, Arc::clone(&readers), options.role, options.busy_timeout).map_err(threads)?;
+        Ok(SqliteStore { readers, writer })
+    }
+
+    /// Finishes what has been asked for, writes everything back into the database file and lets the data directory go.
+    /// Blocks until that is done. What is asked for afterwards fails; closing again does nothing.
+    pub fn close(&self) {
+        self.readers.close();
+        self.writer.close();
+    }
+
+    /// One transition, on the writing thread.
+    fn write<'a, T: Send + 'static>(
+        &'a self,
+        doing: &'static str,
+        purpose: Purpose,
+        work: impl Fn(&Connection) -> Result<T, Fault> + Send + 'static,
+    ) -> Answer<'a, T> {
+        Box::pin(self.writer.submit(doing, purpose, work))
+    }
+
+    /// A look-up, on this thread if that needs no waiting.
+    fn look_up<'a, A, T>(
+        &'a self,
+        doing: &'static str,
+        wanted: &'a A,
+        read: fn(&Reader, &A) -> Result<T, Fault>,
+    ) -> Answer<'a, T>
+    where
+        A: Clone + Send + Sync + 'static,
+        T: Send + 'static,
+    {
+        Box::pin(self.readers.look_up(doing, wanted, read))
+    }
+
+    /// Anything longer, on a reading thread.
+    fn read<'a, T: Send + 'static>(
+        &'a self,
+        doing: &'static str,
+        read: impl Fn(&Reader) -> Result<T, Fault> + Send + 'static,
+    ) -> Answer<'a, T> {
+        Box::pin(self.readers.elsewhere(doing, read))
+    }
+}
+
+impl Drop for SqliteStore {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+const CHECK_KEYS: &str = "SELECT key FROM check_keys ORDER BY number DESC";
+
+const HAS_DEFAULT_CLIENT: &str = "SELECT EXISTS (SELECT 1 FROM clients WHERE name = ?1)";
+
+// A seek each in indexes that are empty where nothing was imported. A secret in its grace is looked up, too.
+const HAS_SCHEME: &str = "
+    SELECT EXISTS (SELECT 1 FROM tokens WHERE scheme = ?1 AND scheme <> 'native')
+        OR EXISTS (SELECT 1 FROM retired WHERE scheme = ?1 AND scheme <> 'native')";
+
+fn formats(connection: &Connection) -> Result<Formats, Fault> {
+    let mut statement = connection.prepare_cached(CHECK_KEYS)?;
+    let check_keys = statement.query_map([], |row| get(row, 0))?.collect::<Result<_, _>>()?;
+    let mut imported = Vec::new();
+    for scheme in DigestScheme::IMPORTED {
+        if connection.prepare_cached(HAS_SCHEME)?.query_row([Column(scheme)], |row| row.get(0))? {
+            imported.push(scheme);
+        }
+    }
+    Ok(Formats { check_keys, imported })
+}
+
+fn has_default_client(connection: &Connection, name: &ClientName) -> Result<bool, Fault> {
+    Ok(connection.prepare_cached(HAS_DEFAULT_CLIENT)?.query_row([Column(name)], |row| row.get(0))?)
+}
+
+const KEEP_CHECK_KEY: &str = "INSERT INTO check_keys (key) SELECT ?1 WHERE NOT EXISTS (SELECT 1 FROM check_keys)";
+
+/// A commit that changes nothing but is one: it needs the lock, room in the log and a disk that syncs.
+const PROVE: &str = "UPDATE deployment SET commits = commits";
+
+impl TokenStore for SqliteStore {
+    fn open<'a>(&'a self, key: &'a CheckKey, default_client: &'a NewClient) -> Answer<'a, Formats> {
+        Box::pin(async move {
+            const DOING: &str = "opening it";
+            let name = default_client.name.clone();
+            let ready = self
+                .look_up(DOING, &name, |reader, name| {
+                    let formats = formats(&reader.connection)?;
+                    let complete = !formats.check_keys.is_empty() && has_default_client(&reader.connection, name)?;
+                    Ok(complete.then_some(formats))
+                })
+                .await?;
+            if let Some(formats) = ready {
+                // Every start but the first ends here, without a write.
+                return Ok(formats);
+            }
+            let (key, default_client) = (key.clone(), default_client.clone());
+            self.write(DOING, Purpose::Ordinary, move |connection| {
+                connection.prepare_cached(KEEP_CHECK_KEY)?.execute([Column(&key)])?;
+                if !has_default_client(connection, &default_client.name)? {
+                    clients::create(connection, &default_client)?;
+                }
+                formats(connection)
+            })
+            .await
+        })
+    }
+
+    fn ready(&self) -> Answer<'_, ()> {
+        self.write("seeing whether it can commit", Purpose::Ordinary, |connection| {
+            connection.prepare_cached(PROVE)?.execute([])?;
+            Ok(())
+        })
+    }
+
+    fn find<'a>(&'a self, candidates: &'a Candidates) -> Answer<'a, Option<Found>> {
+        self.look_up("looking a token up by its digest", candidates, tokens::find)
+    }
+
+    fn token<'a>(&'a self, id: TokenId, owner: Option<&'a SubjectId>) -> Answer<'a, Option<Token>> {
+        Box::pin(async move {
+            let wanted = (id, owner.cloned());
+            self.look_up("looking a token up by its id", &wanted, tokens::token).await
+        })
+    }
+
+    fn list<'a>(&'a self, query: &'a TokenQuery) -> Answer<'a, Vec<Token>> {
+        let query = query.clone();
+        self.read("listing tokens", move |reader| tokens::list(reader, &query))
+    }
+
+    fn subject<'a>(&'a self, id: &'a SubjectId) -> Answer<'a, Option<Subject>> {
+        self.look_up("looking a subject up", id, subjects::subject)
+    }
+
+    fn open_subject<'a>(&'a self, id: &'a SubjectId, _now: Timestamp) -> Answer<'a, Subject> {
+        Box::pin(async move {
+            const DOING: &str = "making a subject";
+            // Rows of subjects never go, so one that is there need not be made.
+            if let Some(subject) = self.look_up(DOING, id, subjects::subject).await? {
+                return Ok(subject);
+            }
+            let id = id.clone();
+            self.write(DOING, Purpose::Ordinary, move |connection| subjects::open(connection, &id)).await
+        })
+    }
+
+    fn set_subject_state<'a>(
+        &'a self,
+        id: &'a SubjectId,
+        state: SubjectState,
+        now: Timestamp,
+    ) -> Answer<'a, Option<Subject>> {
+        let id = id.clone();
+        let purpose = match state {
+            SubjectState::Active => Purpose::Ordinary,
+            SubjectState::Disabled | SubjectState::Buried => Purpose::Revoking,
+        };
+        self.write("setting the state of a subject", purpose, move |connection| {
+            subjects::set_state(connection, &id, state, now)
+        })
+    }
+
+    fn subject_changed<'a>(&'a self, id: &'a SubjectId, now: Timestamp) -> Answer<'a, ()> {
+        let changed = Changed::Subject(id.clone());
+        self.write("noting a change of an account", Purpose::Revoking, move |connection| {
+            changes::log(connection, &changed, now)
+        })
+    }
+
+    fn bump_epoch<'a>(&'a self, bump: &'a Bump, now: Timestamp) -> Answer<'a, bool> {
+        let bump = bump.clone();
+        self.write("bumping an epoch", Purpose::Revoking, move |connection| subjects::bump(connection, &bump, now))
+    }
+
+    fn issue<'a>(&'a self, issue: &'a Issue, now: Timestamp) -> Answer<'a, IssueOutcome> {
+        let issue = issue.clone();
+        self.write("issuing a token", Purpose::Ordinary, move |connection| tokens::issue(connection, &issue, now))
+    }
+
+    fn rename<'a>(
+        &'a self,
+        id: TokenId,
+        owner: &'a SubjectId,
+        kind: Kind,
+        name: Option<TokenName>,
+        now: Timestamp,
+    ) -> Answer<'a, Option<Token>> {
+        let renaming = Renaming { id, owner: owner.clone(), kind, name };
+        self.write("renaming a token", Purpose::Ordinary, move |connection| tokens::rename(connection, &renaming, now))
+    }
+
+    fn renew(&self, id: TokenId, until: Option<Timestamp>, now: Timestamp) -> Answer<'_, RenewOutcome> {
+        self.write("renewing a token", Purpose::Ordinary, move |connection| tokens::renew(connection, id, until, now))
+    }
+
+    fn rotate<'a>(&'a self, rotation: &'a Rotation, now: Timestamp) -> Answer<'a, RotateOutcome> {
+        let rotation = rotation.clone();
+        self.write("rotating a token", Purpose::Ordinary, move |connection| tokens::rotate(connection, &rotation, now))
+    }
+
+    fn settle_rotation<'a>(&'a self, id: TokenId, successor: &'a TokenDigest, now: Timestamp) -> Answer<'a, ()> {
+        let successor = *successor;
+        self.write("ending the grace of a rotated secret", Purpose::Revoking, move |connection| {
+            tokens::settle_rotation(connection, id, &successor, now)
+        })
+    }
+
+    fn revoke<'a>(
+        &'a self,
+        id: TokenId,
+        owner: Option<&'a SubjectId>,
+        kind: Option<Kind>,
+        now: Timestamp,
+    ) -> Answer<'a, RevokeOutcome> {
+        let revocation = Revocation { id, owner: owner.cloned(), kind };
+        self.write("revoking a token", Purpose::Revoking, move |connection| {
+            tokens::revoke(connection, &revocation, now)
+        })
+    }
+
+    fn touch<'a>(&'a self, touches: &'a [Touch], now: Timestamp) -> Answer<'a, ()> {
+        let touches = touches.to_vec();
+        self.write("noting where tokens were seen", Purpose::Ordinary, move |connection| {
+            tokens::touch(connection, &touches, now)
+        })
+    }
+
+    fn purge(&self, dead_since: Timestamp, batch: u32) -> Answer<'_, u64> {
+        self.write("purging what is dead", Purpose::Ordinary, move |connection| {
+            purge::purge(connection, dead_since, batch)
+        })
+    }
+
+    fn client<'a>(&'a self, name: &'a ClientName) -> Answer<'a, Option<Arc<Client>>> {
+        self.look_up("looking a client up", name, clients::client)
+    }
+
+    fn clients(&self) -> Answer<'_, Vec<Arc<Client>>> {
+        self.read("listing clients", clients::clients)
+    }
+
+    fn create_client<'a>(&'a self, client: &'a NewClient) -> Answer<'a, Option<Arc<Client>>> {
+        let client = client.clone();
+        self.write("making a client", Purpose::Ordinary, move |connection| clients::create(connection, &client))
+    }
+
+    fn update_client<'a>(&'a self, update: &'a ClientUpdate, now: Timestamp) -> Answer<'a, ClientOutcome> {
+        let update = update.clone();
+        self.write("changing a client", Purpose::Ordinary, move |connection| clients::update(connection, &update, now))
+    }
+
+    fn delete_client<'a>(&'a self, id: ClientId, now: Timestamp) -> Answer<'a, bool> {
+        self.write("deleting a client", Purpose::Revoking, move |connection| clients::delete(connection, id, now))
+    }
+
+    fn changes(&self, after: u64, limit: u32) -> Answer<'_, Changes> {
+        self.read("reading the change log", move |reader| changes::changes(reader, after, limit))
+    }
+}
+
+impl AccountStore for SqliteStore {
+    fn create<'a>(&'a self, account: &'a Account, password: &'a EncodedPassword) -> Answer<'a, bool> {
+        let (account, password) = (account.clone(), password.clone());
+        self.write("making an account", Purpose::Ordinary, move |connection| {
+            accounts::create(connection, &account, &password)
+        })
+    }
+
+    fn named<'a>(&'a self, name: &'a LoginName) -> Answer<'a, Vec<Credentials>> {
+        self.look_up("looking an account up by name", name, accounts::named)
+    }
+
+    fn account<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, Option<Credentials>> {
+        self.look_up("looking an account up", subject, accounts::account)
+    }
+
+    fn accounts<'a>(&'a self, after: Option<&'a str>, limit: u32) -> Answer<'a, Vec<Account>> {
+        let after = after.map(str::to_owned);
+        self.read("listing accounts", move |reader| accounts::accounts(reader, after.as_deref(), limit))
+    }
+
+    fn password_costs(&self) -> Answer<'_, Vec<Cost>> {
+        self.read("collecting the costs of passwords", accounts::password_costs)
+    }
+
+    fn set_password<'a>(
+        &'a self,
+        subject: &'a SubjectId,
+        expected: Option<&'a EncodedPassword>,
+        password: &'a EncodedPassword,
+    ) -> Answer<'a, bool> {
+        let (subject, expected, password) = (subject.clone(), expected.cloned(), password.clone());
+        self.write("setting a password", Purpose::Ordinary, move |connection| {
+            accounts::set_password(connection, &subject, expected.as_ref(), &password)
+        })
+    }
+
+    fn change<'a>(&'a self, subject: &'a SubjectId, change: &'a AccountChange) -> Answer<'a, Option<Account>> {
+        let (subject, change) = (subject.clone(), change.clone());
+        self.write("changing an account", Purpose::Ordinary, move |connection| {
+            accounts::change(connection, &subject, &change)
+        })
+    }
+
+    fn delete<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, bool> {
+        let subject = subject.clone();
+        self.write("deleting an account", Purpose::Revoking, move |connection| accounts::delete(connection, &subject))
+    }
+}

@@ -1,0 +1,122 @@
+//! Where the files of a store lie, and how each kind of connection is opened: [`Place`].
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+
+/// The data directory and the names in it. Files of other names are none of our business.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) directory: PathBuf,
+    /// The database.
+    pub(super) database: PathBuf,
+    /// SQLite's write-ahead log: commits that are not in the database file yet. Losing it is losing them.
+    pub(super) write_ahead: PathBuf,
+    /// Held by the one server.
+    pub(super) lock: PathBuf,
+    /// How far the database had come when it was last written, kept outside it.
+    pub(super) witness: PathBuf,
+    /// Room that revocations may use when there is no other.
+    pub(super) reserve: PathBuf,
+}
+
+impl Place {
+    pub(super) fn in_directory(directory: &Path) -> Place {
+        Place {
+            directory: directory.to_owned(),
+            database: directory.join("counterfoil.db"),
+            write_ahead: directory.join("counterfoil.db-wal"),
+            lock: directory.join("counterfoil.lock"),
+            witness: directory.join("counterfoil.witness"),
+            reserve: directory.join("counterfoil.reserve"),
+        }
+    }
+
+    /// A connection that writes, and waits up to `busy` for others that do. Never creates the file.
+    pub(super) fn writing(&self, busy: Duration) -> rusqlite::Result<Connection> {
+        let connection = writing(&self.database, busy)?;
+        // Neither here nor at close: a checkpoint would hold up every writer that waits. Its own thread does it.
+        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        Ok(connection)
+    }
+
+    /// A connection that only reads, and waits up to `busy` where another one is in the way.
+    pub(super) fn reading(&self, busy: Duration) -> rusqlite::Result<Connection> {
+        let connection = Connection::open_with_flags(
+            &self.database,
+            OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        )?;
+        guard(&connection, busy)?;
+        connection.execute_batch(READING)?;
+        Ok(connection)
+    }
+}
+
+const WRITING: &str = "
+    PRAGMA synchronous = FULL;
+    PRAGMA fullfsync = ON;
+    PRAGMA checkpoint_fullfsync = ON;
+    PRAGMA foreign_keys = ON;
+    PRAGMA trusted_schema = OFF;
+    PRAGMA cell_size_check = ON;
+    PRAGMA secure_delete = FAST;
+    PRAGMA temp_store = MEMORY;
+    PRAGMA mmap_size = 0;
+    PRAGMA cache_size = -16384;
+    PRAGMA journal_size_limit = 67108864;
+";
+
+/// The cache is per connection and grows only with use. Eight megabytes hold the inner pages of the index that look-ups
+/// go through at ten million tokens; its leaves come from the kernel's cache, without mmap, which turns a disk error
+/// into a SIGBUS.
+const READING: &str = "
+    PRAGMA trusted_schema = OFF;
+    PRAGMA cell_size_check = ON;
+    PRAGMA temp_store = MEMORY;
+    PRAGMA mmap_size = 0;
+    PRAGMA cache_size = -8192;
+";
+
+/// As [`Place::writing`], for a file that is not in its place yet.
+pub(super) fn writing(database: &Path, busy: Duration) -> rusqlite::Result<Connection> {
+    let connection =
+        Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    guard(&connection, busy)?;
+    connection.execute_batch(WRITING)?;
+    Ok(connection)
+}
+
+fn guard(connection: &Connection, busy: Duration) -> rusqlite::Result<()> {
+    connection.busy_timeout(busy)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+/// Opens a file of ours for reading and writing, making it if need be, for its owner alone.
+pub(super) fn private_file(path: &Path) -> io::Result<File> {
+    let mut options = fs::OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// Makes the directory and what is missing above it; for its owner alone where it is new.
+pub(super) fn private_directory(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+/// Makes a new name in `directory` survive a power cut, where the platform has a way to say so.
+pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
+    if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
+}
