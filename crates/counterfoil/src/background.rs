@@ -1,0 +1,129 @@
+//! The work that nobody asks for: writing down what was seen, and removing what has been dead for long.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use counterfoil_core::{Authority, Clock, Error};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+/// What was seen of a token, and sliding renewals, are written within a second.
+const FLUSH_EVERY: Duration = Duration::from_millis(500);
+/// The first purge comes after this as well, so that a start is not slowed by yesterday's dead.
+const PURGE_EVERY: Duration = Duration::from_secs(60);
+const PURGE_BATCH: u32 = 500;
+/// Between two batches, so that the logins that wait for the store get their turn.
+const PURGE_PAUSE: Duration = Duration::from_millis(50);
+
+/// The two tasks, and the word that ends them.
+#[derive(Debug)]
+pub(crate) struct Background {
+    /// Dropped or set to `true`: the tasks end.
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Background {
+    /// Starts both on the current tokio runtime.
+    pub(crate) fn start(authority: &Arc<Authority>, clock: &Arc<dyn Clock>) -> Background {
+        let (stop, stopped) = watch::channel(false);
+        let flusher = flush(Arc::clone(authority), Arc::clone(clock), stopped.clone());
+        let purger = purge(Arc::clone(authority), Arc::clone(clock), stopped);
+        Background { stop, tasks: vec![tokio::spawn(flusher), tokio::spawn(purger)] }
+    }
+
+    /// Ends both and waits until they have; the flusher writes what is left before it goes.
+    pub(crate) async fn stop(self) {
+        self.stop.send_replace(true);
+        for task in self.tasks {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a background task ended before its time");
+            }
+        }
+    }
+}
+
+async fn flush(authority: Arc<Authority>, clock: Arc<dyn Clock>, mut stopped: watch::Receiver<bool>) {
+    let mut health = Health::of("writing down what was seen of tokens");
+    let mut ticks = interval(FLUSH_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let last = tokio::select! {
+            _ = ticks.tick() => false,
+            () = told_to_stop(&mut stopped) => true,
+        };
+        health.note(authority.flush(clock.now()).await);
+        if last {
+            return;
+        }
+    }
+}
+
+async fn purge(authority: Arc<Authority>, clock: Arc<dyn Clock>, mut stopped: watch::Receiver<bool>) {
+    let mut health = Health::of("removing dead tokens");
+    loop {
+        tokio::select! {
+            () = sleep(PURGE_EVERY) => {}
+            () = told_to_stop(&mut stopped) => return,
+        }
+        while health.note(authority.purge(PURGE_BATCH, clock.now()).await).is_some_and(|n| n >= PURGE_BATCH.into()) {
+            tokio::select! {
+                () = sleep(PURGE_PAUSE) => {}
+                () = told_to_stop(&mut stopped) => return,
+            }
+        }
+    }
+}
+
+/// Also when the handle was dropped without a shutdown.
+async fn told_to_stop(stopped: &mut watch::Receiver<bool>) {
+    stopped.wait_for(|stop| *stop).await.ok();
+}
+
+/// Tells the log when something begins to fail and when it works again, and not every half second in between.
+struct Health {
+    doing: &'static str,
+    failing: bool,
+}
+
+impl Health {
+    fn of(doing: &'static str) -> Health {
+        Health { doing, failing: false }
+    }
+
+    fn note<T>(&mut self, result: Result<T, Error>) -> Option<T> {
+        match result {
+            Ok(value) => {
+                if self.failing {
+                    tracing::info!("{} works again", self.doing);
+                }
+                self.failing = false;
+                Some(value)
+            }
+            Err(error) => {
+                if !self.failing {
+                    tracing::error!(error = %Chain(&error), "{} fails; it is tried again", self.doing);
+                }
+                self.failing = true;
+                None
+            }
+        }
+    }
+}
+
+/// An error and its causes in one line.
+struct Chain<'a>(&'a dyn std::error::Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,313 @@
+//! A running deployment in this process: [`Counterfoil`], and how it is started: [`Builder`].
+
+use std::fmt;
+use std::io;
+#[cfg(feature = "sqlite")]
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use counterfoil_core::event::Silent;
+use counterfoil_core::hashing::{Hashing, OnThisThread};
+use counterfoil_core::memory::MemoryStore;
+use counterfoil_core::seal::KeyRing;
+use counterfoil_core::{AccountStore, Authority, Clock, Entropy, Error, EventSink, Parts, Settings, TokenStore};
+#[cfg(feature = "axum")]
+use counterfoil_http::{Http, HttpSettings};
+#[cfg(feature = "sqlite")]
+use counterfoil_store::sqlite::{Absent, OpenError, OpenOptions, Rewound, SqliteStore};
+
+use crate::background::Background;
+use crate::hashing_threads::{HashingCapacity, HashingThreads};
+use crate::{OsEntropy, SystemClock, TracingEvents};
+
+/// A deployment that is open in this process, with the work in the background that it needs.
+///
+/// End it with [`Counterfoil::shutdown`]. If it is dropped instead, the background work ends by itself soon after, and what
+/// was seen of tokens during the last half second may be lost; nothing that was acknowledged is.
+#[derive(Debug)]
+pub struct Counterfoil {
+    authority: Arc<Authority>,
+    clock: Arc<dyn Clock>,
+    background: Option<Background>,
+    #[cfg(feature = "sqlite")]
+    sqlite: Option<Arc<SqliteStore>>,
+}
+
+impl Counterfoil {
+    /// Says where things are kept and how, then [`Builder::start`]s.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// The front door: whoever wants something of a token, an account or a client calls it here.
+    pub fn authority(&self) -> &Arc<Authority> {
+        &self.authority
+    }
+
+    /// The clock that everything here goes by. Read it once for each request and hand the time down.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// The ready-made routes, for a service to merge with its own.
+    #[cfg(feature = "axum")]
+    pub fn router(&self, settings: HttpSettings) -> axum::Router {
+        self.http(settings).router()
+    }
+
+    /// What routes of your own need to see who is asking: [`Http::router_with`] serves them together with ours.
+    #[cfg(feature = "axum")]
+    pub fn http(&self, settings: HttpSettings) -> Http {
+        Http::new(Arc::clone(&self.authority), Arc::clone(&self.clock), settings)
+    }
+
+    /// Ends the background work, writes what is left to write and closes the store. Stop taking requests first: one that
+    /// comes later is answered as if the store were away.
+    pub async fn shutdown(self) {
+        match self.background {
+            Some(background) => background.stop().await,
+            None => {
+                if let Err(error) = self.authority.flush(self.clock.now()).await {
+                    tracing::error!(%error, "what was seen of tokens last could not be written down");
+                }
+            }
+        }
+        #[cfg(feature = "sqlite")]
+        if let Some(sqlite) = self.sqlite {
+            // Closing waits for the disk.
+            if let Err(error) = tokio::task::spawn_blocking(move || sqlite.close()).await {
+                tracing::error!(%error, "the store was not closed in order; the next start looks for damage");
+            }
+        }
+    }
+}
+
+/// How a [`Counterfoil`] is to be started. Only the store must be said; everything else has a default.
+#[derive(Debug)]
+pub struct Builder {
+    store: Store,
+    #[cfg(feature = "sqlite")]
+    rewound: Rewound,
+    accounts: Option<Arc<dyn AccountStore>>,
+    settings: Settings,
+    capacity: HashingCapacity,
+    events: Option<Arc<dyn EventSink>>,
+    ring: Option<KeyRing>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+}
+
+#[derive(Debug)]
+enum Store {
+    NotSaid,
+    Memory,
+    #[cfg(feature = "sqlite")]
+    Sqlite {
+        path: PathBuf,
+        absent: Absent,
+    },
+    Own(Arc<dyn TokenStore>, Arc<dyn AccountStore>),
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Builder {
+            store: Store::NotSaid,
+            #[cfg(feature = "sqlite")]
+            rewound: Rewound::Refuse,
+            accounts: None,
+            settings: Settings::default(),
+            capacity: HashingCapacity::default(),
+            events: None,
+            ring: None,
+            clock: Arc::new(SystemClock),
+            entropy: Arc::new(OsEntropy),
+        }
+    }
+}
+
+impl Builder {
+    /// Keeps everything in SQLite, in the directory `path`, which is made where it is absent. One process serves from a
+    /// directory at a time.
+    #[cfg(feature = "sqlite")]
+    #[must_use]
+    pub fn sqlite(self, path: impl Into<PathBuf>) -> Builder {
+        Builder { store: Store::Sqlite { path: path.into(), absent: Absent::Create }, ..self }
+    }
+
+    /// As [`Builder::sqlite`], but fails where there is nothing rather than begin a new deployment: for commands, where a
+    /// mistyped path must not read as "no users".
+    #[cfg(feature = "sqlite")]
+    #[must_use]
+    pub fn existing_sqlite(self, path: impl Into<PathBuf>) -> Builder {
+        Builder { store: Store::Sqlite { path: path.into(), absent: Absent::Refuse }, ..self }
+    }
+
+    /// Goes on from a database that has lost commits, as it is after an older copy was put back; otherwise [`start`] refuses
+    /// it. Tokens that were revoked since that copy was made live again.
+    ///
+    /// [`start`]: Builder::start
+    #[cfg(feature = "sqlite")]
+    #[must_use]
+    pub fn accept_rewind(self) -> Builder {
+        Builder { rewound: Rewound::Accept, ..self }
+    }
+
+    /// Keeps everything in memory, gone with the process: for tests and demonstrations.
+    #[must_use]
+    pub fn memory(self) -> Builder {
+        Builder { store: Store::Memory, ..self }
+    }
+
+    /// Keeps everything in stores of your own, which pass the `conformance` suite.
+    #[must_use]
+    pub fn stores(self, tokens: Arc<dyn TokenStore>, accounts: Arc<dyn AccountStore>) -> Builder {
+        Builder { store: Store::Own(tokens, accounts), ..self }
+    }
+
+    /// Takes accounts from here, whatever keeps the tokens: for a service that has its own table of users.
+    #[must_use]
+    pub fn accounts(self, accounts: Arc<dyn AccountStore>) -> Builder {
+        Builder { accounts: Some(accounts), ..self }
+    }
+
+    /// What the operator chose. See [`Settings`] for the defaults.
+    #[must_use]
+    pub fn settings(self, settings: Settings) -> Builder {
+        Builder { settings, ..self }
+    }
+
+    /// How much hashing may go on at once, and how much may wait.
+    #[must_use]
+    pub fn hashing(self, capacity: HashingCapacity) -> Builder {
+        Builder { capacity, ..self }
+    }
+
+    /// Where events go; by default into the log, see [`TracingEvents`].
+    #[must_use]
+    pub fn events(self, events: Arc<dyn EventSink>) -> Builder {
+        Builder { events: Some(events), ..self }
+    }
+
+    /// What seals the secrets of clients with `reissue = same`.
+    #[must_use]
+    pub fn key_ring(self, ring: KeyRing) -> Builder {
+        Builder { ring: Some(ring), ..self }
+    }
+
+    /// Another clock than the machine's: for tests.
+    #[must_use]
+    pub fn clock(self, clock: Arc<dyn Clock>) -> Builder {
+        Builder { clock, ..self }
+    }
+
+    /// Another source of randomness than the operating system's: for tests.
+    #[must_use]
+    pub fn entropy(self, entropy: Arc<dyn Entropy>) -> Builder {
+        Builder { entropy, ..self }
+    }
+
+    /// Opens the store for serving, with threads for hashing and the background work. Call it in a tokio runtime.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(mut self) -> Result<Counterfoil, StartError> {
+        let hashing = HashingThreads::start(self.capacity).map_err(StartError::Hashing)?;
+        let events = self.events.take().unwrap_or_else(|| Arc::new(TracingEvents));
+        let mut counterfoil = self.open_with(Arc::new(hashing), events, true).await?;
+        counterfoil.background = Some(Background::start(&counterfoil.authority, &counterfoil.clock));
+        Ok(counterfoil)
+    }
+
+    /// Opens the store for one command beside a server that may be running on it: passwords are hashed on the calling
+    /// thread, nothing goes on in the background, and events go nowhere unless told to.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn open(mut self) -> Result<Counterfoil, StartError> {
+        let events = self.events.take().unwrap_or_else(|| Arc::new(Silent));
+        self.open_with(Arc::new(OnThisThread), events, false).await
+    }
+
+    #[cfg_attr(not(feature = "sqlite"), expect(unused_variables, reason = "`serve` claims a file"))]
+    async fn open_with(
+        self,
+        hashing: Arc<dyn Hashing>,
+        events: Arc<dyn EventSink>,
+        serve: bool,
+    ) -> Result<Counterfoil, StartError> {
+        #[cfg(feature = "sqlite")]
+        let mut sqlite = None;
+        let (tokens, accounts): (Arc<dyn TokenStore>, Arc<dyn AccountStore>) = match self.store {
+            Store::NotSaid => return Err(StartError::NoStore),
+            Store::Memory => {
+                let store = Arc::new(MemoryStore::default());
+                (Arc::clone(&store) as _, store)
+            }
+            #[cfg(feature = "sqlite")]
+            Store::Sqlite { path, absent } => {
+                let options = if serve { OpenOptions::serve() } else { OpenOptions::beside() };
+                let options = OpenOptions { absent, rewound: self.rewound, ..options };
+                let store = Arc::new(SqliteStore::open(&path, &options).map_err(StartError::Open)?);
+                sqlite = Some(Arc::clone(&store));
+                (Arc::clone(&store) as _, store)
+            }
+            Store::Own(tokens, accounts) => (tokens, accounts),
+        };
+        let parts = Parts {
+            tokens,
+            accounts: self.accounts.unwrap_or(accounts),
+            hashing,
+            entropy: self.entropy,
+            events,
+            ring: self.ring,
+            settings: self.settings,
+        };
+        let authority = Authority::open(parts, self.clock.now()).await.map_err(StartError::Authority)?;
+        Ok(Counterfoil {
+            authority: Arc::new(authority),
+            clock: self.clock,
+            background: None,
+            #[cfg(feature = "sqlite")]
+            sqlite,
+        })
+    }
+}
+
+/// Why nothing was started.
+#[derive(Debug)]
+pub enum StartError {
+    /// The builder was not told where to keep things.
+    NoStore,
+    /// The store did not open.
+    #[cfg(feature = "sqlite")]
+    Open(OpenError),
+    /// The deployment in the store did not open.
+    Authority(Error),
+    /// The system gave no threads for hashing.
+    Hashing(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::NoStore => f.write_str("no store was named: call `sqlite`, `memory` or `stores` first"),
+            #[cfg(feature = "sqlite")]
+            StartError::Open(error) => fmt::Display::fmt(error, f),
+            StartError::Authority(error) => fmt::Display::fmt(error, f),
+            StartError::Hashing(_) => f.write_str("no thread could be started for hashing passwords"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            StartError::NoStore => None,
+            #[cfg(feature = "sqlite")]
+            StartError::Open(error) => error.source(),
+            StartError::Authority(error) => error.source(),
+            StartError::Hashing(error) => Some(error),
+        }
+    }
+}
