@@ -1,1 +1,214 @@
-//! placeholder
+//! The counterfoil server as a library: what the program `counterfoil` consists of, so that tests can start it in their own
+//! process. Services in Rust depend on the crate `counterfoil` instead.
+
+mod cli;
+mod client;
+mod config;
+mod demo;
+mod failure;
+mod key;
+mod keyring;
+mod log;
+mod office;
+mod output;
+mod password_input;
+mod serve;
+mod setting;
+mod token;
+mod user;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use serde_json::json;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::cli::{Cli, Command, Common, ConfigCommand, OfficeCommand, Serve};
+use crate::office::Office;
+use crate::output::Output;
+use crate::setting::Chosen;
+
+pub use config::{Config, Log, LogFormat};
+pub use failure::Failure;
+pub use serve::App;
+
+/// Opens what `config` says for serving. [`App::serve`] does the rest.
+///
+/// # Errors
+/// When the store does not open; the text says what to do.
+pub async fn app(config: &Config) -> Result<App, Failure> {
+    App::open(config, false).await
+}
+
+/// The program: reads arguments and environment, does what they say, returns the exit status: 0 when it was done, 1 when it
+/// could not be, 2 when the command or the configuration makes no sense.
+pub fn main() -> ExitCode {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment, for the configuration")]
+    let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are errors to clap, too; it knows where each of them is printed.
+            error.print().ok();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    match run(cli, &environment) {
+        Ok(code) => code,
+        Err(failure) => {
+            output::failure(&failure);
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(cli: Cli, environment: &[(OsString, OsString)]) -> Result<ExitCode, Failure> {
+    let output = if cli.common.json { Output::Json } else { Output::Human };
+    let done = |()| ExitCode::SUCCESS;
+    match cli.command {
+        Command::Serve(serve) => run_server(&serve, &cli.common, environment),
+        Command::Config(command) => run_config(command, output, &cli.common, environment).map(done),
+        Command::Keyring(command) => command.run(output).map(done),
+        Command::Openapi => output::line(&format!("{:#}", counterfoil::openapi())).map(done),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "counterfoil", &mut script);
+            output::write(&String::from_utf8_lossy(&script)).map(done)
+        }
+        Command::Office(command) => {
+            let config = Config::judge(&chosen(&cli.common, None, environment)?)?;
+            runtime(Builder::new_current_thread().enable_all())?
+                .block_on(run_command(command, &config, output))
+                .map(done)
+        }
+    }
+}
+
+/// The settings in force: flags over environment over file over defaults.
+fn chosen(common: &Common, serve: Option<&Serve>, environment: &[(OsString, OsString)]) -> Result<Chosen, Failure> {
+    let mut chosen = Chosen::read(common.config.as_deref(), environment)?;
+    let data_dir = match (&common.data_dir, &common.store) {
+        (Some(_), Some(_)) => {
+            return Err(Failure::usage("--data-dir and --store both say where everything is kept; give one of them"));
+        }
+        (Some(directory), None) => {
+            let text = directory.to_str().ok_or_else(|| Failure::usage("the path after --data-dir is not UTF-8"))?;
+            Some(text.to_owned())
+        }
+        (None, Some(url)) => Some(directory_of(url)?),
+        (None, None) => None,
+    };
+    chosen.flag("data_dir", if common.store.is_some() { "--store" } else { "--data-dir" }, data_dir);
+    if let Some(serve) = serve {
+        chosen.flag("listen", "--listen", serve.listen.clone());
+        chosen.flag("log.format", "--log-format", serve.log_format.clone());
+        chosen.flag("log.level", "--log-level", serve.log_level.clone());
+    }
+    Ok(chosen)
+}
+
+/// `sqlite:DIR`, also with the two slashes that people put there.
+fn directory_of(url: &str) -> Result<String, Failure> {
+    let path = url.strip_prefix("sqlite:").map(|path| path.strip_prefix("//").unwrap_or(path));
+    match path {
+        Some(path) if !path.is_empty() => Ok(path.to_owned()),
+        _ => Err(Failure::usage(format!("{url} is no store that this version can open"))
+            .hint("expected sqlite: and a directory: \"sqlite:/var/lib/counterfoil\"")),
+    }
+}
+
+fn runtime(builder: &mut Builder) -> Result<Runtime, Failure> {
+    builder.build().map_err(|error| Failure::caused_by("the system gave no threads", &error))
+}
+
+fn run_config(
+    command: ConfigCommand,
+    output: Output,
+    common: &Common,
+    environment: &[(OsString, OsString)],
+) -> Result<(), Failure> {
+    match command {
+        ConfigCommand::Defaults => match output {
+            Output::Human => output::write(&setting::documented_defaults()),
+            Output::Json => output::line(&Chosen::defaults().to_json().to_string()),
+        },
+        ConfigCommand::Check => {
+            let config = Config::judge(&chosen(common, None, environment)?)?;
+            config.key_ring()?;
+            output.answer("the settings are sound", &json!({ "sound": true }))
+        }
+        ConfigCommand::Show => {
+            let chosen = chosen(common, None, environment)?;
+            match output {
+                Output::Human => output::write(&chosen.to_toml())?,
+                Output::Json => output::line(&chosen.to_json().to_string())?,
+            }
+            Config::judge(&chosen).map(drop)
+        }
+    }
+}
+
+async fn run_command(command: OfficeCommand, config: &Config, output: Output) -> Result<(), Failure> {
+    let founds = match &command {
+        OfficeCommand::User(command) => command.founds(),
+        OfficeCommand::Client(command) => command.founds(),
+        OfficeCommand::Token(_) | OfficeCommand::Key(_) => false,
+    };
+    let office = Office::open(config, founds, output).await?;
+    let done = match command {
+        OfficeCommand::User(command) => Box::pin(command.run(&office)).await,
+        OfficeCommand::Client(command) => Box::pin(command.run(&office)).await,
+        OfficeCommand::Token(command) => Box::pin(command.run(&office)).await,
+        OfficeCommand::Key(command) => Box::pin(command.run(&office)).await,
+    };
+    office.close().await;
+    done
+}
+
+fn run_server(serve: &Serve, common: &Common, environment: &[(OsString, OsString)]) -> Result<ExitCode, Failure> {
+    let mut config = Config::judge(&chosen(common, Some(serve), environment)?)?;
+    let demo = if serve.demo {
+        if common.data_dir.is_some() || common.store.is_some() {
+            return Err(Failure::usage("--demo keeps everything in a throw-away directory")
+                .hint("leave out --data-dir and --store, or --demo"));
+        }
+        let demo = demo::Demo::new()?;
+        config.data_dir = demo.data_dir().to_owned();
+        Some(demo)
+    } else {
+        None
+    };
+    log::start(config.log);
+    let runtime = runtime(Builder::new_multi_thread().enable_all())?;
+    let code = runtime.block_on(run_until_stopped(serve, &config, demo.is_some()));
+    // Whatever has not ended by now was told to and is not waited for.
+    runtime.shutdown_background();
+    code
+}
+
+async fn run_until_stopped(serve: &Serve, config: &Config, demo: bool) -> Result<ExitCode, Failure> {
+    let (stop, again) = serve::told_to_stop().map_err(|error| Failure::caused_by("cannot hear signals", &error))?;
+    // First, because whoever cannot listen should not touch the data.
+    let listener = serve::listen(config.listen).await?;
+    let address = listener.local_addr().map_err(|error| Failure::caused_by("cannot tell the address", &error))?;
+    let app = App::open(config, serve.accept_rewind).await?;
+    let mut announcement = format!("listening on http://{address}\n");
+    if demo {
+        let counterfoil = app.counterfoil();
+        let password = demo::furnish(counterfoil.authority(), counterfoil.clock().now()).await?;
+        announcement.push_str(&demo::lines(address, &password));
+    } else {
+        app.look_for_administrator(config.data_dir.display().to_string());
+    }
+    // The kernel takes connections from here on; they are answered as soon as the line is out.
+    output::write(&announcement)?;
+    tracing::info!(%address, data_dir = %config.data_dir.display(), version = env!("CARGO_PKG_VERSION"), "listening");
+    tokio::select! {
+        () = app.serve(listener, stop) => Ok(ExitCode::SUCCESS),
+        () = again => {
+            tracing::warn!("told twice to stop: requests under way were cut off");
+            Ok(ExitCode::from(130))
+        }
+    }
+}

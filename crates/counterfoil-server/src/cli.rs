@@ -1,0 +1,127 @@
+//! The command line: what may be typed. What it does is in the module of each noun.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::client::ClientCommand;
+use crate::key::KeyCommand;
+use crate::keyring::KeyringCommand;
+use crate::token::TokenCommand;
+use crate::user::UserCommand;
+
+/// Many opaque tokens per user, each revocable alone, none of them stored.
+#[derive(Debug, Parser)]
+#[command(name = "counterfoil", version, propagate_version = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options that every command takes, before or after its name.
+#[derive(Debug, Args)]
+pub(crate) struct Common {
+    /// The directory that everything is kept in
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// The same as a URL: sqlite:DIR
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) store: Option<String>,
+    /// The file with the settings
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Answer in JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the server
+    Serve(Serve),
+    #[command(flatten)]
+    Office(OfficeCommand),
+    /// The keys that seal the secrets of clients with `reissue same`
+    #[command(subcommand)]
+    Keyring(KeyringCommand),
+    /// Settings: what there is, what is in force, whether it is sound
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print the description of the HTTP interface
+    Openapi,
+    /// Print what makes a shell complete these commands
+    Completions {
+        /// For which shell
+        shell: Shell,
+    },
+}
+
+/// What works on a deployment, beside its server or alone.
+#[derive(Debug, Subcommand)]
+pub(crate) enum OfficeCommand {
+    /// Users: people who log in with a password
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Clients: applications, and the policies of their tokens
+    #[command(subcommand)]
+    Client(ClientCommand),
+    /// Tokens: signed-in devices and API keys
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// API keys
+    #[command(subcommand)]
+    Key(KeyCommand),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Address and port to listen on; port 0 takes any free one
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Option<String>,
+    /// Try it out: a throw-away directory, a user, three clients, and curl lines to paste
+    #[arg(long)]
+    pub(crate) demo: bool,
+    /// Go on from a database that has lost commits; tokens revoked since then live again
+    #[arg(long, conflicts_with = "demo")]
+    pub(crate) accept_rewind: bool,
+    /// For whom the log is: human or json
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) log_format: Option<String>,
+    /// The least important log entries written: error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) log_level: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Say whether the settings in force are sound
+    Check,
+    /// Show the settings in force and where each comes from
+    Show,
+    /// Print a file with every setting at its default and what it means
+    Defaults,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn common_options_stand_before_or_after_the_command() {
+        for line in ["counterfoil --data-dir d --json user list", "counterfoil user list --json --data-dir d"] {
+            let cli = Cli::try_parse_from(line.split(' ')).expect(line);
+            assert!(cli.common.json);
+            assert_eq!(cli.common.data_dir, Some(PathBuf::from("d")));
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! What the operator may choose: [`Config`].
+//!
+//! A setting comes from its default, the file, the environment or a flag, the later outranking the earlier. All are read
+//! once, by name, and judged once, here; what would open a hole is refused before anything starts.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use counterfoil::{AccountField, HashingCapacity, HashingParams, HttpSettings, KeyRing, Lifetime, Settings};
+use ipnet::IpNet;
+use tracing::Level;
+use zeroize::Zeroizing;
+
+use crate::failure::{Failure, causes};
+use crate::setting::Chosen;
+
+/// Every choice, judged. [`Config::default`] is what `counterfoil serve` runs with when nothing is said.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// What links in mails and pages begin with.
+    pub base_url: Option<String>,
+    /// The file with the keys that seal secrets.
+    pub key_ring_file: Option<PathBuf>,
+    /// How long requests under way may take to finish when the server is told to stop.
+    pub shutdown_grace: Duration,
+    /// What the log says and how.
+    pub log: Log,
+    /// How much hashing may go on at once.
+    pub capacity: HashingCapacity,
+    /// What the authority goes by.
+    pub authority: Settings,
+    /// What the routes go by.
+    pub http: HttpSettings,
+}
+
+/// What the log says and how. It goes to stderr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Log {
+    /// For whom.
+    pub format: LogFormat,
+    /// The least important entries written.
+    pub level: Level,
+}
+
+/// For whom the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// A line of text for people.
+    Human,
+    /// A line of JSON for programs.
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let chosen = Chosen::defaults();
+        // A test reads every default.
+        Config::judge(&chosen).unwrap_or_else(|failure| panic!("a default is refused: {failure}"))
+    }
+}
+
+impl Config {
+    /// Makes of raw settings what they mean.
+    ///
+    /// # Errors
+    /// With the first setting that makes no sense or would open a hole, and why.
+    pub(crate) fn judge(chosen: &Chosen) -> Result<Config, Failure> {
+        let ttl = |key| chosen.required(key, |text| text.parse::<Lifetime>().map_err(|error| error.to_string()));
+        let seconds = |key| ttl(key).map(|lifetime| Duration::from_secs(lifetime.seconds()));
+        let request_timeout = seconds("http.request_timeout")?;
+        let http = HttpSettings {
+            trusted_proxies: chosen.list("trusted_proxies", trusted_proxy)?,
+            user_fields: chosen.list("http.user_fields", account_field)?,
+            realm: chosen.required("http.realm", realm)?,
+            request_timeout,
+            body_timeout: HttpSettings::default().body_timeout.min(request_timeout / 2),
+            ..HttpSettings::default()
+        };
+        let authority = Settings {
+            rotation_grace: ttl("tokens.rotation_grace")?,
+            retention: ttl("tokens.retention")?,
+            hashing: hashing(chosen)?,
+        };
+        let default = HashingCapacity::default();
+        let capacity = HashingCapacity {
+            threads: chosen.number("hashing.threads", 1..=256)?.map_or(default.threads, at_least_one),
+            queue: chosen.number("hashing.queue", 1..=100_000)?.map_or(default.queue, at_least_one),
+        };
+        Ok(Config {
+            listen: chosen.required("listen", |text| {
+                text.parse()
+                    .map_err(|_| "expected an address and a port: \"127.0.0.1:8080\", \"[::1]:8080\"".to_owned())
+            })?,
+            data_dir: chosen.required("data_dir", path)?,
+            base_url: chosen.optional("base_url", base_url)?,
+            key_ring_file: chosen.optional("key_ring_file", path)?,
+            shutdown_grace: seconds("shutdown_grace")?,
+            log: Log {
+                format: chosen.required("log.format", log_format)?,
+                level: chosen.required("log.level", log_level)?,
+            },
+            capacity,
+            authority,
+            http,
+        })
+    }
+
+    /// Reads the key ring, if one is named.
+    ///
+    /// # Errors
+    /// When the file cannot be read, others than its owner may read it, or it is no key ring.
+    pub(crate) fn key_ring(&self) -> Result<Option<KeyRing>, Failure> {
+        let Some(path) = &self.key_ring_file else { return Ok(None) };
+        let failed = |error: io::Error| {
+            Failure::usage(format!("key_ring_file = {}: {}", path.display(), causes(&error)))
+                .hint("`counterfoil keyring init --file FILE` makes a ring; every node needs the same one")
+        };
+        private(path).map_err(failed)?;
+        let text = Zeroizing::new(fs::read_to_string(path).map_err(failed)?);
+        let ring =
+            text.parse().map_err(|error| Failure::usage(format!("key_ring_file = {}: {error}", path.display())))?;
+        Ok(Some(ring))
+    }
+}
+
+#[cfg(unix)]
+fn private(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+
+    let mode = fs::metadata(path)?.permissions().mode() & 0o777;
+    if mode & 0o077 == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!("its mode is {mode:04o}, so others can read the keys; chmod 0600 it")))
+    }
+}
+
+#[cfg(not(unix))]
+fn private(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+fn hashing(chosen: &Chosen) -> Result<HashingParams, Failure> {
+    let part = |key| Ok::<_, Failure>(chosen.number(key, 1..=u32::MAX)?.unwrap_or(1));
+    let (memory, iterations, parallelism) =
+        (part("hashing.memory")?, part("hashing.iterations")?, part("hashing.parallelism")?);
+    HashingParams::new(memory, iterations, parallelism).map_err(|error| {
+        Failure::usage(format!(
+            "hashing.memory = {memory}, hashing.iterations = {iterations}, hashing.parallelism = {parallelism}: {error}"
+        ))
+        .hint("leave all three out for the defaults; a weaker hash gives a stolen database's passwords away")
+    })
+}
+
+fn at_least_one(number: u32) -> NonZeroUsize {
+    usize::try_from(number).ok().and_then(NonZeroUsize::new).unwrap_or(NonZeroUsize::MIN)
+}
+
+fn path(text: &str) -> Result<PathBuf, String> {
+    if text.is_empty() { Err("expected a path".to_owned()) } else { Ok(text.into()) }
+}
+
+/// A network whose word about the client's address is believed. Wider than the widest private ones (10.0.0.0/8, fc00::/7)
+/// is never a proxy of yours: it is a way to say "everybody".
+fn trusted_proxy(text: &str) -> Result<IpNet, String> {
+    let net = match (text.parse::<IpNet>(), text.parse::<IpAddr>()) {
+        (Ok(net), _) => net.trunc(),
+        (_, Ok(address)) => address.into(),
+        _ => return Err("expected an address or a network: \"10.0.0.5\", \"10.0.0.0/24\", \"fd00::/8\"".to_owned()),
+    };
+    let widest = match net {
+        IpNet::V4(_) => 8,
+        IpNet::V6(_) => 7,
+    };
+    if net.prefix_len() < widest {
+        return Err(
+            "trusting every proxy lets any client choose the address it seems to come from; name the addresses of \
+                    your own proxies"
+                .to_owned(),
+        );
+    }
+    Ok(net)
+}
+
+/// The names of [`AccountField`], as answers carry them.
+const ACCOUNT_FIELDS: [(&str, AccountField); 12] = [
+    ("id", AccountField::Id),
+    ("username", AccountField::Username),
+    ("email", AccountField::Email),
+    ("email_confirmed", AccountField::EmailConfirmed),
+    ("first_name", AccountField::FirstName),
+    ("last_name", AccountField::LastName),
+    ("attributes", AccountField::Attributes),
+    ("locale", AccountField::Locale),
+    ("staff", AccountField::Staff),
+    ("admin", AccountField::Admin),
+    ("created_at", AccountField::CreatedAt),
+    ("last_login_at", AccountField::LastLoginAt),
+];
+
+fn account_field(text: &str) -> Result<AccountField, String> {
+    let known = ACCOUNT_FIELDS.iter().find(|(name, _)| *name == text);
+    known.map(|(_, field)| *field).ok_or_else(|| {
+        let names: Vec<&str> = ACCOUNT_FIELDS.iter().map(|(name, _)| *name).collect();
+        format!("expected one of {}", names.join(", "))
+    })
+}
+
+fn realm(text: &str) -> Result<String, String> {
+    let fits = (1..=64).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    if fits && !text.contains(['"', '\\']) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected 1 to 64 printable ASCII characters without quotes and backslashes".to_owned())
+    }
+}
+
+/// Links that are mailed carry a single-use secret, so they must not cross a network in the clear.
+fn base_url(text: &str) -> Result<String, String> {
+    let wrong = || "expected https:// and a host, with or without a path: \"https://auth.example.org\"".to_owned();
+    let uri: http::Uri = text.parse().map_err(|_| wrong())?;
+    let (Some(scheme), Some(host)) = (uri.scheme_str(), uri.host()) else { return Err(wrong()) };
+    let names_user = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
+    if uri.query().is_some() || text.contains(['#', '*', '?']) || names_user {
+        return Err(wrong());
+    }
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let loopback = host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    match scheme {
+        "https" => Ok(text.trim_end_matches('/').to_owned()),
+        "http" if loopback => Ok(text.trim_end_matches('/').to_owned()),
+        "http" => Err("over plain http anyone on the way can read the links mailed to users; use https".to_owned()),
+        _ => Err(wrong()),
+    }
+}
+
+fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "human" => Ok(LogFormat::Human),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("expected human or json".to_owned()),
+    }
+}
+
+fn log_level(text: &str) -> Result<Level, String> {
+    match text {
+        "error" => Ok(Level::ERROR),
+        "warn" => Ok(Level::WARN),
+        "info" => Ok(Level::INFO),
+        "debug" => Ok(Level::DEBUG),
+        "trace" => Ok(Level::TRACE),
+        _ => Err("expected error, warn, info, debug or trace".to_owned()),
+    }
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LogFormat::Human => "human",
+            LogFormat::Json => "json",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(file: &str) -> Result<Config, String> {
+        let mut chosen = Chosen::defaults();
+        chosen.read_file(Path::new("counterfoil.toml"), file).map_err(|failure| failure.to_string())?;
+        Config::judge(&chosen).map_err(|failure| failure.to_string())
+    }
+
+    #[test]
+    fn the_defaults_are_accepted_and_are_those_of_the_library() {
+        let config = Config::default();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.data_dir, Path::new("counterfoil-data"));
+        assert_eq!(config.shutdown_grace, Duration::from_secs(10));
+        assert_eq!(config.authority.hashing, HashingParams::default());
+        assert_eq!(config.authority.rotation_grace, Settings::default().rotation_grace);
+        assert_eq!(config.authority.retention, Settings::default().retention);
+        assert_eq!(config.capacity, HashingCapacity::default());
+        let http = HttpSettings::default();
+        assert_eq!(config.http.user_fields, http.user_fields);
+        assert_eq!(config.http.realm, http.realm);
+        assert_eq!(config.http.request_timeout, http.request_timeout);
+        assert_eq!(config.http.body_timeout, http.body_timeout);
+        assert!(config.http.trusted_proxies.is_empty());
+    }
+
+    #[test]
+    fn a85_what_would_open_a_hole_is_refused_with_the_reason() {
+        for (file, reason) in [
+            ("trusted_proxies = [\"0.0.0.0/0\"]", "trusting every proxy"),
+            ("trusted_proxies = [\"::/0\"]", "trusting every proxy"),
+            ("trusted_proxies = [\"10.0.0.1\", \"128.0.0.0/1\"]", "trusting every proxy"),
+            ("trusted_proxies = [\"proxy\"]", "expected an address or a network"),
+            ("base_url = \"http://auth.example.org\"", "plain http"),
+            ("base_url = \"https://*.example.org\"", "expected https:// and a host"),
+            ("base_url = \"auth.example.org\"", "expected https:// and a host"),
+            ("base_url = \"https://auth.example.org/?next=\"", "expected https:// and a host"),
+            ("base_url = \"https://auth@example.org\"", "expected https:// and a host"),
+            ("base_url = \"ftp://example.org\"", "expected https:// and a host"),
+            ("[tokens]\nrotation_grace = \"0s\"", "expected a time from 1s"),
+            ("[tokens]\nretention = \"0d\"", "expected a time from 1s"),
+            ("[tokens]\nretention = \"-1d\"", "expected a time from 1s"),
+            ("[tokens]\nretention = \"9223372036854775807s\"", "expected a time from 1s"),
+            ("[tokens]\nretention = 30", "expected a text"),
+            ("shutdown_grace = \"0s\"", "expected a time from 1s"),
+            ("[hashing]\nmemory = 19455", "Argon2id needs at least"),
+            ("[hashing]\niterations = 1", "Argon2id needs at least"),
+            ("[hashing]\nmemory = 99999999", "hashing.memory"),
+            ("[hashing]\nthreads = 0", "expected a whole number from 1 to 256"),
+            ("[hashing]\nqueue = -1", "expected a whole number from 1 to 100000"),
+            ("[hashing]\nqueue = \"many\"", "expected a whole number"),
+            ("[http]\nuser_fields = [\"password\"]", "expected one of id, username"),
+            ("[http]\nuser_fields = \"id\"", "expected a list of texts"),
+            ("[http]\nrealm = \"a\\\"b\"", "without quotes"),
+            ("[http]\nrequest_timeout = \"0s\"", "expected a time from 1s"),
+            ("listen = \"8080\"", "expected an address and a port"),
+            ("[log]\nlevel = \"loud\"", "expected error, warn, info, debug or trace"),
+            ("[log]\nformat = \"xml\"", "expected human or json"),
+            ("data_dir = \"\"", "expected a path"),
+        ] {
+            let refused = judged(file).expect_err(file);
+            assert!(refused.contains(reason), "{file}: {refused}");
+            assert!(refused.contains("counterfoil.toml") || refused.contains("hashing.memory"), "{file}: {refused}");
+        }
+    }
+
+    #[test]
+    fn proxies_of_ones_own_and_links_that_stay_at_home_are_fine() {
+        let config = judged(
+            "trusted_proxies = [\"10.0.0.0/8\", \"192.0.2.1\", \"fd00::/8\", \"::1\"]\nbase_url = \"http://[::1]:8080/\"",
+        )
+        .expect("fine");
+        assert_eq!(config.http.trusted_proxies.len(), 4);
+        assert_eq!(config.base_url.as_deref(), Some("http://[::1]:8080"));
+        for url in ["http://localhost:3000", "http://127.0.0.1", "https://auth.example.org/sso"] {
+            assert_eq!(judged(&format!("base_url = {url:?}")).expect(url).base_url.as_deref(), Some(url));
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Why a command failed, in one line and with a hint: [`Failure`].
+
+use std::fmt::{self, Write as _};
+use std::process::ExitCode;
+
+use counterfoil::{Error, OpenError, Refusal, StartError};
+
+/// What went wrong and what to do about it, for the person at the keyboard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    status: Status,
+    message: String,
+    hint: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Status {
+    /// The command was understood and could not be carried out: status 1.
+    Refused,
+    /// The command or the configuration makes no sense: status 2, as the argument parser has it.
+    Usage,
+}
+
+impl Failure {
+    /// The command was understood and could not be carried out.
+    pub(crate) fn refused(message: impl fmt::Display) -> Failure {
+        Failure { status: Status::Refused, message: message.to_string(), hint: None }
+    }
+
+    /// The command or the configuration makes no sense.
+    pub(crate) fn usage(message: impl fmt::Display) -> Failure {
+        Failure { status: Status::Usage, message: message.to_string(), hint: None }
+    }
+
+    /// The command was understood and failed because of `error`, whose causes are told as well.
+    pub(crate) fn caused_by(message: impl fmt::Display, error: &dyn std::error::Error) -> Failure {
+        Failure::refused(format!("{message}: {}", causes(error)))
+    }
+
+    #[must_use]
+    pub(crate) fn hint(self, hint: impl fmt::Display) -> Failure {
+        Failure { hint: Some(hint.to_string()), ..self }
+    }
+
+    /// A destructive command without `--yes`.
+    pub(crate) fn unconfirmed(what: impl fmt::Display) -> Failure {
+        Failure::usage(format!("this {what}; nothing was done")).hint("add --yes if that is what you want")
+    }
+
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self.status {
+            Status::Refused => ExitCode::from(1),
+            Status::Usage => ExitCode::from(2),
+        }
+    }
+}
+
+/// One line and perhaps another one with the hint; what is not printable is escaped, because file names and settings are
+/// in it.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", printable(&self.message))?;
+        match &self.hint {
+            Some(hint) => write!(f, "\nhint: {}", printable(hint)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// `text` with everything escaped that is not printable: control characters, line breaks, invisible and reordering marks.
+pub(crate) fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        // After a letter, because a combining mark is fine where it has something to combine with. Quotes and backslashes
+        // need no escape outside a literal.
+        let plain = String::from_iter(['a', c]).escape_debug().eq(['a', c]);
+        if plain || matches!(c, '"' | '\'' | '\\') {
+            shown.push(c);
+        } else {
+            shown.extend(c.escape_debug());
+        }
+    }
+    shown
+}
+
+/// An error and its causes in one line.
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // Writing to a string cannot fail.
+        write!(text, ": {error}").ok();
+        cause = error.source();
+    }
+    text
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Failure {
+        let failure = Failure::refused(&refusal);
+        match refusal {
+            Refusal::KeyRingMissing => failure.hint(
+                "make one with `counterfoil keyring init --file FILE` and name it with the setting key_ring_file",
+            ),
+            Refusal::ClientUnknown => failure.hint("`counterfoil client list` shows all there are"),
+            Refusal::ClientNameTaken => failure.hint("`counterfoil client update` changes it"),
+            Refusal::UsernameTaken => failure.hint("`counterfoil user show NAME` shows who has it"),
+            Refusal::CapReached { .. } => failure.hint("revoke one first, or raise the cap of the client"),
+            Refusal::SubjectInactive => failure.hint("`counterfoil user enable NAME` lets a disabled user in again"),
+            Refusal::TokenUnknown
+            | Refusal::TokenExpired
+            | Refusal::TokenRevoked
+            | Refusal::CredentialsRejected
+            | Refusal::LoginNotAllowed
+            | Refusal::RenewalNotAllowed
+            | Refusal::RotationLocked
+            | Refusal::AbilityMissing(_)
+            | Refusal::AbilityBeyondMaker(_)
+            | Refusal::ExpiryBeyondMaker
+            | Refusal::NotFound
+            | Refusal::ClientNeeded
+            | Refusal::Invalid(_) => failure,
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        match error {
+            Error::Refused(refusal) => refusal.into(),
+            Error::Store(_) | Error::Entropy(_) | Error::Overloaded | Error::Unseal(_) => {
+                Failure::refused(causes(&error))
+            }
+        }
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Failure {
+        match error {
+            StartError::Authority(error) => error.into(),
+            StartError::Open(error) => {
+                let failure = Failure::refused(causes(&error));
+                match error {
+                    OpenError::Absent(_) => failure.hint(
+                        "name another one with --data-dir DIR; `counterfoil serve` and `counterfoil user create` make one",
+                    ),
+                    OpenError::Rewound { .. } => failure.hint("`counterfoil serve --accept-rewind` goes on from what is there"),
+                    OpenError::Unusable(..)
+                    | OpenError::Served(_)
+                    | OpenError::Vanished(_)
+                    | OpenError::Empty(_)
+                    | OpenError::Foreign(_)
+                    | OpenError::Newer { .. }
+                    | OpenError::Damaged(..)
+                    | OpenError::Sqlite(..) => failure,
+                }
+            }
+            StartError::NoStore | StartError::Hashing(_) => Failure::refused(causes(&error)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_printable_is_escaped_and_nothing_else() {
+        for (text, shown) in [
+            ("O'Hara \"Q\" \\ 100%", "O'Hara \"Q\" \\ 100%"),
+            ("a\nb\r\u{1b}[2J\u{7}", "a\\nb\\r\\u{1b}[2J\\u{7}"),
+            ("\u{202e}gpj.exe\u{2066}\u{200b}", "\\u{202e}gpj.exe\\u{2066}\\u{200b}"),
+            ("é e\u{301} عائشة हिन्दी", "é e\u{301} عائشة हिन्दी"),
+        ] {
+            assert_eq!(printable(text), shown);
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! `counterfoil serve`: [`App`], the server of one process.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use counterfoil::{Authority, Counterfoil};
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::TcpListener;
+use tower::ServiceExt;
+
+use crate::config::Config;
+use crate::failure::{Failure, causes};
+
+/// How long a client may take to send the head of a request, and how long a connection may be idle between two: the two are
+/// one in hyper. A proxy's own limit for idle connections has to be lower.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// What the head of a request may take; beyond it the answer is 431.
+const HEAD_BYTES: usize = 64 * 1024;
+const HEAD_FIELDS: usize = 100;
+/// After a failure to accept a connection, mostly because no file descriptor is left: time for others to end.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A deployment opened for serving, with its routes.
+#[derive(Debug)]
+pub struct App {
+    counterfoil: Counterfoil,
+    router: Router,
+    shutdown_grace: Duration,
+}
+
+impl App {
+    /// Opens the store and starts the work in the background. Nothing is served yet.
+    pub(crate) async fn open(config: &Config, accept_rewind: bool) -> Result<App, Failure> {
+        let builder =
+            Counterfoil::builder().sqlite(&config.data_dir).settings(config.authority.clone()).hashing(config.capacity);
+        let builder = if accept_rewind { builder.accept_rewind() } else { builder };
+        let builder = match config.key_ring()? {
+            Some(ring) => builder.key_ring(ring),
+            None => builder,
+        };
+        let counterfoil = builder.start().await?;
+        let router = counterfoil.router(config.http.clone());
+        Ok(App { counterfoil, router, shutdown_grace: config.shutdown_grace })
+    }
+
+    /// The deployment.
+    pub fn counterfoil(&self) -> &Counterfoil {
+        &self.counterfoil
+    }
+
+    /// The routes, for a caller that brings its own requests.
+    pub fn router(&self) -> Router {
+        self.router.clone()
+    }
+
+    /// Serves until `stop`; then takes no more connections, lets the requests under way finish within the grace, and closes
+    /// everything.
+    pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) {
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(HEAD_BYTES)
+            .max_headers(HEAD_FIELDS);
+        let connections = GracefulShutdown::new();
+        let mut stop = std::pin::pin!(stop);
+        loop {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = &mut stop => break,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    // Answers are small and whole; to wait for more only makes them late. A refusal costs speed alone.
+                    stream.set_nodelay(true).ok();
+                    let router = self.router.clone();
+                    let service = service_fn(move |mut request: Request<Incoming>| {
+                        request.extensions_mut().insert(ConnectInfo(peer));
+                        router.clone().oneshot(request.map(Body::new))
+                    });
+                    let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service));
+                    tokio::spawn(async move {
+                        // How it ends is the client's business: it hung up, was too slow, or sent a head that is none.
+                        if let Err(error) = connection.await {
+                            tracing::debug!(error = causes(&error), "a connection ended badly");
+                        }
+                    });
+                }
+                Err(error) => rest(&error).await,
+            }
+        }
+        drop(listener);
+        tracing::info!("stopping");
+        if tokio::time::timeout(self.shutdown_grace, connections.shutdown()).await.is_err() {
+            tracing::warn!("requests that had not finished within the shutdown grace were cut off");
+        }
+        self.counterfoil.shutdown().await;
+    }
+
+    /// Tells the operator how to make the first administrator, if there is none. Looks in the background: it need not be
+    /// known before the first request.
+    pub(crate) fn look_for_administrator(&self, data_dir: String) {
+        let authority = Arc::clone(self.counterfoil.authority());
+        tokio::spawn(async move { look_for_administrator(&authority, &data_dir).await });
+    }
+}
+
+async fn look_for_administrator(authority: &Authority, data_dir: &str) {
+    match authority.has_administrator().await {
+        Ok(true) => {}
+        Ok(false) => tracing::warn!(
+            "there is no administrator yet; make one with: counterfoil --data-dir {data_dir} user create root --admin \
+             --password-stdin < FILE"
+        ),
+        Err(error) => tracing::error!(error = causes(&error), "cannot tell whether there is an administrator"),
+    }
+}
+
+/// Waits out a failure to accept, unless it is the failure of one connection.
+async fn rest(error: &io::Error) {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+
+    if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
+        tracing::error!(%error, "cannot accept connections");
+        tokio::time::sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+/// Binds the address that was chosen.
+pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let failure = Failure::caused_by(format!("cannot listen on {address}"), &error);
+        if error.kind() == io::ErrorKind::AddrInUse {
+            failure.hint("something listens there already; choose another port with --listen")
+        } else if error.kind() == io::ErrorKind::PermissionDenied {
+            failure.hint("ports below 1024 are for root; choose another with --listen")
+        } else {
+            failure
+        }
+    })
+}
+
+/// Ends when the process is told to stop. From then on a second word ends `again`.
+#[cfg(unix)]
+pub(crate) fn told_to_stop() -> io::Result<(impl Future<Output = ()>, impl Future<Output = ()>)> {
+    use tokio::signal::unix::{SignalKind, signal};
+    use tokio::sync::watch;
+
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (said, heard) = watch::channel(0_u32);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            said.send_modify(|times| *times += 1);
+        }
+    });
+    let wait = |mut heard: watch::Receiver<u32>, least: u32| async move {
+        heard.wait_for(|times| *times >= least).await.ok();
+    };
+    Ok((wait(heard.clone(), 1), wait(heard, 2)))
+}
+
+/// Ends when the process is told to stop. From then on a second word ends `again`.
+#[cfg(not(unix))]
+pub(crate) fn told_to_stop() -> io::Result<(impl Future<Output = ()>, impl Future<Output = ()>)> {
+    use tokio::sync::watch;
+
+    let (said, heard) = watch::channel(0_u32);
+    tokio::spawn(async move {
+        while tokio::signal::ctrl_c().await.is_ok() {
+            said.send_modify(|times| *times += 1);
+        }
+    });
+    let wait = |mut heard: watch::Receiver<u32>, least: u32| async move {
+        heard.wait_for(|times| *times >= least).await.ok();
+    };
+    Ok((wait(heard.clone(), 1), wait(heard, 2)))
+}

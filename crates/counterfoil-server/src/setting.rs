@@ -1,0 +1,517 @@
+//! The settings by name: what there is, where each value came from, and how the layers lie upon each other.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt::{self, Write as _};
+use std::fs;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use toml::Value;
+
+use crate::failure::Failure;
+
+/// One thing to choose.
+pub(crate) struct Setting {
+    /// Its name in the file; in the environment `COUNTERFOIL_` and the name in capitals with `_` for `.`.
+    pub(crate) key: &'static str,
+    kind: Kind,
+    /// As the file would say it; empty where there is none.
+    default: &'static str,
+    /// What it does, in which unit, and what goes wrong if it is set badly.
+    about: &'static str,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Number,
+    /// Separated by commas in the environment.
+    List,
+}
+
+/// Every setting, in the order in which `config defaults` prints them: those outside any table first.
+pub(crate) const SETTINGS: &[Setting] = &[
+    Setting {
+        key: "listen",
+        kind: Kind::Text,
+        default: "\"127.0.0.1:8080\"",
+        about: "Address and port. Port 0 takes any free one. On another address than this machine's own, passwords and \
+                tokens cross the network in the clear: put a proxy with TLS in front.",
+    },
+    Setting {
+        key: "data_dir",
+        kind: Kind::Text,
+        default: "\"counterfoil-data\"",
+        about: "The directory that everything is kept in, from where the program is started. Made with mode 0700 if absent. \
+                On a network file system SQLite's locks may not hold, and two servers may damage the database.",
+    },
+    Setting {
+        key: "base_url",
+        kind: Kind::Text,
+        default: "",
+        about: "What links in mails and pages begin with: https:// and a host, http:// on this machine alone.",
+    },
+    Setting {
+        key: "trusted_proxies",
+        kind: Kind::List,
+        default: "[]",
+        about: "Addresses and networks of your own proxies, whose X-Forwarded-For is believed. A network that clients can \
+                speak from lets them choose the address that logs and device lists show. Too few, and every device seems \
+                to be at the proxy.",
+    },
+    Setting {
+        key: "key_ring_file",
+        kind: Kind::Text,
+        default: "",
+        about: "The file of mode 0600 with the keys that seal the secrets of clients with `reissue same`; `counterfoil \
+                keyring init` makes one. Keep it out of the data directory: who has both has the tokens. Without it no \
+                such client can be made; lost, its users must log in anew.",
+    },
+    Setting {
+        key: "shutdown_grace",
+        kind: Kind::Text,
+        default: "\"10s\"",
+        about: "How long requests under way may take to finish when the server is told to stop. Keep it below the patience \
+                of what stops it, or they are cut off.",
+    },
+    Setting {
+        key: "log.format",
+        kind: Kind::Text,
+        default: "\"human\"",
+        about: "human: a line of text for each entry; json: a line of JSON. On stderr either way.",
+    },
+    Setting {
+        key: "log.level",
+        kind: Kind::Text,
+        default: "\"info\"",
+        about: "The least important entries written: error, warn, info, debug or trace. Above info the log of who logged in \
+                when is incomplete.",
+    },
+    Setting {
+        key: "hashing.memory",
+        kind: Kind::Number,
+        default: "19456",
+        about: "KiB of memory that Argon2id fills for one password. Less than the floor for the number of iterations is \
+                refused; more makes every login slower, and takes that much memory for each hashing thread.",
+    },
+    Setting {
+        key: "hashing.iterations",
+        kind: Kind::Number,
+        default: "2",
+        about: "How often it fills it. The floor of hashing.memory is 47104 for 1, 19456 for 2, 12288 for 3 and more.",
+    },
+    Setting {
+        key: "hashing.parallelism",
+        kind: Kind::Number,
+        default: "1",
+        about: "Argon2id's lanes. They run one after another here: more only cost.",
+    },
+    Setting {
+        key: "hashing.threads",
+        kind: Kind::Number,
+        default: "",
+        about: "Passwords hashed at once; unset: one for every two cores. More than cores make every login slower and leave \
+                nothing to token checks.",
+    },
+    Setting {
+        key: "hashing.queue",
+        kind: Kind::Number,
+        default: "64",
+        about: "Passwords that may wait to be hashed; who comes after that is told to try again (503). Too long a queue \
+                makes people wait for an answer that comes after they have given up.",
+    },
+    Setting {
+        key: "tokens.rotation_grace",
+        kind: Kind::Text,
+        default: "\"30s\"",
+        about: "How long the old secret of a rotated token is accepted while the new one is unused. Too short, and a client \
+                that lost the reply is locked out; too long, and a thief may use the old one.",
+    },
+    Setting {
+        key: "tokens.retention",
+        kind: Kind::Text,
+        default: "\"30d\"",
+        about: "How long dead tokens are kept for their owners and you to look back at. Too short, and there is nothing to \
+                look at after a break-in.",
+    },
+    Setting {
+        key: "http.user_fields",
+        kind: Kind::List,
+        default: "[\"id\", \"username\", \"email\", \"email_confirmed\", \"first_name\", \"last_name\"]",
+        about: "What login answers and /v1/me say of a user. Every client of every user reads these. Also: attributes, \
+                locale, staff, admin, created_at, last_login_at.",
+    },
+    Setting {
+        key: "http.realm",
+        kind: Kind::Text,
+        default: "\"counterfoil\"",
+        about: "The realm in WWW-Authenticate: what people are told they are asked to log in to.",
+    },
+    Setting {
+        key: "http.request_timeout",
+        kind: Kind::Text,
+        default: "\"30s\"",
+        about: "How long a request may take altogether. Shorter than the queue of passwords takes, and logins fail when \
+                many come at once.",
+    },
+];
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Default,
+    File(PathBuf),
+    Environment(String),
+    Flag(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Default => f.write_str("default"),
+            Origin::File(path) => write!(f, "{}", path.display()),
+            Origin::Environment(name) => write!(f, "${name}"),
+            Origin::Flag(flag) => f.write_str(flag),
+        }
+    }
+}
+
+/// The raw value of each setting that has one, and where it came from.
+#[derive(Debug, Clone)]
+pub(crate) struct Chosen {
+    values: BTreeMap<&'static str, (Value, Origin)>,
+}
+
+/// Not a setting, but where the file with them is.
+const CONFIG_VARIABLE: &str = "COUNTERFOIL_CONFIG";
+
+impl Chosen {
+    /// The defaults alone.
+    pub(crate) fn defaults() -> Chosen {
+        let mut values = BTreeMap::new();
+        for setting in SETTINGS.iter().filter(|setting| !setting.default.is_empty()) {
+            let Ok(Some(value)) =
+                format!("value = {}", setting.default).parse::<toml::Table>().map(|mut table| table.remove("value"))
+            else {
+                panic!("the default of {} is not TOML", setting.key);
+            };
+            values.insert(setting.key, (value, Origin::Default));
+        }
+        Chosen { values }
+    }
+
+    /// The defaults, then the file named by `--config` or by the environment, then the environment; flags come on top.
+    pub(crate) fn read(file: Option<&Path>, environment: &[(OsString, OsString)]) -> Result<Chosen, Failure> {
+        let mut chosen = Chosen::defaults();
+        let from_environment = environment.iter().find(|(name, _)| name == CONFIG_VARIABLE);
+        if let Some(path) = file.or_else(|| from_environment.map(|(_, value)| Path::new(value))) {
+            let text = fs::read_to_string(path).map_err(|error| {
+                Failure::usage(format!("cannot read {}: {error}", path.display()))
+                    .hint("name it with --config FILE or COUNTERFOIL_CONFIG; without either there is no file")
+            })?;
+            chosen.read_file(path, &text)?;
+        }
+        chosen.read_environment(environment)?;
+        Ok(chosen)
+    }
+
+    pub(crate) fn read_file(&mut self, path: &Path, text: &str) -> Result<(), Failure> {
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+            let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            Failure::usage(format!("{}, line {line}: {}", path.display(), error.message()))
+        })?;
+        self.read_table(path, "", table)
+    }
+
+    fn read_table(&mut self, path: &Path, prefix: &str, table: toml::Table) -> Result<(), Failure> {
+        for (name, value) in table {
+            let key = format!("{prefix}{name}");
+            let within = format!("{key}.");
+            match (SETTINGS.iter().find(|setting| setting.key == key), value) {
+                (Some(setting), value) => {
+                    self.values.insert(setting.key, (value, Origin::File(path.to_owned())));
+                }
+                (None, Value::Table(table)) if SETTINGS.iter().any(|setting| setting.key.starts_with(&within)) => {
+                    self.read_table(path, &within, table)?;
+                }
+                (None, _) => return Err(unknown(&key, &path.display().to_string())),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_environment(&mut self, environment: &[(OsString, OsString)]) -> Result<(), Failure> {
+        for (name, value) in environment {
+            let name = name.to_string_lossy();
+            let Some(rest) = name.strip_prefix("COUNTERFOIL_") else { continue };
+            if name == CONFIG_VARIABLE || set_by_kubernetes(rest) {
+                continue;
+            }
+            let Some(setting) = SETTINGS.iter().find(|setting| variable(setting.key) == name) else {
+                return Err(unknown(&name, "the environment"));
+            };
+            let Some(text) = value.to_str() else {
+                return Err(Failure::usage(format!("the value of {name} is not UTF-8")));
+            };
+            self.values.insert(setting.key, (setting.kind.value_of(text), Origin::Environment(name.into_owned())));
+        }
+        Ok(())
+    }
+
+    /// Lets a flag outrank everything else.
+    pub(crate) fn flag(&mut self, key: &'static str, flag: &'static str, value: Option<String>) {
+        if let Some(value) = value {
+            self.values.insert(key, (Value::String(value), Origin::Flag(flag)));
+        }
+    }
+
+    /// The meaning of a text that there must be.
+    pub(crate) fn required<T>(
+        &self,
+        key: &'static str,
+        meaning: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<T, Failure> {
+        self.optional(key, meaning)?.ok_or_else(|| Failure::usage(format!("{key} is not set")))
+    }
+
+    /// The meaning of a text that there may be.
+    pub(crate) fn optional<T>(
+        &self,
+        key: &'static str,
+        meaning: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, Failure> {
+        let Some((value, _)) = self.values.get(key) else { return Ok(None) };
+        let meant = value.as_str().ok_or_else(|| "expected a text in quotes".to_owned()).and_then(meaning);
+        meant.map(Some).map_err(|why| self.refused(key, &why))
+    }
+
+    /// A number within `range` that there may be.
+    pub(crate) fn number(&self, key: &'static str, range: RangeInclusive<u32>) -> Result<Option<u32>, Failure> {
+        let Some((value, _)) = self.values.get(key) else { return Ok(None) };
+        let number = value.as_integer().and_then(|number| u32::try_from(number).ok());
+        number.filter(|number| range.contains(number)).map(Some).ok_or_else(|| {
+            self.refused(key, &format!("expected a whole number from {} to {}", range.start(), range.end()))
+        })
+    }
+
+    /// The meanings of a list of texts.
+    pub(crate) fn list<T>(
+        &self,
+        key: &'static str,
+        meaning: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Vec<T>, Failure> {
+        let Some((value, _)) = self.values.get(key) else { return Ok(Vec::new()) };
+        let wrong = || "expected a list of texts: [\"…\", \"…\"]".to_owned();
+        let meant = value.as_array().ok_or_else(wrong).and_then(|items| {
+            items.iter().map(|item| item.as_str().ok_or_else(wrong).and_then(&meaning)).collect::<Result<_, _>>()
+        });
+        meant.map_err(|why| self.refused(key, &why))
+    }
+
+    fn refused(&self, key: &'static str, why: &str) -> Failure {
+        let Some((value, origin)) = self.values.get(key) else { return Failure::usage(format!("{key}: {why}")) };
+        Failure::usage(format!("{key} = {value} ({origin}): {why}"))
+            .hint("`counterfoil config defaults` says what each setting does")
+    }
+
+    /// The settings in force as a file would say them, each with its origin.
+    pub(crate) fn to_toml(&self) -> String {
+        let lines = SETTINGS.iter().map(|setting| {
+            let (table, name) = split(setting.key);
+            match self.values.get(setting.key) {
+                Some((value, origin)) => (table, format!("{name} = {value}  # {origin}\n")),
+                None => (table, format!("# {name} is not set\n")),
+            }
+        });
+        in_tables(lines)
+    }
+
+    /// The settings in force for programs: `{key: {"value", "origin"}}`.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        let entries = SETTINGS.iter().map(|setting| {
+            let (value, origin) = match self.values.get(setting.key) {
+                Some((value, origin)) => (json!(value), origin.to_string()),
+                None => (json!(null), Origin::Default.to_string()),
+            };
+            (setting.key.to_owned(), json!({ "value": value, "origin": origin }))
+        });
+        serde_json::Value::Object(entries.collect())
+    }
+}
+
+/// A file with every setting at its default, and what each of them means.
+pub(crate) fn documented_defaults() -> String {
+    let lines = SETTINGS.iter().map(|setting| {
+        let (table, name) = split(setting.key);
+        let mut text = String::from("\n");
+        for line in wrapped(setting.about, 100) {
+            // Writing to a string cannot fail.
+            writeln!(text, "# {line}").ok();
+        }
+        writeln!(text, "# In the environment: {}", variable(setting.key)).ok();
+        match setting.default {
+            "" => writeln!(text, "# {name} =").ok(),
+            default => writeln!(text, "{name} = {default}").ok(),
+        };
+        (table, text)
+    });
+    let head = "# Every setting of counterfoil at its default. Times are whole numbers with a unit: s, m, h, d or w.\n";
+    format!("{head}{}", in_tables(lines))
+}
+
+/// The lines of each table under its heading; relies on the order of [`SETTINGS`].
+fn in_tables<'a>(lines: impl Iterator<Item = (&'a str, String)>) -> String {
+    let mut text = String::new();
+    let mut current = "";
+    for (table, line) in lines {
+        if table != current {
+            writeln!(text, "\n[{table}]").ok();
+            current = table;
+        }
+        text.push_str(&line);
+    }
+    text
+}
+
+fn split(key: &'static str) -> (&'static str, &'static str) {
+    key.split_once('.').unwrap_or(("", key))
+}
+
+fn variable(key: &str) -> String {
+    format!("COUNTERFOIL_{}", key.to_uppercase().replace('.', "_"))
+}
+
+/// Kubernetes puts the addresses of a service named "counterfoil" into the environment of every container beside it.
+fn set_by_kubernetes(rest: &str) -> bool {
+    rest.starts_with("SERVICE_") || rest == "PORT" || rest.starts_with("PORT_")
+}
+
+fn unknown(key: &str, place: &str) -> Failure {
+    Failure::usage(format!("there is no setting {key} ({place})"))
+        .hint("`counterfoil config defaults` shows all there are")
+}
+
+impl Kind {
+    /// What a text of the environment would be in the file. What does not fit stays a text and is refused as one.
+    fn value_of(self, text: &str) -> Value {
+        match self {
+            Kind::Text => Value::String(text.to_owned()),
+            Kind::Number => text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Integer),
+            Kind::List => {
+                let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+                Value::Array(items.map(|item| Value::String(item.to_owned())).collect())
+            }
+        }
+    }
+}
+
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let Some(line) = lines.last_mut() else { continue };
+        if line.is_empty() {
+            line.push_str(word);
+        } else if line.len() + 1 + word.len() <= width {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn environment(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+        pairs.iter().map(|(name, value)| (name.into(), value.into())).collect()
+    }
+
+    #[test]
+    fn a_flag_outranks_the_environment_outranks_the_file_outranks_the_default() {
+        let directory = tempfile::tempdir().expect("directory");
+        let file = directory.path().join("counterfoil.toml");
+        fs::write(&file, "listen = \"127.0.0.1:1\"\ndata_dir = \"from-file\"\n[log]\nlevel = \"warn\"\n")
+            .expect("file");
+        let file_name = file.to_str().expect("UTF-8");
+        let set = environment(&[
+            ("COUNTERFOIL_CONFIG", file_name),
+            ("COUNTERFOIL_LISTEN", "127.0.0.1:2"),
+            ("COUNTERFOIL_DATA_DIR", "from-environment"),
+            ("COUNTERFOIL_HTTP_USER_FIELDS", "id, admin"),
+            ("COUNTERFOIL_HASHING_QUEUE", "7"),
+            ("COUNTERFOIL_SERVICE_HOST", "10.0.0.1"),
+            ("COUNTERFOIL_PORT_8080_TCP", "tcp://10.0.0.1:8080"),
+            ("PATH", "/bin"),
+        ]);
+        let mut chosen = Chosen::read(None, &set).expect("read");
+        chosen.flag("listen", "--listen", Some("127.0.0.1:3".to_owned()));
+        let config = Config::judge(&chosen).expect("judged");
+        assert_eq!(config.listen.port(), 3);
+        assert_eq!(config.data_dir, Path::new("from-environment"));
+        assert_eq!(config.log.level, tracing::Level::WARN);
+        assert_eq!(config.log.format.to_string(), "human");
+        assert_eq!(config.http.user_fields.len(), 2);
+        assert_eq!(config.capacity.queue.get(), 7);
+        let shown = chosen.to_toml();
+        for line in [
+            "listen = \"127.0.0.1:3\"  # --listen\n",
+            "data_dir = \"from-environment\"  # $COUNTERFOIL_DATA_DIR\n",
+            &format!("level = \"warn\"  # {file_name}\n"),
+            "format = \"human\"  # default\n",
+            "# base_url is not set\n",
+        ] {
+            assert!(shown.contains(line), "{line}: {shown}");
+        }
+        assert_eq!(chosen.to_json()["listen"]["origin"], "--listen");
+    }
+
+    #[test]
+    fn unknown_keys_are_errors_wherever_they_stand() {
+        for (file, key) in [
+            ("lisen = \"127.0.0.1:1\"", "lisen"),
+            ("[tokens]\ngrace = \"1s\"", "tokens.grace"),
+            ("[token]\nretention = \"1d\"", "token"),
+            ("tokens = 3", "tokens"),
+            ("[listen]\nport = 3", "listen"),
+        ] {
+            let mut chosen = Chosen::defaults();
+            let read = chosen.read_file(Path::new("x.toml"), file).and_then(|()| Config::judge(&chosen).map(drop));
+            let refused = read.expect_err(file).to_string();
+            assert!(refused.contains(key) && refused.contains("x.toml"), "{refused}");
+        }
+        let set = environment(&[("COUNTERFOIL_LISEN", "x")]);
+        let refused = Chosen::read(None, &set).expect_err("unknown").to_string();
+        assert!(refused.contains("COUNTERFOIL_LISEN"), "{refused}");
+        let mut chosen = Chosen::defaults();
+        let refused = chosen.read_file(Path::new("x.toml"), "\n\nlisten = ").expect_err("no TOML").to_string();
+        assert!(refused.contains("x.toml, line 3"), "{refused}");
+    }
+
+    #[test]
+    fn the_documented_defaults_are_a_file_that_changes_nothing() {
+        let mut chosen = Chosen::defaults();
+        let before = chosen.values.clone();
+        let text = documented_defaults();
+        chosen.read_file(Path::new("defaults.toml"), &text).expect("read");
+        for (key, (value, _)) in &chosen.values {
+            assert_eq!(Some(value), before.get(key).map(|(value, _)| value), "{key}");
+        }
+        for setting in SETTINGS {
+            assert!(text.contains(&variable(setting.key)), "{}", setting.key);
+        }
+        assert!(text.lines().all(|line| line.chars().count() <= 120));
+    }
+
+    #[test]
+    fn the_settings_in_force_are_a_file_that_reads_back() {
+        let chosen = Chosen::defaults();
+        let mut again = Chosen::defaults();
+        again.read_file(Path::new("shown.toml"), &chosen.to_toml()).expect("read");
+    }
+}
