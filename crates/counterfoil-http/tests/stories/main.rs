@@ -1,0 +1,14 @@
+//! The native routes, told as stories by actors who only see what a client sees.
+#![expect(clippy::unwrap_used, reason = "a test stops where something is missing")]
+
+mod answers;
+mod credentials;
+mod faults;
+mod keys;
+mod limits;
+mod login;
+mod outages;
+mod secrets;
+mod tokens;
+mod wire;
+mod world;

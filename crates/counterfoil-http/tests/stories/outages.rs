@@ -1,0 +1,259 @@
+//! What may go wrong behind the authority: a store, a generator and a hashing queue that fail on demand.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use counterfoil_core::account::{Account, AccountChange, Credentials, LoginName};
+use counterfoil_core::client::Client;
+use counterfoil_core::entropy::PredictableEntropy;
+use counterfoil_core::hashing::{CheckTask, Checked, HashTask, Hashed, Hashing, OnThisThread, Overloaded};
+use counterfoil_core::password::{Cost, EncodedPassword};
+use counterfoil_core::secret::{Candidates, CheckKey};
+use counterfoil_core::store::{
+    Bump, Changes, ClientOutcome, ClientUpdate, Formats, Found, Issue, IssueOutcome, NewClient, RenewOutcome,
+    RevokeOutcome, RotateOutcome, Rotation, TokenQuery, Touch,
+};
+use counterfoil_core::{
+    AccountStore, Answer, ClientId, ClientName, Entropy, EntropyError, Kind, MemoryStore, StoreError, Subject,
+    SubjectId, SubjectState, Timestamp, Token, TokenDigest, TokenId, TokenName, TokenStore,
+};
+
+/// What is broken right now.
+#[derive(Debug, Default)]
+pub(crate) struct Outages {
+    pub(crate) store: AtomicBool,
+    pub(crate) entropy: AtomicBool,
+    pub(crate) entropy_repeats: AtomicBool,
+    pub(crate) hashing: AtomicBool,
+}
+
+/// The words of a cause that only the operator may see.
+pub(crate) const CAUSE: &str = "disk 7 is on fire";
+
+/// The reference store, with a switch and a counter.
+#[derive(Debug)]
+pub(crate) struct UnreliableStore {
+    memory: MemoryStore,
+    outages: Arc<Outages>,
+    calls: AtomicU64,
+}
+
+impl UnreliableStore {
+    pub(crate) fn new(outages: Arc<Outages>) -> UnreliableStore {
+        UnreliableStore { memory: MemoryStore::new(), outages, calls: AtomicU64::new(0) }
+    }
+
+    /// How often it has been asked anything.
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls.load(Ordering::SeqCst)
+    }
+
+    fn through<'a, T: Send + 'a>(&'a self, ask: impl FnOnce(&'a MemoryStore) -> Answer<'a, T>) -> Answer<'a, T> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        if self.outages.store.load(Ordering::SeqCst) {
+            return Box::pin(std::future::ready(Err(StoreError::new("answering a test", CAUSE))));
+        }
+        ask(&self.memory)
+    }
+}
+
+impl TokenStore for UnreliableStore {
+    fn open<'a>(&'a self, key: &'a CheckKey, default_client: &'a NewClient) -> Answer<'a, Formats> {
+        self.through(|memory| memory.open(key, default_client))
+    }
+
+    fn ready(&self) -> Answer<'_, ()> {
+        self.through(|memory| memory.ready())
+    }
+
+    fn find<'a>(&'a self, candidates: &'a Candidates) -> Answer<'a, Option<Found>> {
+        self.through(|memory| memory.find(candidates))
+    }
+
+    fn token<'a>(&'a self, id: TokenId, owner: Option<&'a SubjectId>) -> Answer<'a, Option<Token>> {
+        self.through(|memory| memory.token(id, owner))
+    }
+
+    fn list<'a>(&'a self, query: &'a TokenQuery) -> Answer<'a, Vec<Token>> {
+        self.through(|memory| memory.list(query))
+    }
+
+    fn subject<'a>(&'a self, id: &'a SubjectId) -> Answer<'a, Option<Subject>> {
+        self.through(|memory| memory.subject(id))
+    }
+
+    fn open_subject<'a>(&'a self, id: &'a SubjectId, now: Timestamp) -> Answer<'a, Subject> {
+        self.through(|memory| memory.open_subject(id, now))
+    }
+
+    fn set_subject_state<'a>(
+        &'a self,
+        id: &'a SubjectId,
+        state: SubjectState,
+        now: Timestamp,
+    ) -> Answer<'a, Option<Subject>> {
+        self.through(|memory| memory.set_subject_state(id, state, now))
+    }
+
+    fn subject_changed<'a>(&'a self, id: &'a SubjectId, now: Timestamp) -> Answer<'a, ()> {
+        self.through(|memory| memory.subject_changed(id, now))
+    }
+
+    fn bump_epoch<'a>(&'a self, bump: &'a Bump, now: Timestamp) -> Answer<'a, bool> {
+        self.through(|memory| memory.bump_epoch(bump, now))
+    }
+
+    fn issue<'a>(&'a self, issue: &'a Issue, now: Timestamp) -> Answer<'a, IssueOutcome> {
+        self.through(|memory| memory.issue(issue, now))
+    }
+
+    fn rename<'a>(
+        &'a self,
+        id: TokenId,
+        owner: &'a SubjectId,
+        kind: Kind,
+        name: Option<TokenName>,
+        now: Timestamp,
+    ) -> Answer<'a, Option<Token>> {
+        self.through(|memory| memory.rename(id, owner, kind, name, now))
+    }
+
+    fn renew(&self, id: TokenId, until: Option<Timestamp>, now: Timestamp) -> Answer<'_, RenewOutcome> {
+        self.through(|memory| memory.renew(id, until, now))
+    }
+
+    fn rotate<'a>(&'a self, rotation: &'a Rotation, now: Timestamp) -> Answer<'a, RotateOutcome> {
+        self.through(|memory| memory.rotate(rotation, now))
+    }
+
+    fn settle_rotation<'a>(&'a self, id: TokenId, successor: &'a TokenDigest, now: Timestamp) -> Answer<'a, ()> {
+        self.through(|memory| memory.settle_rotation(id, successor, now))
+    }
+
+    fn revoke<'a>(
+        &'a self,
+        id: TokenId,
+        owner: Option<&'a SubjectId>,
+        kind: Option<Kind>,
+        now: Timestamp,
+    ) -> Answer<'a, RevokeOutcome> {
+        self.through(|memory| memory.revoke(id, owner, kind, now))
+    }
+
+    fn touch<'a>(&'a self, touches: &'a [Touch], now: Timestamp) -> Answer<'a, ()> {
+        self.through(|memory| memory.touch(touches, now))
+    }
+
+    fn purge(&self, dead_since: Timestamp, batch: u32) -> Answer<'_, u64> {
+        self.through(|memory| memory.purge(dead_since, batch))
+    }
+
+    fn client<'a>(&'a self, name: &'a ClientName) -> Answer<'a, Option<Arc<Client>>> {
+        self.through(|memory| memory.client(name))
+    }
+
+    fn clients(&self) -> Answer<'_, Vec<Arc<Client>>> {
+        self.through(|memory| memory.clients())
+    }
+
+    fn create_client<'a>(&'a self, client: &'a NewClient) -> Answer<'a, Option<Arc<Client>>> {
+        self.through(|memory| memory.create_client(client))
+    }
+
+    fn update_client<'a>(&'a self, update: &'a ClientUpdate, now: Timestamp) -> Answer<'a, ClientOutcome> {
+        self.through(|memory| memory.update_client(update, now))
+    }
+
+    fn delete_client<'a>(&'a self, id: ClientId, now: Timestamp) -> Answer<'a, bool> {
+        self.through(|memory| memory.delete_client(id, now))
+    }
+
+    fn changes(&self, after: u64, limit: u32) -> Answer<'_, Changes> {
+        self.through(|memory| memory.changes(after, limit))
+    }
+}
+
+impl AccountStore for UnreliableStore {
+    fn create<'a>(&'a self, account: &'a Account, password: &'a EncodedPassword) -> Answer<'a, bool> {
+        self.through(|memory| memory.create(account, password))
+    }
+
+    fn named<'a>(&'a self, name: &'a LoginName) -> Answer<'a, Vec<Credentials>> {
+        self.through(|memory| memory.named(name))
+    }
+
+    fn account<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, Option<Credentials>> {
+        self.through(|memory| memory.account(subject))
+    }
+
+    fn accounts<'a>(&'a self, after: Option<&'a str>, limit: u32) -> Answer<'a, Vec<Account>> {
+        self.through(|memory| memory.accounts(after, limit))
+    }
+
+    fn password_costs(&self) -> Answer<'_, Vec<Cost>> {
+        self.through(|memory| memory.password_costs())
+    }
+
+    fn set_password<'a>(
+        &'a self,
+        subject: &'a SubjectId,
+        expected: Option<&'a EncodedPassword>,
+        password: &'a EncodedPassword,
+    ) -> Answer<'a, bool> {
+        self.through(|memory| memory.set_password(subject, expected, password))
+    }
+
+    fn change<'a>(&'a self, subject: &'a SubjectId, change: &'a AccountChange) -> Answer<'a, Option<Account>> {
+        self.through(|memory| memory.change(subject, change))
+    }
+
+    fn delete<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, bool> {
+        self.through(|memory| memory.delete(subject))
+    }
+}
+
+/// Foretellable chance, with two switches.
+#[derive(Debug)]
+pub(crate) struct UnreliableEntropy {
+    outages: Arc<Outages>,
+    entropy: PredictableEntropy,
+}
+
+impl UnreliableEntropy {
+    pub(crate) fn new(outages: Arc<Outages>, entropy: PredictableEntropy) -> UnreliableEntropy {
+        UnreliableEntropy { outages, entropy }
+    }
+}
+
+impl Entropy for UnreliableEntropy {
+    fn fill(&self, buffer: &mut [u8]) -> Result<(), EntropyError> {
+        if self.outages.entropy.load(Ordering::SeqCst) {
+            return Err(EntropyError::new(CAUSE));
+        }
+        if self.outages.entropy_repeats.load(Ordering::SeqCst) {
+            buffer.fill(7);
+            return Ok(());
+        }
+        self.entropy.fill(buffer)
+    }
+}
+
+/// Hashes at once, or has a full queue.
+#[derive(Debug)]
+pub(crate) struct UnreliableHashing(pub(crate) Arc<Outages>);
+
+impl Hashing for UnreliableHashing {
+    fn check(&self, task: CheckTask) -> Hashed<'_, Checked> {
+        if self.0.hashing.load(Ordering::SeqCst) {
+            return Box::pin(std::future::ready(Err(Overloaded)));
+        }
+        OnThisThread.check(task)
+    }
+
+    fn hash(&self, task: HashTask) -> Hashed<'_, EncodedPassword> {
+        if self.0.hashing.load(Ordering::SeqCst) {
+            return Box::pin(std::future::ready(Err(Overloaded)));
+        }
+        OnThisThread.hash(task)
+    }
+}
