@@ -12,6 +12,7 @@ use serde_json::error::Category;
 use serde_path_to_error::Path;
 use zeroize::Zeroizing;
 
+use crate::credentials::NoToken;
 use crate::http::Http;
 use crate::problem::{Problem, ProblemKind};
 
@@ -69,7 +70,7 @@ impl FromRequest<Http> for NoBody {
         if media == Media::Form && form_urlencoded::parse(&bytes).any(second_credential) {
             // RFC 6750 §2: "Clients MUST NOT use more than one method to transmit the token in each request."
             let detail = "The request carries a token in its header and in its body. Send it in the header alone.";
-            return Err(Problem::new(ProblemKind::InvalidRequest, detail));
+            return Err(NoToken::Malformed(detail).into());
         }
         Ok(NoBody)
     }

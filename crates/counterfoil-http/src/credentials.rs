@@ -9,7 +9,7 @@ pub enum NoToken {
     /// There is no `Authorization` header, or it is of a scheme that is not ours (RFC 6750 §3.1: "attempts using an
     /// unsupported authentication method").
     Missing,
-    /// There is one that cannot be read, or more than one.
+    /// There is one that cannot be read, or more than one; what is wrong with it, as a sentence for the caller.
     Malformed(&'static str),
 }
 

@@ -1,30 +1,31 @@
 //! counterfoil over HTTP: the native routes of an [`Authority`](counterfoil_core::Authority), for axum.
 //!
-//! [`router`] is the whole of it; [`Http::router_with`] puts a host's own routes within the same layers, where the extractors
+//! [`router()`] is the whole of it; [`Http::router_with`] puts a host's own routes within the same layers, where the extractors
 //! [`Caller`], [`Presented`] and [`Arrival`] tell who is asking. What goes wrong is told as a [`Problem`]
 //! (`docs/problems.md`). Routes translate; the authority decides.
 //!
 //! Services depend on the crate `counterfoil`, which re-exports what is needed from here.
 
-pub mod arrival;
-pub mod body;
-pub mod caller;
+mod arrival;
+mod body;
+mod caller;
 pub mod credentials;
 pub mod device;
 mod drain;
 mod exchange;
 mod headers;
-pub mod http;
-pub mod openapi;
-pub mod problem;
+mod http;
+mod openapi;
+mod problem;
 mod record;
-pub mod request_id;
+mod request_id;
 pub mod rights;
-pub mod router;
+mod router;
 mod routes;
-pub mod settings;
+mod settings;
 
 pub use arrival::Arrival;
+pub use body::MAX_BODY_BYTES;
 pub use caller::{Caller, Presented};
 pub use http::Http;
 pub use openapi::openapi;

@@ -255,7 +255,8 @@ pub static ROUTES: &[Route] = &[
 /// The native routes for `authority`, ready to be served.
 ///
 /// Serve them with `into_make_service_with_connect_info::<SocketAddr>()`; without it, as over a Unix socket, no address is
-/// known and none is made up.
+/// known and none is made up. Needs a tokio runtime with time. Limits on connections, heads and header bytes are the
+/// server's.
 pub fn router(authority: Arc<Authority>, clock: Arc<dyn Clock>, settings: HttpSettings) -> Router {
     Http::new(authority, clock, settings).router()
 }
@@ -268,6 +269,63 @@ impl Http {
 
     /// The native routes and `more` of the host's own, all within the same layers: deadline, security headers, request id,
     /// problem documents for what panics or is not there.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use axum::body::Body;
+    /// use axum::http::{Request, StatusCode};
+    /// use axum::routing::get;
+    /// use axum::Router;
+    /// use counterfoil_core::authority::{Expiry, TokenOrder};
+    /// use counterfoil_core::{Abilities, Authority, Clock, Kind, ManualClock, MemoryStore, Parts, Settings, Source, Timestamp};
+    /// use counterfoil_core::{entropy::PredictableEntropy, event::Silent, hashing::OnThisThread, token::Metadata};
+    /// use counterfoil_http::{Caller, Http, HttpSettings, Problem};
+    /// use tower::ServiceExt;
+    ///
+    /// async fn file(caller: Caller) -> Result<String, Problem> {
+    ///     caller.may(&"files:read".parse().expect("an ability"))?;
+    ///     Ok(format!("the file of {}", caller.who.subject))
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_795_172_400_000)));
+    /// let store = Arc::new(MemoryStore::new());
+    /// let parts = Parts {
+    ///     tokens: store.clone(),
+    ///     accounts: store,
+    ///     hashing: Arc::new(OnThisThread),
+    ///     entropy: Arc::new(PredictableEntropy::from_seed(1)), // a service takes the operating system's
+    ///     events: Arc::new(Silent),
+    ///     ring: None,
+    ///     settings: Settings::default(),
+    /// };
+    /// let authority = Arc::new(Authority::open(parts, clock.now()).await?);
+    /// let http = Http::new(authority.clone(), clock.clone(), HttpSettings::default());
+    /// let app = http.router_with(Router::new().route("/file", get(file)));
+    ///
+    /// let order = TokenOrder {
+    ///     kind: Kind::Login,
+    ///     subject: "user-42".parse()?,
+    ///     client: None,
+    ///     name: None,
+    ///     abilities: Abilities::everything(),
+    ///     metadata: Metadata::default(),
+    ///     expiry: Expiry::ByPolicy,
+    /// };
+    /// let issued = authority.issue(order, &Source::default(), clock.now()).await?;
+    /// let bearer = format!("Bearer {}", issued.secret.expose());
+    /// let request = Request::get("/file").header("Authorization", bearer).body(Body::empty())?;
+    /// assert_eq!(app.clone().oneshot(request).await?.status(), StatusCode::OK);
+    ///
+    /// // Without a token the handler is not called.
+    /// let refused = app.oneshot(Request::get("/file").body(Body::empty())?).await?;
+    /// assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+    /// assert_eq!(refused.headers()["WWW-Authenticate"], "Bearer realm=\"counterfoil\"");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn router_with(&self, more: Router<Http>) -> Router {
         ROUTES
             .iter()

@@ -21,7 +21,7 @@ pub struct HttpSettings {
     /// `body_timeout`, or slow clients read that the service is slow.
     pub request_timeout: Duration,
     /// What the ids of requests begin with: 1 to 32 of `A-Z a-z 0-9 . _ -`. `None`: the time this process started, which
-    /// is enough unless several nodes write one log.
+    /// is enough unless several nodes write one log. Anything else counts as `None`.
     pub request_id_prefix: Option<String>,
 }
 

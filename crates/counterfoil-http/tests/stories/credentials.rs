@@ -97,7 +97,7 @@ async fn a34_a_token_in_header_and_form_is_a_bad_request_and_one_in_the_query_is
     for route in ["/v1/logout", "/v1/logout-all", "/v1/renew", "/v1/rotate"] {
         for field in ["access_token", "token", "%74oken"] {
             let both = ada.form(route, &format!("x=1&{field}={text}")).await;
-            both.is_problem(400, "invalid-request", "");
+            both.is_problem(400, "invalid-request", INVALID_REQUEST);
             let alone = server.anonymous().form(route, &format!("{field}={text}")).await;
             alone.is_problem(401, "token-missing", BARE);
         }

@@ -229,7 +229,8 @@ fn r33_no_secret_is_compared_here() {
         }
         let source = std::fs::read_to_string(&path).unwrap();
         let code = source.split("#[cfg(test)]").next().unwrap();
-        uses.extend(code.lines().filter(|line| line.contains(".expose()")).map(|line| line.trim().to_owned()));
+        let code = code.lines().map(str::trim).filter(|line| !line.starts_with("//"));
+        uses.extend(code.filter(|line| line.contains(".expose()")).map(str::to_owned));
     }
     assert_eq!(uses.len(), 4, "{uses:#?}");
     let harmless = |line: &String| line.contains("http") || line.starts_with("serializer.serialize_str(");

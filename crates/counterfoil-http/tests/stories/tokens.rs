@@ -138,6 +138,10 @@ async fn a_device_is_renamed_and_its_name_taken_away() {
 async fn one_device_is_logged_out_and_the_others_stay() {
     let server = TestServer::with_ada().await;
     let (laptop, phone, tablet) = (server.ada().await, server.ada().await, server.ada().await);
+    for spelling in [phone.id.to_uppercase(), phone.id.replace('-', ""), format!("{{{}}}", phone.id)] {
+        let path = format!("/v1/tokens/{}", spelling.replace('{', "%7B").replace('}', "%7D"));
+        laptop.delete(&path).await.is_problem(404, "not-found", "");
+    }
     laptop.delete(&format!("/v1/tokens/{}", phone.id)).await.is_done();
     phone.get("/v1/me").await.is_invalid_token();
     assert_eq!(tablet.get("/v1/me").await.status, 200);

@@ -24,11 +24,14 @@ async fn exchange(address: SocketAddr, bytes: &[u8]) -> String {
     read(&mut stream).await
 }
 
+/// The first bytes may take as long as a busy machine needs; after them, a second of silence is the end.
 async fn read(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
-    while let Ok(Ok(length @ 1..)) = tokio::time::timeout(Duration::from_millis(300), stream.read(&mut buffer)).await {
+    let mut patience = Duration::from_secs(60);
+    while let Ok(Ok(length @ 1..)) = tokio::time::timeout(patience, stream.read(&mut buffer)).await {
         answer.extend_from_slice(&buffer[..length]);
+        patience = Duration::from_secs(1);
     }
     String::from_utf8_lossy(&answer).into_owned()
 }
