@@ -14,10 +14,7 @@ pub(crate) struct Debian {
 /// # Errors
 /// Elsewhere than on Debian, and without root: names what to install. Nothing is tried then.
 pub(crate) fn ensure_debian(programs: &[Debian]) -> Result<(), Failure> {
-    let missing: Vec<&Debian> = programs
-        .iter()
-        .filter(|wanted| on_path(wanted.program).is_none())
-        .collect();
+    let missing: Vec<&Debian> = programs.iter().filter(|wanted| on_path(wanted.program).is_none()).collect();
     if missing.is_empty() {
         println!("nothing to install");
         return Ok(());
@@ -33,10 +30,7 @@ pub(crate) fn ensure_debian(programs: &[Debian]) -> Result<(), Failure> {
             .args(["install", "--yes", "--quiet", "--no-install-recommends"])
             .args(&packages),
     )?;
-    match missing
-        .iter()
-        .find(|wanted| on_path(wanted.program).is_none())
-    {
+    match missing.iter().find(|wanted| on_path(wanted.program).is_none()) {
         None => Ok(()),
         Some(Debian { program, package }) => {
             Err(format!("{package} is installed, and `{program}` is still not on the PATH").into())
@@ -50,10 +44,7 @@ pub(crate) fn ensure_component(subcommand: &str, component: &str) -> Result<(), 
         return Ok(());
     }
     if on_path("rustup").is_none() {
-        return Err(format!(
-            "`cargo {subcommand}` is missing: install {component} for this toolchain"
-        )
-        .into());
+        return Err(format!("`cargo {subcommand}` is missing: install {component} for this toolchain").into());
     }
     process::run(program("rustup").args(["component", "add", component]))
 }
@@ -61,11 +52,7 @@ pub(crate) fn ensure_component(subcommand: &str, component: &str) -> Result<(), 
 fn to_install(missing: &[&Debian]) -> String {
     let programs: Vec<&str> = missing.iter().map(|wanted| wanted.program).collect();
     let packages: Vec<&str> = missing.iter().map(|wanted| wanted.package).collect();
-    format!(
-        "missing: {}; on Debian, as root: apt-get install {}",
-        programs.join(", "),
-        packages.join(" ")
-    )
+    format!("missing: {}; on Debian, as root: apt-get install {}", programs.join(", "), packages.join(" "))
 }
 
 fn is_root() -> bool {
@@ -78,22 +65,12 @@ mod tests {
 
     #[test]
     fn what_is_on_the_path_is_not_installed_again() {
-        ensure_debian(&[Debian {
-            program: "cargo",
-            package: "no-such-package",
-        }])
-        .unwrap();
+        ensure_debian(&[Debian { program: "cargo", package: "no-such-package" }]).unwrap();
     }
 
     #[test]
     fn the_complaint_names_program_and_package() {
-        let missing = [&Debian {
-            program: "psql",
-            package: "postgresql-client",
-        }];
-        assert_eq!(
-            to_install(&missing),
-            "missing: psql; on Debian, as root: apt-get install postgresql-client"
-        );
+        let missing = [&Debian { program: "psql", package: "postgresql-client" }];
+        assert_eq!(to_install(&missing), "missing: psql; on Debian, as root: apt-get install postgresql-client");
     }
 }

@@ -31,32 +31,18 @@ pub(crate) fn root() -> &'static Path {
 pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);
-    std::env::split_paths(&path)
-        .map(|directory| directory.join(&file))
-        .find(|candidate| candidate.is_file())
+    std::env::split_paths(&path).map(|directory| directory.join(&file)).find(|candidate| candidate.is_file())
 }
 
 /// Runs it with its output on the terminal. Any exit status but 0 is a failure.
 pub(crate) fn run(command: &mut Command) -> Result<(), Failure> {
-    let status = command
-        .status()
-        .map_err(|error| format!("{}: {error}", spelled(command)))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("`{}` ended with {status}", spelled(command)).into())
-    }
+    let status = command.status().map_err(|error| format!("{}: {error}", spelled(command)))?;
+    if status.success() { Ok(()) } else { Err(format!("`{}` ended with {status}", spelled(command)).into()) }
 }
 
 /// As [`run`], and hands each line of stdout to `watch` after it has been printed.
-pub(crate) fn run_watching(
-    command: &mut Command,
-    mut watch: impl FnMut(&str),
-) -> Result<(), Failure> {
-    let mut child = command
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|error| format!("{}: {error}", spelled(command)))?;
+pub(crate) fn run_watching(command: &mut Command, mut watch: impl FnMut(&str)) -> Result<(), Failure> {
+    let mut child = command.stdout(Stdio::piped()).spawn().map_err(|error| format!("{}: {error}", spelled(command)))?;
     if let Some(stdout) = child.stdout.take() {
         let mut lines = BufReader::new(stdout);
         let mut line = Vec::new();
@@ -70,36 +56,22 @@ pub(crate) fn run_watching(
         }
     }
     let status = child.wait()?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("`{}` ended with {status}", spelled(command)).into())
-    }
+    if status.success() { Ok(()) } else { Err(format!("`{}` ended with {status}", spelled(command)).into()) }
 }
 
 /// Runs it and returns its stdout. When it fails, what it said on stderr is in the complaint.
 pub(crate) fn output(command: &mut Command) -> Result<String, Failure> {
-    let output = command
-        .output()
-        .map_err(|error| format!("{}: {error}", spelled(command)))?;
+    let output = command.output().map_err(|error| format!("{}: {error}", spelled(command)))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        return Err(format!(
-            "`{}` ended with {}: {}",
-            spelled(command),
-            output.status,
-            said.trim()
-        )
-        .into());
+        return Err(format!("`{}` ended with {}: {}", spelled(command), output.status, said.trim()).into());
     }
     Ok(String::from_utf8(output.stdout)?)
 }
 
 /// The command as a person would type it.
 fn spelled(command: &Command) -> String {
-    let words: Vec<_> = std::iter::once(command.get_program())
-        .chain(command.get_args())
-        .map(OsStr::to_string_lossy)
-        .collect();
+    let words: Vec<_> =
+        std::iter::once(command.get_program()).chain(command.get_args()).map(OsStr::to_string_lossy).collect();
     words.join(" ")
 }

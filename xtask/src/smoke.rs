@@ -17,17 +17,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) fn run() -> Result<(), Failure> {
     process::run(&mut process::cargo(&["build"]))?;
     let target = target_directory()?;
-    let program = target
-        .join("debug")
-        .join(format!("counterfoil{}", std::env::consts::EXE_SUFFIX));
+    let program = target.join("debug").join(format!("counterfoil{}", std::env::consts::EXE_SUFFIX));
     let scratch = target.join(format!("smoke-{}", std::process::id()));
     fs::create_dir_all(&scratch)?;
     let answered = serve_answers(&program, &scratch);
     if answered.is_err() {
-        println!(
-            "{}",
-            fs::read_to_string(scratch.join("stderr")).unwrap_or_default()
-        );
+        println!("{}", fs::read_to_string(scratch.join("stderr")).unwrap_or_default());
     }
     fs::remove_dir_all(&scratch)?;
     answered
@@ -45,8 +40,7 @@ fn serve_answers(program: &Path, scratch: &Path) -> Result<(), Failure> {
     let mut server = Server(child);
     let stdout = server.0.stdout.take().ok_or("the server has no stdout")?;
     let line = first_line(stdout)?;
-    let address = address(&line)
-        .ok_or_else(|| format!("expected \"listening on http://…\", got {line:?}"))?;
+    let address = address(&line).ok_or_else(|| format!("expected \"listening on http://…\", got {line:?}"))?;
     let status = get(address, "/healthz")?;
     if status != "HTTP/1.1 200 OK" {
         return Err(format!("GET /healthz answered {status:?}").into());
@@ -81,17 +75,10 @@ fn address(line: &str) -> Option<&str> {
 fn get(address: &str, path: &str) -> Result<String, Failure> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(PATIENCE))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
-    )?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
-    Ok(String::from_utf8_lossy(&answer)
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .to_owned())
+    Ok(String::from_utf8_lossy(&answer).lines().next().unwrap_or_default().to_owned())
 }
 
 /// Killed when dropped, so that a failed smoke leaves nothing running.
@@ -125,17 +112,9 @@ impl Drop for Server {
 }
 
 fn target_directory() -> Result<PathBuf, Failure> {
-    let metadata = process::output(&mut process::cargo(&[
-        "metadata",
-        "--format-version",
-        "1",
-        "--no-deps",
-    ]))?;
+    let metadata = process::output(&mut process::cargo(&["metadata", "--format-version", "1", "--no-deps"]))?;
     let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
-    Ok(metadata["target_directory"]
-        .as_str()
-        .ok_or("cargo metadata names no target directory")?
-        .into())
+    Ok(metadata["target_directory"].as_str().ok_or("cargo metadata names no target directory")?.into())
 }
 
 #[cfg(test)]
@@ -144,10 +123,7 @@ mod tests {
 
     #[test]
     fn the_address_is_what_follows_listening_on() {
-        assert_eq!(
-            address("listening on http://127.0.0.1:41234\n"),
-            Some("127.0.0.1:41234")
-        );
+        assert_eq!(address("listening on http://127.0.0.1:41234\n"), Some("127.0.0.1:41234"));
         assert_eq!(address("starting\n"), None);
     }
 }

@@ -18,10 +18,7 @@ enum Ending {
 
 impl Steps {
     pub(crate) fn begin() -> Steps {
-        Steps {
-            begun: Instant::now(),
-            done: Vec::new(),
-        }
+        Steps { begun: Instant::now(), done: Vec::new() }
     }
 
     /// Does one step. Its failure carries its name and is meant to end the command.
@@ -32,12 +29,8 @@ impl Steps {
     ) -> Result<T, Failure> {
         println!("\n== {name}");
         let begun = Instant::now();
-        let made = work().map_err(|failure| {
-            format!(
-                "stopped at \"{name}\" after {}: {failure}",
-                Spoken(self.begun.elapsed())
-            )
-        })?;
+        let made = work()
+            .map_err(|failure| format!("stopped at \"{name}\" after {}: {failure}", Spoken(self.begun.elapsed())))?;
         self.done.push((name, Ending::Took(begun.elapsed())));
         Ok(made)
     }
@@ -81,14 +74,8 @@ mod tests {
 
     #[test]
     fn a_failed_step_names_itself() {
-        let failure = Steps::begin()
-            .take("walls", || Err::<(), _>("core uses tokio".into()))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            failure.starts_with("stopped at \"walls\" after 0.0 s: core uses tokio"),
-            "{failure}"
-        );
+        let failure = Steps::begin().take("walls", || Err::<(), _>("core uses tokio".into())).unwrap_err().to_string();
+        assert!(failure.starts_with("stopped at \"walls\" after 0.0 s: core uses tokio"), "{failure}");
     }
 
     #[test]

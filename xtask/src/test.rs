@@ -27,18 +27,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
 fn run_tests() -> Result<Tally, Failure> {
     let mut tally = Tally::default();
     let mut tests = process::cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"]);
-    process::run_watching(&mut tests, |line| tally.add(line)).map_err(|failure| {
-        format!(
-            "{failure} ({} passed, {} failed)",
-            tally.passed, tally.failed
-        )
-    })?;
+    process::run_watching(&mut tests, |line| tally.add(line))
+        .map_err(|failure| format!("{failure} ({} passed, {} failed)", tally.passed, tally.failed))?;
     // A run that tested nothing must not look like a run in which nothing was wrong.
-    if tally.passed == 0 {
-        Err("no test ran".into())
-    } else {
-        Ok(tally)
-    }
+    if tally.passed == 0 { Err("no test ran".into()) } else { Ok(tally) }
 }
 
 /// The sum over every `test result:` line.
@@ -73,12 +65,6 @@ mod tests {
         tally.add("test result: ok. 12 passed; 0 failed; 3 ignored; 0 measured; 1 filtered out; finished in 0.13s");
         tally.add("test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.50s");
         tally.add("test token::tests::expired ... ok");
-        assert_eq!(
-            tally,
-            Tally {
-                passed: 14,
-                failed: 1
-            }
-        );
+        assert_eq!(tally, Tally { passed: 14, failed: 1 });
     }
 }

@@ -20,11 +20,7 @@ pub(super) fn security_cases(house: &House) -> Vec<String> {
         let Some(row) = line.trim().strip_prefix('|') else {
             continue;
         };
-        let cells: Vec<&str> = row
-            .trim_end_matches('|')
-            .split('|')
-            .map(str::trim)
-            .collect();
+        let cells: Vec<&str> = row.trim_end_matches('|').split('|').map(str::trim).collect();
         let (id, named) = (cells[0], cells[cells.len() - 1]);
         if id == "id" || id.starts_with('-') || id.starts_with(':') {
             continue;
@@ -42,9 +38,7 @@ pub(super) fn security_cases(house: &House) -> Vec<String> {
         if cells.len() < 3 || names.is_empty() {
             let start = format!("{}_", id.to_lowercase());
             let known = tests.keys().find(|test| test.starts_with(&start));
-            let hint = known
-                .map(|test| format!("; there is `{test}`"))
-                .unwrap_or_default();
+            let hint = known.map(|test| format!("; there is `{test}`")).unwrap_or_default();
             breach(format!("{id} names no test{hint}"));
         }
         for name in names {
@@ -64,9 +58,7 @@ pub(super) fn security_cases(house: &House) -> Vec<String> {
 /// A letter and a number of two digits or more.
 fn is_case_id(id: &str) -> bool {
     let mut characters = id.chars();
-    characters
-        .next()
-        .is_some_and(|letter| letter.is_ascii_uppercase())
+    characters.next().is_some_and(|letter| letter.is_ascii_uppercase())
         && id.len() >= 3
         && characters.all(|digit| digit.is_ascii_digit())
 }
@@ -94,11 +86,7 @@ fn test_functions(house: &House) -> BTreeMap<String, Runs> {
                 continue;
             };
             if is_test {
-                let runs = if ignored {
-                    Runs::OnlyWhenAsked
-                } else {
-                    Runs::Always
-                };
+                let runs = if ignored { Runs::OnlyWhenAsked } else { Runs::Always };
                 let known = tests.entry(name.to_owned()).or_insert(runs);
                 if runs == Runs::Always {
                     *known = runs;
@@ -112,11 +100,7 @@ fn test_functions(house: &House) -> BTreeMap<String, Runs> {
 
 /// The name of the function that begins on this line. An attribute may stand before it, as in `#[test] fn …`.
 fn function_name(line: &str) -> Option<&str> {
-    let code = if line.starts_with("#[") {
-        line.rsplit_once("] ")?.1
-    } else {
-        line
-    };
+    let code = if line.starts_with("#[") { line.rsplit_once("] ")?.1 } else { line };
     let mut words = code.split_whitespace();
     loop {
         match words.next()? {
@@ -138,10 +122,7 @@ mod tests {
     /// The one breach after replacing the table's rows by this one.
     fn case(row: &str) -> Vec<String> {
         after(|house| {
-            house.write(
-                SECURITY_CASES,
-                &format!("| id | case | tests |\n|---|---|---|\n{row}\n"),
-            );
+            house.write(SECURITY_CASES, &format!("| id | case | tests |\n|---|---|---|\n{row}\n"));
         })
     }
 
@@ -172,18 +153,12 @@ mod tests {
     fn an_ignored_test_proves_nothing() {
         let ignored = "#[test]\n#[ignore = \"slow\"]\nfn a01_rows() {}\n";
         let found = after(|house| house.write("crates/counterfoil-core/tests/theft.rs", ignored));
-        assert_eq!(
-            found,
-            ["security cases: docs/security-cases.md:3: A01: `a01_rows` is #[ignore]d"]
-        );
+        assert_eq!(found, ["security cases: docs/security-cases.md:3: A01: `a01_rows` is #[ignore]d"]);
     }
 
     #[test]
     fn an_empty_table_is_allowed_only_while_it_says_so() {
-        assert_eq!(
-            case(""),
-            ["security cases: docs/security-cases.md has no rows"]
-        );
+        assert_eq!(case(""), ["security cases: docs/security-cases.md has no rows"]);
         assert_eq!(case(NO_ROWS_YET), [""; 0]);
     }
 
@@ -201,10 +176,7 @@ mod tests {
              #[test]\n#[ignore]\nfn f12_slow() {}\n}\n",
         );
         let found = test_functions(&house);
-        let runs: Vec<_> = found
-            .iter()
-            .map(|(name, runs)| (name.as_str(), *runs))
-            .collect();
+        let runs: Vec<_> = found.iter().map(|(name, runs)| (name.as_str(), *runs)).collect();
         assert_eq!(
             runs,
             [
