@@ -8,6 +8,7 @@
     reason = "a tool for the terminal: it times its steps, reads PATH and speaks on stdout"
 )]
 
+mod bench;
 mod check;
 mod house;
 mod install;
@@ -39,6 +40,11 @@ const COMMANDS: &[Command] = &[
         name: "check",
         about: "the quick part: formatting, clippy, house rules, cargo-deny where it is installed",
         run: check::run,
+    },
+    Command {
+        name: "bench",
+        about: "measure beside what one would use instead: bench [GROUP…] [--json FILE]",
+        run: bench::run,
     },
 ];
 
