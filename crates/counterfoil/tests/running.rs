@@ -1,0 +1,151 @@
+//! A deployment from its start to its end, on real stores.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use counterfoil::{
+    Abilities, Counterfoil, Entropy, EntropyError, Error, Expiry, HashingParams, Issued, Kind, Login, ManualClock,
+    Metadata, NewAccount, OpenError, OsEntropy, PageRequest, Password, Refusal, Settings, Source, StartError,
+    SubjectId, Timestamp, TokenOrder, TokenQuery,
+};
+
+fn here() -> Source {
+    Source { ip: Some([192, 0, 2, 7].into()), user_agent: None }
+}
+
+fn subject() -> SubjectId {
+    "ada".parse().expect("subject")
+}
+
+async fn issue(counterfoil: &Counterfoil) -> Result<Issued, Error> {
+    let order = TokenOrder {
+        kind: Kind::Login,
+        subject: subject(),
+        client: None,
+        name: None,
+        abilities: Abilities::everything(),
+        metadata: Metadata::default(),
+        expiry: Expiry::ByPolicy,
+    };
+    counterfoil.authority().issue(order, &here(), counterfoil.clock().now()).await
+}
+
+fn everything() -> TokenQuery {
+    TokenQuery { subject: None, client: None, kind: None, live_at: None, after: 0, limit: 0 }
+}
+
+#[tokio::test]
+async fn what_was_seen_of_a_token_is_written_without_being_asked_and_at_the_end() {
+    let directory = tempfile::tempdir().expect("directory");
+    let counterfoil = Counterfoil::builder().sqlite(directory.path()).start().await.expect("started");
+    let issued = issue(&counterfoil).await.expect("issued");
+    let use_it = || async {
+        let text = issued.secret.expose();
+        counterfoil.authority().authenticate(text, &here(), counterfoil.clock().now()).await.expect("live");
+    };
+    use_it().await;
+    // A second, by the promise; the limit is for a busy machine.
+    let seen = async {
+        loop {
+            let token = counterfoil.authority().token(issued.token.id).await.expect("there");
+            match token.last_seen {
+                Some(seen) => return seen,
+                None => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    let first = tokio::time::timeout(Duration::from_secs(20), seen).await.expect("written");
+    assert_eq!(first.source, here());
+    use_it().await;
+    counterfoil.shutdown().await;
+
+    let again = Counterfoil::builder().existing_sqlite(directory.path()).open().await.expect("open");
+    let token = again.authority().token(issued.token.id).await.expect("there");
+    assert!(token.last_seen.expect("seen").at > first.at);
+    again.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_dead_for_longer_than_the_retention_are_removed_within_minutes() {
+    let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_800_000_000_000)));
+    let now = Arc::clone(&clock);
+    let counterfoil = Counterfoil::builder().memory().clock(now).start().await.expect("started");
+    for _ in 0..1_100 {
+        let issued = issue(&counterfoil).await.expect("issued");
+        counterfoil.authority().revoke_any(issued.token.id, &here(), counterfoil.clock().now()).await.expect("revoked");
+    }
+    let kept = issue(&counterfoil).await.expect("issued");
+    let ids = || async {
+        let page = PageRequest { after: None, limit: 200 };
+        let page = counterfoil.authority().list(everything(), page).await.expect("listed");
+        page.items.iter().map(|token| token.id).collect::<Vec<_>>()
+    };
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    assert_eq!(ids().await.len(), 200, "dead, but not for long");
+    // The retention of the default settings and a day; the live one would have expired as well, but not for so long.
+    clock.advance(Duration::from_secs(31 * 86_400));
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    assert_eq!(ids().await, [kept.token.id], "three batches, within the same minute");
+    counterfoil.shutdown().await;
+}
+
+#[derive(Debug)]
+struct Failing(AtomicBool);
+
+impl Entropy for Failing {
+    fn fill(&self, buffer: &mut [u8]) -> Result<(), EntropyError> {
+        if self.0.load(Ordering::SeqCst) { Err(EntropyError::new("planted")) } else { OsEntropy.fill(buffer) }
+    }
+}
+
+#[tokio::test]
+async fn f37_without_randomness_no_token_is_issued() {
+    let directory = tempfile::tempdir().expect("directory");
+    let entropy = Arc::new(Failing(AtomicBool::new(false)));
+    let source = Arc::clone(&entropy);
+    let builder = Counterfoil::builder().sqlite(directory.path()).entropy(source);
+    let counterfoil = builder
+        .settings(Settings { hashing: HashingParams::insecure_for_tests(), ..Settings::default() })
+        .start()
+        .await
+        .expect("started");
+    let (authority, now) = (counterfoil.authority(), counterfoil.clock().now());
+    let password = || Password::new("correct horse").expect("short");
+    let ada = NewAccount::named("ada".parse().expect("name"));
+    authority.create_user(ada, password(), &here(), now).await.expect("created");
+    let login = || Login { username: "ada".to_owned(), password: password(), client: None, name: None };
+    let issued = authority.login(login(), &here(), now).await.expect("logged in").issued;
+
+    entropy.0.store(true, Ordering::SeqCst);
+    assert!(matches!(authority.login(login(), &here(), now).await, Err(Error::Entropy(_))));
+    assert!(matches!(issue(&counterfoil).await, Err(Error::Entropy(_))));
+    assert!(matches!(authority.rotate(issued.secret.expose(), &here(), now).await, Err(Error::Entropy(_))));
+    // What needs no chance goes on.
+    assert!(authority.authenticate(issued.secret.expose(), &here(), now).await.is_ok());
+    let listed = authority.list(everything(), PageRequest::default()).await.expect("listed");
+    assert_eq!(listed.items.len(), 1);
+    counterfoil.shutdown().await;
+}
+
+#[tokio::test]
+async fn one_server_and_any_number_of_commands_beside_it() {
+    let directory = tempfile::tempdir().expect("directory");
+    let data = directory.path().join("data");
+    let refused = Counterfoil::builder().existing_sqlite(&data).open().await;
+    assert!(matches!(refused, Err(StartError::Open(OpenError::Absent(_)))));
+    assert!(!data.exists());
+    assert!(matches!(Counterfoil::builder().open().await, Err(StartError::NoStore)));
+
+    let server = Counterfoil::builder().sqlite(&data).start().await.expect("started");
+    let second = Counterfoil::builder().sqlite(&data).start().await;
+    assert!(matches!(second, Err(StartError::Open(OpenError::Served(_)))));
+    let issued = issue(&server).await.expect("issued");
+    let command = Counterfoil::builder().existing_sqlite(&data).open().await.expect("open");
+    command.authority().revoke_any(issued.token.id, &here(), command.clock().now()).await.expect("revoked");
+    command.shutdown().await;
+    let refused = server.authority().authenticate(issued.secret.expose(), &here(), server.clock().now()).await;
+    assert!(matches!(refused, Err(Error::Refused(Refusal::TokenRevoked))));
+    server.shutdown().await;
+    Counterfoil::builder().sqlite(&data).start().await.expect("the directory is free again").shutdown().await;
+}
