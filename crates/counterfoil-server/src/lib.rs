@@ -199,7 +199,7 @@ async fn run_until_stopped(serve: &Serve, config: &Config, demo: bool) -> Result
         let password = demo::furnish(counterfoil.authority(), counterfoil.clock().now()).await?;
         announcement.push_str(&demo::lines(address, &password));
     } else {
-        app.look_for_administrator(config.data_dir.display().to_string());
+        app.look_for_administrator(failure::printable(&config.data_dir.display().to_string()));
     }
     // The kernel takes connections from here on; they are answered as soon as the line is out.
     output::write(&announcement)?;

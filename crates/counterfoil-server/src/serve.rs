@@ -67,10 +67,8 @@ impl App {
     /// everything.
     pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) {
         let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
-            .max_buf_size(HEAD_BYTES)
-            .max_headers(HEAD_FIELDS);
+        http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_headers(HEAD_FIELDS);
+        http.max_header_size(HEAD_BYTES).max_buf_size(HEAD_BYTES);
         let connections = GracefulShutdown::new();
         let mut stop = std::pin::pin!(stop);
         loop {

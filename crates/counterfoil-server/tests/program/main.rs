@@ -1,0 +1,9 @@
+//! The program as its users have it: started, spoken to over HTTP, told to stop.
+
+mod command_line;
+mod configuration;
+mod demonstration;
+mod exchange;
+mod running;
+mod secrets;
+mod serving;
