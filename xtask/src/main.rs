@@ -10,6 +10,7 @@
 
 mod bench;
 mod check;
+mod crash;
 mod house;
 mod install;
 mod process;
@@ -45,6 +46,11 @@ const COMMANDS: &[Command] = &[
         name: "bench",
         about: "measure beside what one would use instead: bench [GROUP…] [--json FILE]",
         run: bench::run,
+    },
+    Command {
+        name: "crash",
+        about: "kill the server and cut its power, look for lost writes: crash --kills N --power-cuts N",
+        run: crash::run,
     },
 ];
 

@@ -2,10 +2,10 @@
 
 use crate::install::{self, Debian};
 use crate::steps::Steps;
-use crate::{Failure, check, process, smoke};
+use crate::{Failure, check, crash, process, smoke};
 
 /// Programs that the tests call and that a machine with only Rust and Python may lack.
-const PROGRAMS: &[Debian] = &[];
+const PROGRAMS: &[Debian] = &[Debian { program: "strace", package: "strace" }];
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     crate::refuse_arguments(arguments)?;
@@ -18,6 +18,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         process::run(doc.env("RUSTDOCFLAGS", "-Dwarnings"))
     })?;
     steps.take("smokes", smoke::run)?;
+    steps.take("crashes", crash::smoke)?;
     steps.sum_up();
     println!("\n{} passed, {} failed", tally.passed, tally.failed);
     Ok(())
