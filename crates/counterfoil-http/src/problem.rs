@@ -128,7 +128,7 @@ impl ProblemKind {
                 ("method-not-allowed", "Not with this method", StatusCode::METHOD_NOT_ALLOWED)
             }
             ProblemKind::BodyTimeout => ("body-timeout", "The body took too long", StatusCode::REQUEST_TIMEOUT),
-            ProblemKind::CapReached => ("cap-reached", "Too many live tokens", StatusCode::CONFLICT),
+            ProblemKind::CapReached => ("cap-reached", "Too many live tokens", StatusCode::FORBIDDEN),
             ProblemKind::NameTaken => ("name-taken", "The name is in use", StatusCode::CONFLICT),
             ProblemKind::Conflict => ("conflict", "Something stands in the way", StatusCode::CONFLICT),
             ProblemKind::BodyTooLarge => ("body-too-large", "The body is too large", StatusCode::PAYLOAD_TOO_LARGE),

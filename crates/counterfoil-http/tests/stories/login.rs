@@ -131,7 +131,7 @@ async fn a_full_client_says_how_many_tokens_it_allows() {
     server.logged_in("ada", "single", "first").await;
     let body = json!({"username": "ada", "password": PASSWORD, "client": "single"});
     let answer = server.anonymous().json(Method::POST, "/v1/login", &body).await;
-    answer.is_problem(409, "cap-reached", "");
+    answer.is_problem(403, "cap-reached", "");
     assert_eq!(answer.json()["limit"], 1);
 }
 
@@ -172,7 +172,7 @@ async fn a75_logins_at_once_never_exceed_the_cap() {
             let body = json!({"username": "ada", "password": PASSWORD, "client": "three"});
             let answer = somebody.json(Method::POST, "/v1/login", &body).await;
             if answer.status != 200 {
-                answer.is_problem(409, "cap-reached", "");
+                answer.is_problem(403, "cap-reached", "");
             }
             answer.status
         });

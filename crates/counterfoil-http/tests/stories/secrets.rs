@@ -1,7 +1,8 @@
 //! Secrets stay where they belong.
 
+use std::cell::RefCell;
 use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::Once;
 
 use axum::Router;
 use axum::body::Body;
@@ -12,45 +13,50 @@ use counterfoil_core::store::TokenQuery;
 use counterfoil_core::{AccountStore, Clock, Kind, Source, TokenDigest, TokenStore};
 use counterfoil_http::{HttpSettings, Presented, ROUTES};
 use serde_json::{Value, json};
-use tracing_subscriber::fmt::MakeWriter;
 
 use crate::world::{Actor, Answer, PASSWORD, TestServer, concrete};
 
-/// Everything that is logged on this thread.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+thread_local! {
+    /// What was logged on this thread since somebody began to listen.
+    static HEARD: RefCell<Option<Vec<u8>>> = const { RefCell::new(None) };
+}
+
+/// What this thread logs, at the loudest level. A test runs on one thread of its own.
+struct Log;
 
 impl Log {
-    fn listen(&self) -> tracing::subscriber::DefaultGuard {
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::TRACE)
-            .with_span_events(tracing_subscriber::fmt::format::FmtSpan::FULL)
-            .with_ansi(false)
-            .with_writer(self.clone())
-            .finish();
-        tracing::subscriber::set_default(subscriber)
+    /// Begins to listen. The subscriber is one for the whole program: one for each thread would race over what `tracing`
+    /// remembers about which of its call sites anybody listens to.
+    fn listen() -> Log {
+        static SUBSCRIBED: Once = Once::new();
+        SUBSCRIBED.call_once(|| {
+            tracing_subscriber::fmt()
+                .with_max_level(tracing::Level::TRACE)
+                .with_span_events(tracing_subscriber::fmt::format::FmtSpan::FULL)
+                .with_ansi(false)
+                .with_writer(|| ToThisThread)
+                .init();
+        });
+        HEARD.set(Some(Vec::new()));
+        Log
     }
 
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    /// Ends listening and tells what was heard.
+    fn text(self) -> String {
+        String::from_utf8(HEARD.take().unwrap()).unwrap()
     }
 }
 
-impl Write for Log {
+struct ToThisThread;
+
+impl Write for ToThisThread {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
+        HEARD.with_borrow_mut(|heard| heard.as_mut().map(|heard| heard.extend_from_slice(bytes)));
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Log;
-
-    fn make_writer(&'a self) -> Log {
-        self.clone()
     }
 }
 
@@ -84,8 +90,7 @@ async fn through_every_route(actor: &Actor, password: &str) -> Vec<Answer> {
 /// Nothing that a person typed and no text of a token is found in a log, a problem or a `Debug`, at the loudest level.
 #[tokio::test]
 async fn a82_no_password_and_no_token_reaches_a_log_or_a_problem() {
-    let log = Log::default();
-    let listening = log.listen();
+    let log = Log::listen();
     let canary = "Canary-Pass-77-lang";
     let panics = get(async |Presented(secret): Presented| -> () { panic!("{}", secret.expose()) });
     let shows = get(async |presented: Presented| format!("{presented:?}"));
@@ -111,7 +116,6 @@ async fn a82_no_password_and_no_token_reaches_a_log_or_a_problem() {
     let shown = actor.get("/debug").await;
     assert_eq!(shown.text(), "Presented(SecretToken)");
     answers.push(shown);
-    drop(listening);
 
     let issued = |answer: &Answer| answer.status < 300 && answer.text().contains("\"token\":\"cf_");
     assert!(answers.iter().any(issued), "the canary did sing: some of these are logins");
@@ -137,8 +141,7 @@ async fn a82_no_password_and_no_token_reaches_a_log_or_a_problem() {
 
 #[tokio::test]
 async fn a83_nothing_that_a_client_sends_makes_a_log_line_of_its_own() {
-    let log = Log::default();
-    let listening = log.listen();
+    let log = Log::listen();
     let server = TestServer::with_ada().await;
     let forged = "ada\n2026-11-20T11:00:00Z ERROR forged {\"level\":\"error\"}\u{1b}[31m";
     let body = json!({"username": forged, "password": forged, "client": forged, "name": forged});
@@ -149,7 +152,6 @@ async fn a83_nothing_that_a_client_sends_makes_a_log_line_of_its_own() {
     agent.get("/forged?forged=%0aforged").await;
     let named = agent.with(axum::http::HeaderName::from_static("x-request-id"), "forged id");
     named.get("/v1/me").await;
-    drop(listening);
     let log = log.text();
     assert!(log.contains("answered"));
     assert!(!log.contains("forged") && !log.contains('\u{1b}'), "{log}");
@@ -158,11 +160,9 @@ async fn a83_nothing_that_a_client_sends_makes_a_log_line_of_its_own() {
 
 #[tokio::test]
 async fn a_request_is_logged_by_method_route_id_and_status_alone() {
-    let log = Log::default();
-    let listening = log.listen();
+    let log = Log::listen();
     let server = TestServer::with_ada().await;
     let answer = server.ada().await.get("/v1/tokens?limit=7").await;
-    drop(listening);
     let id = answer.header("x-request-id");
     let text = log.text();
     let line = text.lines().find(|line| line.contains(id) && line.contains("answered")).unwrap();
