@@ -225,11 +225,10 @@ impl ClientCommand {
                 office.output.answer(&format!("created {}", client.name), &value(&client))
             }
             ClientCommand::List => {
+                let mut list = office.output.list(&COLUMNS);
                 let clients = authority.clients().await?;
-                let rows: Vec<Vec<String>> = clients.iter().map(|client| row(client)).collect();
-                let values = clients.iter().map(|client| value(client)).collect();
-                let heads = ["name", "ttl", "max lifetime", "renewal", "cap", "reissue", "throttle", "login"];
-                office.output.table(&heads, &rows, values)
+                list.page(clients.iter().map(|client| (row(client).into(), value(client))).collect())?;
+                list.end()
             }
             ClientCommand::Show { name } => show(office, &*authority.client(&name).await?),
             ClientCommand::Update { name, rename, rules, no_login, login } => {
@@ -256,19 +255,19 @@ impl ClientCommand {
 }
 
 fn show(office: &Office, client: &Client) -> Result<(), Failure> {
-    let values = row(client);
-    let keys = ["name", "ttl", "max lifetime", "renewal", "cap", "reissue", "throttle", "login"];
-    let mut rows: Vec<(&str, String)> = keys.into_iter().zip(values).collect();
+    let mut rows: Vec<(&str, String)> = COLUMNS.into_iter().zip(row(client)).collect();
     rows.push(("prefix", client.policy.prefix.as_str().to_owned()));
     rows.push(("created", client.created_at.to_string()));
     rows.push(("id", client.id.to_string()));
     office.output.record(&rows, &value(client))
 }
 
-fn row(client: &Client) -> Vec<String> {
+const COLUMNS: [&str; 8] = ["name", "ttl", "max lifetime", "renewal", "cap", "reissue", "throttle", "login"];
+
+fn row(client: &Client) -> [String; 8] {
     let policy = &client.policy;
     let or_none = |text: Option<String>| text.unwrap_or_else(|| "none".to_owned());
-    vec![
+    [
         client.name.to_string(),
         or_none(policy.ttl.map(|ttl| ttl.to_string())),
         or_none(policy.max_lifetime.map(|max| max.to_string())),

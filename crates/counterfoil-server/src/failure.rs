@@ -19,6 +19,8 @@ enum Status {
     Refused,
     /// The command or the configuration makes no sense: status 2, as the argument parser has it.
     Usage,
+    /// Whoever read the answer has hung up, as `… | head -n 1` does: nothing to tell, status 0.
+    Unheard,
 }
 
 impl Failure {
@@ -51,7 +53,17 @@ impl Failure {
         match self.status {
             Status::Refused => ExitCode::from(1),
             Status::Usage => ExitCode::from(2),
+            Status::Unheard => ExitCode::SUCCESS,
         }
+    }
+
+    /// Whoever read the answer has seen enough.
+    pub(crate) fn unheard() -> Failure {
+        Failure { status: Status::Unheard, message: "nobody reads the answer".to_owned(), hint: None }
+    }
+
+    pub(crate) fn is_unheard(&self) -> bool {
+        self.status == Status::Unheard
     }
 }
 

@@ -89,7 +89,7 @@ impl Create {
         let now = office.now();
         let order = TokenOrder {
             kind: Kind::Key,
-            subject: account.subject,
+            subject: account.subject.clone(),
             client: self.client,
             name: TokenName::cut(&self.name),
             abilities: self.abilities,
@@ -97,6 +97,6 @@ impl Create {
             expiry: self.lifespan.expiry(Expiry::Never, now),
         };
         let issued = office.authority().issue(order, &Source::default(), now).await?;
-        token::print_issued(office, &issued, account.username.as_str())
+        token::print_issued(office, &issued, &account)
     }
 }

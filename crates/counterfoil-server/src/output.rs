@@ -36,21 +36,58 @@ impl Output {
         }
     }
 
-    /// Several records: a table for people, an array for programs.
-    pub(crate) fn table(self, heads: &[&str], rows: &[Vec<String>], values: Vec<Value>) -> Result<(), Failure> {
-        match self {
-            Output::Human => write(&aligned(heads, rows)),
-            Output::Json => line(&Value::Array(values).to_string()),
+    /// Several records: a table for people, an array for programs. Written as they come, because there may be millions.
+    pub(crate) fn list(self, heads: &'static [&'static str]) -> List {
+        List { output: self, heads, begun: false }
+    }
+}
+
+/// A list that is being written.
+#[derive(Debug)]
+pub(crate) struct List {
+    output: Output,
+    heads: &'static [&'static str],
+    begun: bool,
+}
+
+impl List {
+    /// Writes some more records, each as a row for people and a value for programs. Columns are aligned within one call.
+    pub(crate) fn page(&mut self, records: Vec<(Vec<String>, Value)>) -> Result<(), Failure> {
+        match self.output {
+            Output::Human => {
+                let heads = if self.begun { &[] } else { self.heads };
+                let rows = records.into_iter().map(|(row, _)| row.iter().map(|cell| printable(cell)).collect());
+                write(&aligned(heads, rows.collect()))?;
+                self.begun = true;
+            }
+            Output::Json => {
+                for (_, value) in records {
+                    write(&format!("{}{value}", if self.begun { ",\n" } else { "[" }))?;
+                    self.begun = true;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what a list ends with.
+    pub(crate) fn end(self) -> Result<(), Failure> {
+        match (self.output, self.begun) {
+            (Output::Human, true) => Ok(()),
+            (Output::Human, false) => write(&aligned(self.heads, Vec::new())),
+            (Output::Json, true) => line("]"),
+            (Output::Json, false) => line("[]"),
         }
     }
 }
 
-fn aligned(heads: &[&str], rows: &[Vec<String>]) -> String {
-    let rows: Vec<Vec<String>> = std::iter::once(heads.iter().map(|head| head.to_uppercase()).collect())
-        .chain(rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()))
-        .collect();
-    let width = |column: usize| rows.iter().map(|row: &Vec<String>| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..heads.len()).map(width).collect();
+fn aligned(heads: &[&str], mut rows: Vec<Vec<String>>) -> String {
+    if !heads.is_empty() {
+        rows.insert(0, heads.iter().map(|head| head.to_uppercase()).collect());
+    }
+    let columns = rows.first().map_or(0, Vec::len);
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
     for row in &rows {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
@@ -70,8 +107,7 @@ pub(crate) fn write(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => Ok(()),
-        // `… | head -1` has seen enough.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Err(Failure::unheard()),
         Err(error) => Err(Failure::caused_by("cannot write to stdout", &error)),
     }
 }
@@ -84,5 +120,7 @@ pub(crate) fn remark(text: &str) {
 
 /// The failure of a command, on stderr.
 pub(crate) fn failure(failure: &Failure) {
-    writeln!(io::stderr().lock(), "{failure}").ok();
+    if !failure.is_unheard() {
+        writeln!(io::stderr().lock(), "{failure}").ok();
+    }
 }

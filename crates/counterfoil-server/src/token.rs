@@ -1,14 +1,16 @@
 //! `counterfoil token …`
 
+use std::collections::HashMap;
+
 use clap::{ArgGroup, Args, Subcommand};
 use counterfoil::{
-    Abilities, Authenticated, ClientName, Ending, Error, Expiry, Issued, Kind, Lifetime, Metadata, Now, PageRequest,
-    Refusal, Sighting, Source, Standing, SubjectState, Timestamp, Token, TokenId, TokenName, TokenOrder, TokenQuery,
+    Abilities, Account, ClientName, Ending, Error, Expiry, Issued, Kind, Lifetime, Metadata, Now, PageRequest, Refusal,
+    Sighting, Source, Standing, SubjectId, SubjectState, Timestamp, Token, TokenId, TokenName, TokenOrder, TokenQuery,
 };
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
-use crate::office::Office;
+use crate::office::{Office, speaking_for};
 use crate::output::{self, Output};
 
 #[derive(Debug, Subcommand)]
@@ -128,7 +130,7 @@ impl TokenCommand {
                 let query = TokenQuery { subject, client: list.client, kind: None, live_at, after: 0, limit: 0 };
                 print_list(office, &query).await
             }
-            TokenCommand::Show { id } => print_one(office, &find(office, id).await?),
+            TokenCommand::Show { id } => print_one(office, &find(office, id).await?).await,
             TokenCommand::Rename { id, name } => rename(office, id, name.as_deref()).await,
             TokenCommand::Revoke(revoke) => revoke.run(office).await,
         }
@@ -141,7 +143,7 @@ impl Issue {
         let now = office.now();
         let order = TokenOrder {
             kind: Kind::Login,
-            subject: account.subject,
+            subject: account.subject.clone(),
             client: self.client,
             name: self.name.as_deref().and_then(TokenName::cut),
             abilities: Abilities::everything(),
@@ -149,7 +151,7 @@ impl Issue {
             expiry: self.lifespan.expiry(Expiry::ByPolicy, now),
         };
         let issued = office.authority().issue(order, &Source::default(), now).await?;
-        print_issued(office, &issued, account.username.as_str())
+        print_issued(office, &issued, &account)
     }
 }
 
@@ -195,39 +197,32 @@ pub(crate) async fn find(office: &Office, id: TokenId) -> Result<Token, Failure>
 
 async fn rename(office: &Office, id: TokenId, name: Option<&str>) -> Result<(), Failure> {
     let token = find(office, id).await?;
-    // The operator speaks for the owner.
-    let owner = Authenticated {
-        id: token.id,
-        kind: token.kind,
-        subject: token.subject,
-        client: token.client,
-        abilities: token.abilities,
-        issued_at: token.issued_at,
-        expires_at: token.expires_at,
-    };
     let name = name.and_then(TokenName::cut);
-    let renamed = office.authority().rename(&owner, id, token.kind, name, office.now()).await;
+    let renamed = office.authority().rename(&speaking_for(&token), id, token.kind, name, office.now()).await;
     let token = match renamed {
         Err(Error::Refused(Refusal::NotFound)) => return Err(Failure::refused(format!("the token {id} is dead"))),
         answer => answer?,
     };
     let shown = token.name.as_ref().map_or("without a name", TokenName::as_str);
-    office.output.answer(&format!("{id} is {shown} now"), &value(&token, office.now()))
+    let owner = office.owner(&token).await?;
+    office.output.answer(&format!("{id} is {shown} now"), &value(&token, owner.as_ref(), office.now()))
 }
 
 /// Prints a new secret, the only time it can be seen. For people the secret alone goes to stdout, so that it can be piped.
-pub(crate) fn print_issued(office: &Office, issued: &Issued, username: &str) -> Result<(), Failure> {
+pub(crate) fn print_issued(office: &Office, issued: &Issued, owner: &Account) -> Result<(), Failure> {
     let token = &issued.token;
     match office.output {
         Output::Human => {
             let end = token.expires_at.map_or("never expires".to_owned(), |at| format!("expires {at}"));
-            output::remark(&format!("{} of {username} on {}, {end}. It is shown this once:", token.id, token.client));
+            output::remark(&format!(
+                "{} of {} on {}, {end}. It is shown this once:",
+                token.id, owner.username, token.client
+            ));
             output::line(issued.secret.expose())
         }
         Output::Json => {
-            let mut value = value(token, office.now());
+            let mut value = value(token, Some(owner), office.now());
             value["token"] = issued.secret.expose().into();
-            value["user"] = json!({ "id": token.subject, "username": username });
             output::line(&value.to_string())
         }
     }
@@ -236,33 +231,42 @@ pub(crate) fn print_issued(office: &Office, issued: &Issued, username: &str) -> 
 /// Prints every record that `query` names, oldest first.
 pub(crate) async fn print_list(office: &Office, query: &TokenQuery) -> Result<(), Failure> {
     let now = office.now();
-    let (mut rows, mut values) = (Vec::new(), Vec::new());
+    let mut list = office.output.list(&["id", "kind", "user", "client", "name", "state", "expires", "last used"]);
     let mut page = PageRequest { after: None, limit: 200 };
     loop {
         let found = office.authority().list(query.clone(), page).await?;
+        let mut owners: HashMap<SubjectId, Option<Account>> = HashMap::new();
+        let mut records = Vec::with_capacity(found.items.len());
         for token in &found.items {
-            rows.push(vec![
+            if !owners.contains_key(&token.subject) {
+                owners.insert(token.subject.clone(), office.owner(token).await?);
+            }
+            let owner = owners.get(&token.subject).and_then(Option::as_ref);
+            let row = vec![
                 token.id.to_string(),
                 token.kind.as_str().to_owned(),
-                token.subject.to_string(),
+                owner_name(token, owner),
                 token.client.to_string(),
                 token.name.as_ref().map_or(String::new(), |name| name.as_str().to_owned()),
                 state(token, now).to_owned(),
                 token.expires_at.map_or("never".to_owned(), |at| at.to_string()),
                 token.last_seen.as_ref().map_or("never".to_owned(), |seen| seen.at.to_string()),
-            ]);
-            values.push(value(token, now));
+            ];
+            records.push((row, value(token, owner, now)));
+        }
+        if !records.is_empty() {
+            list.page(records)?;
         }
         match found.next {
             Some(next) => page.after = Some(next),
-            None => break,
+            None => return list.end(),
         }
     }
-    office.output.table(&["id", "kind", "user", "client", "name", "state", "expires", "last used"], &rows, values)
 }
 
-fn print_one(office: &Office, token: &Token) -> Result<(), Failure> {
+async fn print_one(office: &Office, token: &Token) -> Result<(), Failure> {
     let now = office.now();
+    let owner = office.owner(token).await?;
     let sighting = |seen: &Sighting| {
         let ip = seen.source.ip.map_or(String::new(), |ip| format!(" from {ip}"));
         let agent = seen.source.user_agent.as_ref().map_or(String::new(), |agent| format!(" with {}", agent.as_str()));
@@ -271,7 +275,7 @@ fn print_one(office: &Office, token: &Token) -> Result<(), Failure> {
     let rows = [
         ("id", token.id.to_string()),
         ("kind", token.kind.as_str().to_owned()),
-        ("user", token.subject.to_string()),
+        ("user", owner_name(token, owner.as_ref())),
         ("client", token.client.to_string()),
         ("name", token.name.as_ref().map_or(String::new(), |name| name.as_str().to_owned())),
         ("abilities", token.abilities.to_string()),
@@ -281,7 +285,12 @@ fn print_one(office: &Office, token: &Token) -> Result<(), Failure> {
         ("revoked", token.revoked_at.map_or(String::new(), |at| at.to_string())),
         ("last used", token.last_seen.as_ref().map_or("never".to_owned(), sighting)),
     ];
-    office.output.record(&rows, &value(token, now))
+    office.output.record(&rows, &value(token, owner.as_ref(), now))
+}
+
+/// A host's own user has no account here, and goes by the name of the subject.
+fn owner_name(token: &Token, owner: Option<&Account>) -> String {
+    owner.map_or_else(|| token.subject.to_string(), |account| account.username.to_string())
 }
 
 fn state(token: &Token, now: Now) -> &'static str {
@@ -293,13 +302,14 @@ fn state(token: &Token, now: Now) -> &'static str {
     }
 }
 
-fn value(token: &Token, now: Now) -> Value {
+fn value(token: &Token, owner: Option<&Account>, now: Now) -> Value {
     let sighting =
         |seen: &Sighting| json!({ "at": seen.at, "ip": seen.source.ip, "user_agent": seen.source.user_agent });
     json!({
         "id": token.id,
         "kind": token.kind,
         "subject": token.subject,
+        "user": owner.map(|account| json!({ "id": account.subject, "username": account.username })),
         "client": token.client,
         "name": token.name,
         "abilities": token.abilities,

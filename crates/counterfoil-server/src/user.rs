@@ -165,29 +165,25 @@ impl Create {
 }
 
 async fn list(office: &Office) -> Result<(), Failure> {
-    let (mut rows, mut values) = (Vec::new(), Vec::new());
+    let mut list = office.output.list(&["name", "email", "role", "state", "last login", "id"]);
     let mut last: Option<Account> = None;
     loop {
         let page = office.authority().users(last.as_ref(), 500).await?;
-        for account in &page {
-            let email = account.email.as_ref().map_or(String::new(), ToString::to_string);
-            let last_login = account.last_login_at.map_or("never".to_owned(), |at| at.to_string());
-            rows.push(vec![
+        let Some(account) = page.last() else { return list.end() };
+        last = Some(account.clone());
+        let record = |account: &Account| {
+            let row = vec![
                 account.username.to_string(),
-                email,
+                account.email.as_ref().map_or(String::new(), ToString::to_string),
                 account.role.as_str().to_owned(),
                 state(account).to_owned(),
-                last_login,
+                account.last_login_at.map_or("never".to_owned(), |at| at.to_string()),
                 account.subject.to_string(),
-            ]);
-            values.push(value(account));
-        }
-        match page.into_iter().next_back() {
-            Some(account) => last = Some(account),
-            None => break,
-        }
+            ];
+            (row, value(account))
+        };
+        list.page(page.iter().map(record).collect())?;
     }
-    office.output.table(&["name", "email", "role", "state", "last login", "id"], &rows, values)
 }
 
 fn show(office: &Office, account: &Account) -> Result<(), Failure> {

@@ -4,6 +4,7 @@ mod command_line;
 mod configuration;
 mod demonstration;
 mod exchange;
+mod in_process;
 mod running;
 mod secrets;
 mod serving;

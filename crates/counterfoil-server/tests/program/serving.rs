@@ -160,7 +160,7 @@ fn a_head_that_is_none_or_too_large_is_refused_and_harms_nobody() {
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n".as_slice(), "400"),
         (b"GET / HTTP/9.9\r\n\r\n", "400"),
         (b"GET /\0 HTTP/1.1\r\nHost: x\r\n\r\n", "400"),
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "400"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ""),
         (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx", "400"),
         (b"POST /v1/login HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\nx", "400"),
     ] {
@@ -171,8 +171,9 @@ fn a_head_that_is_none_or_too_large_is_refused_and_harms_nobody() {
         stream.read_to_end(&mut answer).ok();
         let answer = String::from_utf8_lossy(&answer);
         // Of a head that it has not read to its end, the hanging up may overtake the answer.
-        let overtaken = answer.is_empty() && bytes.len() > 64 * 1024;
-        assert!(overtaken || answer.starts_with(&format!("HTTP/1.1 {status} ")), "{:?}: {answer}", &bytes[..16]);
+        // HTTP/2 is answered with nothing.
+        let silence = answer.is_empty() && (bytes.len() > 64 * 1024 || status.is_empty());
+        assert!(silence || answer.starts_with(&format!("HTTP/1.1 {status} ")), "{:?}: {answer}", &bytes[..16]);
         assert_eq!(login(server.address, "ada", PASSWORD).status, 200);
     }
     assert!(!server.log().contains("panicked"), "{}", server.log());
