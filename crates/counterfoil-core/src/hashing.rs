@@ -53,6 +53,7 @@ impl CheckTask {
     /// Does the work on this thread.
     pub fn run(self, scratch: &mut Scratch) -> Checked {
         let verdict = password::check(&self.password, self.against.as_ref(), &self.present, &self.params, scratch);
+        scratch.shrink_to(&self.params);
         let rehashed = match verdict {
             Ok(Verdict::Match { outdated: true }) => {
                 Some(password::hash(&self.password, &self.salt, &self.params, scratch))

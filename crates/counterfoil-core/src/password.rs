@@ -342,7 +342,7 @@ impl std::error::Error for HashingParamsError {}
 /// Argon2's working memory, kept between calls.
 ///
 /// One for each thread that hashes: 19 MiB of fresh pages cost more to fault in than to fill. It grows to the
-/// largest hash it has met and keeps that size. What a call wrote is wiped before the call returns: memory
+/// largest hash it has met and keeps that size until [`Scratch::shrink_to`]. What a call wrote is wiped before the call returns: memory
 /// left over from a single-iteration hash lets passwords be tried against it without filling any.
 #[derive(Default)]
 pub struct Scratch {
@@ -362,6 +362,15 @@ impl Scratch {
         let mut scratch = Scratch::new();
         scratch.blocks(params.memory_kib as usize);
         scratch
+    }
+
+    /// Gives back what a row from elsewhere took beyond what `params` need: one imported row of 100 MiB must not keep that
+    /// much for as long as the thread lives.
+    pub fn shrink_to(&mut self, params: &HashingParams) {
+        if self.blocks.len() > params.memory_kib as usize {
+            self.wipe();
+            self.blocks = Vec::new();
+        }
     }
 
     fn blocks(&mut self, count: usize) -> &mut [Block] {

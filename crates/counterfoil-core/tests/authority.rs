@@ -222,6 +222,22 @@ fn a_login_tells_its_story_in_events() {
     assert_eq!(account.unwrap().last_login_at, Some(START));
 }
 
+#[test]
+fn r05_every_login_gives_a_new_token_and_leaves_the_old_one_alone() {
+    let world = World::with_ada();
+    let texts: Vec<String> = (0..3).map(|_| world.login("ada")).collect();
+    let ids: Vec<_> = texts.iter().map(|text| world.who(text).id).collect();
+    for one in 0..3 {
+        for other in 0..one {
+            assert_ne!(texts[one], texts[other]);
+            assert_ne!(ids[one], ids[other]);
+        }
+    }
+    // What a client makes up is no token, whatever it looks like: nothing in the text is believed.
+    let made_up = format!("cf_{}{}", "A".repeat(43), &texts[0][46..]);
+    assert_eq!(refused(world.authenticate(&made_up)), Refusal::TokenUnknown);
+}
+
 // ── Logging in ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 #[test]

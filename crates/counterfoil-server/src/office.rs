@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use counterfoil::{Account, Authenticated, Authority, Counterfoil, Error, Now, Refusal, Token};
+use counterfoil::{Account, Authority, Counterfoil, Error, Now, Refusal, Token};
 
 use crate::config::Config;
 use crate::failure::Failure;
@@ -47,9 +47,9 @@ impl Office {
 
     /// Whom a token stands for, by name where there is an account, for people to read.
     pub(crate) async fn owner(&self, token: &Token) -> Result<Option<Account>, Failure> {
-        match self.authority().me(&speaking_for(token)).await {
-            Ok((_, account)) => Ok(account),
-            // Purged since it was read.
+        match self.authority().account(&token.subject).await {
+            Ok(account) => Ok(Some(account)),
+            // A host's own subject, or deleted since the token was read.
             Err(Error::Refused(_)) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -57,18 +57,5 @@ impl Office {
 
     pub(crate) async fn close(self) {
         self.counterfoil.shutdown().await;
-    }
-}
-
-/// What a request gets that carries the token: the operator speaks for its owner.
-pub(crate) fn speaking_for(token: &Token) -> Authenticated {
-    Authenticated {
-        id: token.id,
-        kind: token.kind,
-        subject: token.subject.clone(),
-        client: token.client.clone(),
-        abilities: token.abilities.clone(),
-        issued_at: token.issued_at,
-        expires_at: token.expires_at,
     }
 }

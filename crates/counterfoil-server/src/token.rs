@@ -10,7 +10,7 @@ use counterfoil::{
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
-use crate::office::{Office, speaking_for};
+use crate::office::Office;
 use crate::output::{self, Output};
 
 #[derive(Debug, Subcommand)]
@@ -196,10 +196,9 @@ pub(crate) async fn find(office: &Office, id: TokenId) -> Result<Token, Failure>
 }
 
 async fn rename(office: &Office, id: TokenId, name: Option<&str>) -> Result<(), Failure> {
-    let token = find(office, id).await?;
+    find(office, id).await?;
     let name = name.and_then(TokenName::cut);
-    let renamed = office.authority().rename(&speaking_for(&token), id, token.kind, name, office.now()).await;
-    let token = match renamed {
+    let token = match office.authority().rename_any(id, name, office.now()).await {
         Err(Error::Refused(Refusal::NotFound)) => return Err(Failure::refused(format!("the token {id} is dead"))),
         answer => answer?,
     };

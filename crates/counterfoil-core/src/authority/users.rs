@@ -10,7 +10,7 @@ use crate::password::{EncodedPassword, Password};
 use crate::refusal::{Error, Refusal};
 use crate::store::{Bump, RevokeOutcome};
 use crate::subject::{SubjectId, SubjectState};
-use crate::token::{Metadata, Source, Token, TokenId, uuid_v7};
+use crate::token::{Metadata, Source, Token, TokenId, TokenName, uuid_v7};
 
 /// Which tokens an operator ends at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +75,15 @@ impl Authority {
         let name = LoginName::new(name).ok_or(Refusal::NotFound)?;
         let chosen = name.choose(self.accounts.named(&name).await?);
         Ok(chosen.map(|credentials| credentials.account).ok_or(Refusal::NotFound)?)
+    }
+
+    /// The account of this subject.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], also where the subject is a host's own.
+    pub async fn account(&self, subject: &SubjectId) -> Result<Account, Error> {
+        let credentials = self.accounts.account(subject).await?;
+        Ok(credentials.map(|credentials| credentials.account).ok_or(Refusal::NotFound)?)
     }
 
     /// A page of accounts by user name, after the one named `after`.
@@ -184,6 +193,16 @@ impl Authority {
     /// [`Refusal::NotFound`].
     pub async fn token(&self, id: TokenId) -> Result<Token, Error> {
         Ok(self.tokens.token(id, None).await?.ok_or(Refusal::NotFound)?)
+    }
+
+    /// Gives one live token another name, or none, whosever it is.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] where there is no live one.
+    pub async fn rename_any(&self, id: TokenId, name: Option<TokenName>, now: Now) -> Result<Token, Error> {
+        let token = self.token(id).await?;
+        let renamed = self.tokens.rename(id, &token.subject, token.kind, name, now.wall).await?;
+        Ok(renamed.ok_or(Refusal::NotFound)?)
     }
 
     /// Ends one token, whosever it is. Ending a dead one again is fine.
