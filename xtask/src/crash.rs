@@ -13,19 +13,21 @@ mod verdict;
 mod workload;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use self::chance::Chance;
 use self::disk::{Synced, What};
 use self::server::Program;
 use crate::{Failure, process};
 
-const USAGE: &str = "usage: cargo xtask crash [--kills N] [--power-cuts N] [--seed S] [--self-test] [--mutant NAME]
+const USAGE: &str =
+    "usage: cargo xtask crash [--kills N] [--power-cuts N] [--seed S] [--self-test] [--mutant NAME] [--program FILE]
   --kills N       kill a process in the middle of a write, N times
   --power-cuts N  cut the power in the middle of a write, N times
   --seed S        draw the same again: what is done, where it is killed, what survives a cut
   --self-test     plant each mutant and see that it is caught
-  --mutant NAME   plant one, until it is caught: older-copy (kills); no-sync, no-log-sync, no-name-sync (power cuts)";
+  --mutant NAME   plant one, until it is caught: older-copy (kills); no-sync, no-log-sync, no-name-sync (power cuts)
+  --program FILE  use this program instead of building one";
 
 /// What came of it.
 #[derive(Debug, Default)]
@@ -85,6 +87,9 @@ impl Planted {
 /// disk that lost nothing.
 const TRIES: usize = 20;
 
+/// Of one kill or cut; a disk that lost its database has hundreds.
+const COMPLAINTS_SHOWN: usize = 5;
+
 /// What was asked for on the command line.
 #[derive(Debug, Default)]
 struct Options {
@@ -93,6 +98,7 @@ struct Options {
     seed: Option<u64>,
     self_test: bool,
     mutant: Option<Planted>,
+    program: Option<PathBuf>,
 }
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
@@ -122,7 +128,10 @@ pub(crate) fn smoke() -> Result<(), Failure> {
 }
 
 fn all(options: &Options, scratch: &Path, chance: &Chance, keep: &mut bool) -> Result<(), Failure> {
-    let program = Program::build(scratch)?;
+    let program = match &options.program {
+        Some(file) => Program::copied(file, scratch)?,
+        None => Program::build(scratch)?,
+    };
     let mut lost = 0;
     if options.kills > 0 {
         let tally = kills::run(&program, scratch, options.kills, &chance.fork(1), options.mutant)?;
@@ -174,6 +183,7 @@ impl Options {
                     let known = Planted::ALL.into_iter().find(|(known, _)| known == name);
                     options.mutant = Some(known.ok_or_else(|| format!("there is no mutant {name:?}\n{USAGE}"))?.1);
                 }
+                "--program" => options.program = Some(value()?.into()),
                 _ => return Err(format!("what is {flag:?}?\n{USAGE}").into()),
             }
         }

@@ -1,5 +1,6 @@
 //! Processes killed in the middle of a write, over and over: [`run`].
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +12,7 @@ use super::integrity::Inspector;
 use super::server::{Program, Server, Start, USER, Watch};
 use super::verdict::{self, Scope};
 use super::workload::{Client, now};
-use super::{Planted, Tally};
+use super::{COMPLAINTS_SHOWN, Planted, Tally};
 use crate::Failure;
 
 /// Clients that work at the same time, so that transactions carry more than one change.
@@ -24,9 +25,9 @@ const OTHERS: usize = 25;
 /// System calls to be killed at, how many of them one thread makes in a long round, and how often to choose it. The count
 /// starts anew for each process, so small ones fall into the start: the making of the database, its recovery, its locks.
 const AIMS: &[(&str, usize, usize)] = &[
-    ("pwrite64", 2_500, 8),
-    ("fdatasync", 250, 5),
-    ("write", 250, 2),
+    ("pwrite64", 1_500, 8),
+    ("fdatasync", 100, 5),
+    ("write", 100, 2),
     ("fsync", 3, 1),
     ("ftruncate", 4, 1),
     ("openat", 90, 1),
@@ -61,6 +62,7 @@ pub(crate) fn run(
     let mut inspector = Inspector::start(scratch)?;
     let mut tally = Tally::default();
     let mut life: Option<Life> = None;
+    let mut hits = BTreeMap::new();
     for round in 0..count {
         let mut chance = chance.fork(round as u64);
         let is_last = round + 1 == count || (round + 1) % ROUNDS_OF_A_LIFE == 0;
@@ -74,7 +76,8 @@ pub(crate) fn run(
             _ => None,
         };
         let begun = now();
-        let how = kill_once(program, current, &mut chance)?;
+        let (how, hit) = kill_once(program, current, &mut chance)?;
+        *hits.entry(hit).or_insert(0) += 1;
         if let Some(earlier) = earlier.filter(|_| current.user == User::Acknowledged) {
             fs::remove_dir_all(&current.data)?;
             copy(&earlier, &current.data)?;
@@ -89,7 +92,7 @@ pub(crate) fn run(
             Ok(lost) => complaints.extend(lost),
             Err(refusal) => complaints.push(refusal.to_string()),
         }
-        for complaint in &complaints {
+        for complaint in complaints.iter().take(COMPLAINTS_SHOWN) {
             println!("  kill {round} ({how}): {complaint}");
         }
         tally.lost += complaints.len();
@@ -112,7 +115,21 @@ pub(crate) fn run(
             println!("  {} kills", round + 1);
         }
     }
+    println!("  {hits:?}");
     Ok(tally)
+}
+
+/// What a kill hit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Hit {
+    /// The command that makes the user, or one that had done so just before.
+    UserCreate,
+    /// A server that was starting.
+    Start,
+    /// A server at work, at the system call that was aimed at.
+    Call,
+    /// A server at work, because the time was up.
+    Clock,
 }
 
 impl Life {
@@ -122,13 +139,13 @@ impl Life {
     }
 }
 
-/// Starts something and kills it. Says how.
-fn kill_once(program: &Program, life: &mut Life, chance: &mut Chance) -> Result<String, Failure> {
+/// Starts something and kills it. Says how, and what was hit.
+fn kill_once(program: &Program, life: &mut Life, chance: &mut Chance) -> Result<(String, Hit), Failure> {
     if life.user == User::NotAskedFor && chance.one_in(2) {
         let watch = Watch::KillAt { syscall: "pwrite64", count: chance.magnitude(80) };
         let done = program.create_user(&life.data, &watch)?;
         life.user = if done { User::Acknowledged } else { User::Open };
-        return Ok(format!("user create, {watch:?}"));
+        return Ok((format!("user create, {watch:?}"), Hit::UserCreate));
     }
     let by_the_clock = chance.one_in(5);
     let (syscall, most) = aim(chance);
@@ -136,17 +153,23 @@ fn kill_once(program: &Program, life: &mut Life, chance: &mut Chance) -> Result<
         true => Watch::Nobody,
         false => Watch::KillAt { syscall, count: chance.magnitude(most) },
     };
-    // In a fresh directory there is nobody to log in.
-    let most_millis = if life.user == User::Acknowledged { 700 } else { 30 };
-    let patience = Duration::from_millis(1 + chance.below(most_millis) as u64);
+    let millis = match (life.user, by_the_clock) {
+        (User::Acknowledged, true) => 1 + chance.below(500),
+        // Long enough for the counts that come while it works, and not too long where the call never comes again.
+        (User::Acknowledged, false) if most >= 100 => 1_500,
+        (User::Acknowledged, false) => 300,
+        // In a fresh directory there is nobody to log in.
+        (User::NotAskedFor | User::Open, _) => 30,
+    };
+    let patience = Duration::from_millis(millis as u64);
     let how = format!("{watch:?} or after {patience:?}");
     let server = match program.serve(&life.data, &watch)? {
         Start::Ended(_) if by_the_clock => return Err(format!("it did not start: {}", program.said()).into()),
-        Start::Ended(_) => return Ok(how),
+        Start::Ended(_) => return Ok((how, Hit::Start)),
         Start::Listening(server) => server,
     };
-    work_until_killed(server, life, patience)?;
-    Ok(how)
+    let hit = work_until_killed(server, life, patience)?;
+    Ok((how, hit))
 }
 
 fn aim(chance: &mut Chance) -> (&'static str, usize) {
@@ -161,24 +184,24 @@ fn aim(chance: &mut Chance) -> (&'static str, usize) {
     ("pwrite64", 1)
 }
 
-fn work_until_killed(mut server: Server, life: &mut Life, patience: Duration) -> Result<(), Failure> {
+fn work_until_killed(mut server: Server, life: &mut Life, patience: Duration) -> Result<Hit, Failure> {
     let stop = AtomicBool::new(life.user != User::Acknowledged);
     let address = server.address.clone();
     let (address, stop) = (address.as_str(), &stop);
-    let worked: Result<Vec<()>, String> = thread::scope(|scope| {
+    let hit: Result<Hit, String> = thread::scope(|scope| {
         let threads: Vec<_> =
             life.clients.iter_mut().map(|client| scope.spawn(move || client.work(address, stop))).collect();
-        let killed = server.ends_within(patience).and_then(|ended| if ended { Ok(()) } else { server.kill() });
+        let hit = server.ends_within(patience).and_then(|ended| match ended {
+            true => Ok(Hit::Call),
+            false => server.kill().map(|()| Hit::Clock),
+        });
         stop.store(true, Ordering::Relaxed);
-        let worked = threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap_or_else(|_| Err("a client panicked".to_owned())))
-            .collect();
-        killed.map_err(|failure| failure.to_string())?;
-        worked
+        for thread in threads {
+            thread.join().unwrap_or_else(|_| Err("a client panicked".to_owned()))?;
+        }
+        hit.map_err(|failure| failure.to_string())
     });
-    worked?;
-    Ok(())
+    Ok(hit?)
 }
 
 /// Starts it plainly and asks. What is lost, one line each.

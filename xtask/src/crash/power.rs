@@ -14,7 +14,7 @@ use super::recording::{self, Event};
 use super::server::{Program, Start, USER, Watch};
 use super::verdict::{self, Scope};
 use super::workload::{Client, now};
-use super::{Planted, Tally};
+use super::{COMPLAINTS_SHOWN, Planted, Tally};
 use crate::Failure;
 
 /// Clients that work at the same time, so that transactions carry more than one change.
@@ -23,8 +23,6 @@ const CLIENTS: usize = 4;
 const CUTS_OF_A_RECORDING: usize = 20;
 /// Tokens of each client that are asked about besides those touched in the last while before the cut.
 const OTHERS: usize = 60;
-/// Of one cut; a disk that lost its database has hundreds.
-const COMPLAINTS_SHOWN: usize = 5;
 /// That while.
 const LATELY: u64 = 300_000_000;
 
@@ -164,8 +162,14 @@ fn record(program: &Program, scratch: &Path, chance: &mut Chance) -> Result<Reco
     fs::create_dir_all(scratch)?;
     // The parent of the data directory is in the model, too, so it is one of our own.
     let data = scratch.join("data");
+    fs::create_dir(&data)?;
+    let made = [
+        What::MadeDirectory,
+        What::SyncBegan { id: usize::MAX, of: Synced::Parent },
+        What::SyncEnded { id: usize::MAX, of: Synced::Parent },
+    ];
     let mut recording = Recording {
-        events: Vec::new(),
+        events: made.map(|what| Event { at: now(), what }).into(),
         clients: (0..CLIENTS).map(|client| Client::new(chance.fork(client as u64))).collect(),
         user: 0,
     };
