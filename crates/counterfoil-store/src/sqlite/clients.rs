@@ -55,8 +55,8 @@ pub(super) fn client(reader: &Reader, name: &ClientName) -> Result<Option<Arc<Cl
 }
 
 /// The client of that key, which a token in the same snapshot names.
-pub(super) fn by_key(reader: &Reader, key: i64) -> Result<Arc<Client>, Fault> {
-    Ok(reader.connection.prepare_cached(BY_KEY)?.query_row([key], |row| shared(row, &reader.shared))?)
+pub(super) fn by_key(reader: &Reader, key: i64) -> rusqlite::Result<Arc<Client>> {
+    reader.connection.prepare_cached(BY_KEY)?.query_row([key], |row| shared(row, &reader.shared))
 }
 
 /// See [`counterfoil_core::TokenStore::clients`].

@@ -13,6 +13,8 @@ mod checkpoint;
 mod clients;
 mod column;
 mod fault;
+#[cfg(test)]
+mod faults;
 mod opening;
 mod place;
 mod purge;

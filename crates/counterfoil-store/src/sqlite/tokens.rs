@@ -14,14 +14,14 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::changes::log;
 use super::column::{Column, get, get_if_any, if_any, signed};
 use super::fault::Fault;
-use super::readers::{Reader, Shared};
+use super::readers::Reader;
 use super::{clients, subjects};
 
 // ── Look-ups ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 // Every column of `tokens` is in `tokens_by_digest`; a test holds the plan to that. The joins go one way only, from the
 // token to what it names.
-const FIND: &str = "
+pub(super) const FIND: &str = "
     SELECT t.id, t.kind, t.client, t.abilities, t.issued_at, t.expires_at, t.revoked_at,
            t.subject_epoch, t.client_epoch, t.deployment_epoch, t.unsettled,
            s.name, s.state, s.epoch, s.key_epoch, c.version, c.epoch, d.epoch
@@ -40,33 +40,24 @@ const FIND_RETIRED: &str = "SELECT token, grace_until, taken_back FROM retired W
 /// See [`counterfoil_core::TokenStore::find`].
 pub(super) fn find(reader: &Reader, candidates: &Candidates) -> Result<Option<Found>, Fault> {
     if let Candidates::Native(digest) = candidates
-        && let Some(Hit::Whole(found)) = find_current(reader, DigestScheme::Native, digest)?
+        && let Some(found) = find_current(reader, DigestScheme::Native, digest)?
     {
-        return Ok(Some(*found));
+        return Ok(Some(found));
     }
     // More than one statement from here on, which must agree: a rotation in between would hide a live secret.
     let snapshot = reader.connection.unchecked_transaction()?;
     let found = match candidates {
-        Candidates::Native(digest) => find_in_snapshot(reader, &[(DigestScheme::Native, *digest)])?,
-        Candidates::Imported(digests) => find_in_snapshot(reader, digests)?,
+        Candidates::Native(digest) => find_any(reader, &[(DigestScheme::Native, *digest)])?,
+        Candidates::Imported(digests) => find_any(reader, digests)?,
     };
     snapshot.commit()?;
     Ok(found)
 }
 
-fn find_in_snapshot(reader: &Reader, digests: &[(DigestScheme, TokenDigest)]) -> Result<Option<Found>, Fault> {
+fn find_any(reader: &Reader, digests: &[(DigestScheme, TokenDigest)]) -> Result<Option<Found>, Fault> {
     for (scheme, digest) in digests {
-        match find_current(reader, *scheme, digest)? {
-            Some(Hit::Whole(found)) => return Ok(Some(*found)),
-            Some(Hit::ButForItsClient(key)) => {
-                // Kept by this, so that the same row is whole now.
-                let client = clients::by_key(reader, key)?;
-                reader.shared.keep(key, &client);
-                if let Some(Hit::Whole(found)) = find_current(reader, *scheme, digest)? {
-                    return Ok(Some(*found));
-                }
-            }
-            None => {}
+        if let Some(found) = find_current(reader, *scheme, digest)? {
+            return Ok(Some(found));
         }
     }
     for (scheme, digest) in digests {
@@ -77,20 +68,13 @@ fn find_in_snapshot(reader: &Reader, digests: &[(DigestScheme, TokenDigest)]) ->
     Ok(None)
 }
 
-/// A row of [`FIND`].
-enum Hit {
-    Whole(Box<Found>),
-    /// Its client is not known as it stands in this snapshot; it has this key.
-    ButForItsClient(i64),
-}
-
-fn find_current(reader: &Reader, scheme: DigestScheme, digest: &TokenDigest) -> Result<Option<Hit>, Fault> {
+fn find_current(reader: &Reader, scheme: DigestScheme, digest: &TokenDigest) -> Result<Option<Found>, Fault> {
     let mut statement = reader.connection.prepare_cached(FIND)?;
-    let hit = statement.query_row(params![Column(digest), Column(scheme)], |row| {
+    let found = statement.query_row(params![Column(digest), Column(scheme)], |row| {
         let presented = if row.get(10)? { Presented::Successor } else { Presented::Current };
-        hit(row, &reader.shared, *digest, presented)
+        found(row, reader, *digest, presented)
     });
-    Ok(hit.optional()?)
+    Ok(found.optional()?)
 }
 
 fn find_retired(reader: &Reader, scheme: DigestScheme, digest: &TokenDigest) -> Result<Option<Found>, Fault> {
@@ -105,27 +89,23 @@ fn find_retired(reader: &Reader, scheme: DigestScheme, digest: &TokenDigest) -> 
         .optional()?;
     let Some((number, presented)) = retired else { return Ok(None) };
     let mut statement = reader.connection.prepare_cached(FIND_BY_NUMBER)?;
-    loop {
-        match statement.query_row([number], |row| hit(row, &reader.shared, *digest, presented))? {
-            Hit::Whole(found) => return Ok(Some(*found)),
-            Hit::ButForItsClient(key) => {
-                let client = clients::by_key(reader, key)?;
-                reader.shared.keep(key, &client);
-            }
-        }
-    }
+    Ok(Some(statement.query_row([number], |row| found(row, reader, *digest, presented))?))
 }
 
-fn hit(row: &Row<'_>, shared: &Shared, digest: TokenDigest, presented: Presented) -> rusqlite::Result<Hit> {
-    let client_key = row.get(2)?;
-    let client_epoch = get(row, 16)?;
-    let Some(client) = shared.client(client_key, get(row, 15)?, client_epoch) else {
-        return Ok(Hit::ButForItsClient(client_key));
+fn found(row: &Row<'_>, reader: &Reader, digest: TokenDigest, presented: Presented) -> rusqlite::Result<Found> {
+    let (client_key, client_epoch) = (row.get(2)?, get(row, 16)?);
+    let client = match reader.shared.client(client_key, get(row, 15)?, client_epoch) {
+        Some(client) => client,
+        // The statement that gave this row is not done, so this one reads in its snapshot.
+        None => clients::by_key(reader, client_key)?,
     };
     let kind = get(row, 1)?;
-    let abilities =
-        if row.get_ref(3)?.as_bytes().is_ok_and(|text| text == b"*") { shared.everything() } else { get(row, 3)? };
-    Ok(Hit::Whole(Box::new(Found {
+    let abilities = if row.get_ref(3)?.as_bytes().is_ok_and(|text| text == b"*") {
+        reader.shared.everything()
+    } else {
+        get(row, 3)?
+    };
+    Ok(Found {
         id: get(row, 0)?,
         kind,
         subject: get(row, 11)?,
@@ -146,7 +126,7 @@ fn hit(row: &Row<'_>, shared: &Shared, digest: TokenDigest, presented: Presented
         },
         digest,
         presented,
-    })))
+    })
 }
 
 /// Read by [`record`] and [`holding`]; the conditions follow.

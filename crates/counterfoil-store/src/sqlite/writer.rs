@@ -207,17 +207,22 @@ impl Desk {
     /// Brings a group to its end and answers everybody in it.
     fn settle(&mut self, group: Group) {
         let mut group = self.turn_away_what_must_not_use_the_reserve(group);
-        match self.attempt(&mut group) {
-            Ok(()) => {}
-            Err(fault) if fault.is_full() => {
-                let (mut revoking, ordinary) = by_purpose(group);
-                fail_together(ordinary, fault);
-                self.revoke_on_a_full_disk(&mut revoking);
-                group = revoking;
-            }
-            Err(fault) => return fail_together(group, fault),
+        let mut result = self.attempt(&mut group);
+        if is_full(&result) && self.make_room() {
+            result = self.attempt(&mut group);
         }
-        group.into_iter().for_each(Job::answer);
+        if is_full(&result) {
+            let (revoking, ordinary) = by_purpose(group);
+            if let Err(fault) = result {
+                fail_together(ordinary, fault);
+            }
+            group = revoking;
+            result = self.reserve.give_up().map_err(Fault::Io).and_then(|()| self.attempt(&mut group));
+        }
+        match result {
+            Ok(()) => group.into_iter().for_each(Job::answer),
+            Err(fault) => fail_together(group, fault),
+        }
     }
 
     /// While the reserve is spent, only what it is for may write.
@@ -232,23 +237,6 @@ impl Desk {
             job.answer();
         }
         revoking
-    }
-
-    /// First the log, whose room can be used over again once it is written back; then the reserve.
-    fn revoke_on_a_full_disk(&mut self, group: &mut Group) {
-        self.write_the_log_back();
-        if group.is_empty() {
-            return;
-        }
-        let fault = match self.attempt(group) {
-            Ok(()) => return,
-            Err(fault) if fault.is_full() && self.reserve.give_up().is_ok() => match self.attempt(group) {
-                Ok(()) => return,
-                Err(fault) => fault,
-            },
-            Err(fault) => fault,
-        };
-        fail_together(std::mem::take(group), fault);
     }
 
     /// Runs the group in one transaction. On success everything that did not fail by itself is durable; on an error
@@ -311,6 +299,11 @@ impl Desk {
 
     /// Calls for a checkpoint each time the log has grown by so much.
     fn tend_the_log(&mut self) {
+        if self.role == Role::Server && !self.reserve.is_held() {
+            // What the reserve has lent must not all end up in the log: writing it back needs a little of it, too.
+            self.cut_the_log();
+            return;
+        }
         let pages = self.pages.load(Ordering::Relaxed);
         if pages >= MOST_PAGES {
             self.write_the_log_back();
@@ -323,8 +316,27 @@ impl Desk {
         }
     }
 
+    /// Gives the room of the log back to the disk; whether there is some now. Writing the log back may itself need a
+    /// little, which the reserve lends.
+    fn make_room(&mut self) -> bool {
+        if self.cut_the_log() {
+            return true;
+        }
+        self.reserve.give_up().ok();
+        self.cut_the_log() && (self.role == Role::Beside || self.reserve.hold().is_ok())
+    }
+
+    /// Writes all of the log back and empties it, waiting a moment for those who read in it.
+    fn cut_the_log(&self) -> bool {
+        let Some(connection) = &self.connection else { return false };
+        connection.busy_timeout(Duration::from_millis(200).min(self.busy_timeout)).ok();
+        let cut = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+        connection.busy_timeout(self.busy_timeout).ok();
+        cut.is_ok_and(|busy| busy == 0)
+    }
+
     /// Lets the next commit begin the log from its start, if no reader and no other checkpoint is in the way.
-    fn write_the_log_back(&mut self) {
+    fn write_the_log_back(&self) {
         if let Some(connection) = &self.connection {
             connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).ok();
         }
@@ -338,19 +350,22 @@ impl Desk {
         connection.busy_timeout(Duration::ZERO).ok();
         connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).ok();
         let closed = close_whole(connection).is_ok();
-        let Ok(look) = Look::of(&self.place.database) else { return };
-        let left = match self.role {
-            Role::Server if closed => Left::Shut(look),
+        let (Ok(look), Ok(seen)) = (Look::of(&self.place.database), self.witness.read()) else { return };
+        let in_order = match self.role {
+            Role::Server => closed,
             // What was in order when a command line came is in order when it goes, unless a server has come since.
-            Role::Beside if closed && self.undisturbed => match self.witness.read() {
-                Ok(Some(seen)) if seen.left == Left::Open => return,
-                Ok(_) => Left::Shut(look),
-                Err(_) => return,
-            },
-            Role::Server | Role::Beside => return,
+            Role::Beside => closed && self.undisturbed && seen.is_none_or(|seen| seen.left != Left::Open),
         };
-        self.witness.write_through(&Seen { incarnation: self.incarnation, commits: self.commits, left }).ok();
+        if in_order {
+            let known = seen.filter(|seen| seen.incarnation == self.incarnation).map_or(0, |seen| seen.commits);
+            let commits = self.commits.max(known);
+            self.witness.write_through(&Seen { incarnation: self.incarnation, commits, left: Left::Shut(look) }).ok();
+        }
     }
+}
+
+fn is_full(result: &Result<(), Fault>) -> bool {
+    result.as_ref().is_err_and(Fault::is_full)
 }
 
 fn by_purpose(group: Group) -> (Group, Group) {

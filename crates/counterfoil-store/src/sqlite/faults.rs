@@ -1,0 +1,252 @@
+//! What no caller can bring about from outside: jobs that panic, fail alone, spoil their connection or are forgotten.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use counterfoil_core::conformance::wait;
+use counterfoil_core::{Answer, StoreError, TokenStore};
+use rusqlite::{Connection, ErrorCode, ffi};
+
+use super::fault::Fault;
+use super::writer::Purpose;
+use super::{OpenOptions, SqliteStore};
+
+fn store() -> (tempfile::TempDir, SqliteStore) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = SqliteStore::open(directory.path(), &OpenOptions::serve()).expect("a store");
+    (directory, store)
+}
+
+fn add(connection: &Connection, name: &str) -> Result<(), Fault> {
+    connection.execute("INSERT INTO subjects (name) VALUES (?1)", [name])?;
+    Ok(())
+}
+
+fn adding<'a>(store: &'a SqliteStore, name: &'static str) -> Answer<'a, ()> {
+    store.write("adding", Purpose::Ordinary, move |connection| add(connection, name))
+}
+
+fn names(store: &SqliteStore) -> Vec<String> {
+    wait(store.read("reading", |reader| {
+        let mut statement = reader.connection.prepare("SELECT name FROM subjects ORDER BY key")?;
+        Ok(statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
+    }))
+}
+
+fn commits(store: &SqliteStore) -> i64 {
+    wait(store.read("reading", |reader| {
+        Ok(reader.connection.query_row("SELECT commits FROM deployment", [], |row| row.get(0))?)
+    }))
+}
+
+/// What `wait` of the suite would panic at.
+fn failure<T: std::fmt::Debug + Send + 'static>(answer: Answer<'_, T>) -> String {
+    let error: StoreError = wait(Box::pin(async { Ok(answer.await.expect_err("refused")) }));
+    let cause = std::error::Error::source(&error).expect("the cause is kept").to_string();
+    format!("{error}: {cause}")
+}
+
+/// Keeps the writing thread busy until told, so that what is asked for meanwhile shares a transaction.
+struct Held {
+    release: Sender<()>,
+}
+
+fn hold<'a>(store: &'a SqliteStore) -> (Held, Answer<'a, ()>) {
+    let (release, released) = channel::<()>();
+    let (started, running) = channel::<()>();
+    let released: Mutex<Receiver<()>> = Mutex::new(released);
+    let mut answer = store.write("holding", Purpose::Ordinary, move |_| {
+        started.send(()).ok();
+        released.lock().unwrap_or_else(PoisonError::into_inner).recv().ok();
+        Ok(())
+    });
+    ask(&mut answer);
+    running.recv().expect("running");
+    (Held { release }, answer)
+}
+
+/// Polls once: the job is in the queue then.
+fn ask<T>(answer: &mut Answer<'_, T>) {
+    assert!(matches!(answer.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Pending));
+}
+
+#[test]
+fn what_waits_together_is_committed_together_and_one_failing_job_fails_alone() {
+    let (_directory, store) = store();
+    let before = commits(&store);
+    let (held, holding) = hold(&store);
+    let mut good = [adding(&store, "ada"), adding(&store, "bob")];
+    let mut bad = store.write("adding", Purpose::Ordinary, |connection| {
+        add(connection, "half")?;
+        add(connection, "ada")
+    });
+    let mut last = adding(&store, "carl");
+    good.iter_mut().for_each(ask);
+    ask(&mut bad);
+    ask(&mut last);
+    held.release.send(()).expect("waiting");
+    wait(holding);
+    good.into_iter().for_each(wait);
+    assert_eq!(failure(bad), "the store failed while adding: UNIQUE constraint failed: subjects.name");
+    wait(last);
+    assert_eq!(names(&store), ["ada", "bob", "carl"], "nothing of the one that failed");
+    assert_eq!(commits(&store), before + 1, "one transaction for all of them");
+}
+
+#[test]
+fn f36_a_panic_in_a_job_is_an_error_of_that_job_and_of_no_other() {
+    let (_directory, store) = store();
+    let (held, holding) = hold(&store);
+    let mut panicking: Answer<'_, ()> = store.write("panicking", Purpose::Ordinary, |connection| {
+        add(connection, "half")?;
+        panic!("as planned");
+    });
+    let mut beside = adding(&store, "ada");
+    ask(&mut panicking);
+    ask(&mut beside);
+    held.release.send(()).expect("waiting");
+    wait(holding);
+    assert_eq!(failure(panicking), "the store failed while panicking: the work panicked; nothing of it stands");
+    wait(beside);
+    assert_eq!(names(&store), ["ada"]);
+
+    let reading: Answer<'_, ()> = store.read("panicking", |_| panic!("as planned"));
+    assert!(failure(reading).contains("panicked"));
+    assert_eq!(names(&store), ["ada"]);
+}
+
+#[test]
+fn f03_after_an_i_o_error_nothing_is_acknowledged_and_another_connection_is_opened() {
+    let (_directory, store) = store();
+    wait(adding(&store, "ada"));
+    let (held, holding) = hold(&store);
+    let mut before = adding(&store, "bob");
+    let mut failing: Answer<'_, ()> = store.write("writing", Purpose::Ordinary, |_| {
+        Err(Fault::Sqlite(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_IOERR_FSYNC), None)))
+    });
+    let mut after = adding(&store, "carl");
+    ask(&mut before);
+    ask(&mut failing);
+    ask(&mut after);
+    held.release.send(()).expect("waiting");
+    wait(holding);
+    for answer in [before, failing, after] {
+        let failure = failure(answer);
+        assert!(failure.contains("disk I/O error") || failure.contains("Error code"), "{failure}");
+    }
+    assert_eq!(names(&store), ["ada"], "none of the group stands");
+    wait(adding(&store, "dora"));
+    assert_eq!(names(&store), ["ada", "dora"], "healed");
+}
+
+#[test]
+fn f03_a_file_that_holds_less_than_was_acknowledged_is_not_written_to() {
+    let (_directory, store) = store();
+    wait(adding(&store, "ada"));
+    // As if the log had been lost under the running server.
+    let failing: Answer<'_, ()> = store.write("writing", Purpose::Ordinary, |connection| {
+        connection.execute_batch("UPDATE deployment SET commits = 0; COMMIT")?;
+        Err(Fault::Sqlite(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_IOERR_READ), None)))
+    });
+    failure(failing);
+    assert!(failure(adding(&store, "bob")).contains("older than what was acknowledged"));
+    assert_eq!(names(&store), ["ada"]);
+}
+
+#[test]
+fn a_job_runs_to_its_end_though_nobody_waits_for_it() {
+    let (_directory, store) = store();
+    let (held, holding) = hold(&store);
+    let mut forgotten = adding(&store, "ada");
+    ask(&mut forgotten);
+    drop(forgotten);
+    drop(adding(&store, "never asked"));
+    held.release.send(()).expect("waiting");
+    wait(holding);
+    wait(store.ready());
+    assert_eq!(names(&store), ["ada"]);
+}
+
+#[test]
+fn work_is_bounded_and_closing_finishes_what_was_taken_on() {
+    let (_directory, store) = store();
+    let (held, holding) = hold(&store);
+    let mut taken = Vec::new();
+    let refused = loop {
+        let mut answer = store.write("counting", Purpose::Ordinary, |connection| {
+            Ok(connection.execute("UPDATE deployment SET epoch = epoch + 1", [])?)
+        });
+        match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Pending => taken.push(answer),
+            Poll::Ready(answer) => break answer,
+        }
+    };
+    assert!(refused.is_err_and(|error| error.to_string() == "the store failed while counting"));
+    assert!((1_000..10_000).contains(&taken.len()), "{}", taken.len());
+    let taken_on = taken.len();
+    std::thread::scope(|scope| {
+        scope.spawn(|| store.close());
+        held.release.send(()).expect("waiting");
+    });
+    wait(holding);
+    assert_eq!(taken.into_iter().map(wait).sum::<usize>(), taken_on);
+    assert!(failure(adding(&store, "late")).contains("has been closed"));
+    assert!(failure(TokenStore::clients(&store)).contains("has been closed"));
+}
+
+#[test]
+fn look_ups_beside_a_panicked_one_go_on() {
+    let (_directory, store) = store();
+    let store = Arc::new(store);
+    let panicking = Arc::clone(&store);
+    let panicked = std::thread::spawn(move || {
+        wait(panicking.look_up("panicking", &(), |_, ()| -> Result<(), Fault> { panic!("as planned") }));
+    });
+    assert!(panicked.join().is_err());
+    for _ in 0..20 {
+        wait(store.look_up("reading", &(), |reader, ()| {
+            Ok(reader.connection.query_row("SELECT 1", [], |row| row.get::<_, i64>(0))?)
+        }));
+    }
+}
+
+#[test]
+fn a_look_up_reads_one_leaf_of_one_index_and_is_planned_once() {
+    let (directory, store) = store();
+    let plan: Vec<String> = wait(store.read("explaining", |reader| {
+        let mut statement = reader.connection.prepare(&format!("EXPLAIN QUERY PLAN {}", super::tokens::FIND))?;
+        Ok(statement.query_map(["", ""], |row| row.get(3))?.collect::<Result<_, _>>()?)
+    }));
+    assert_eq!(
+        plan,
+        [
+            "SEARCH t USING COVERING INDEX tokens_by_digest (digest=? AND scheme=?)",
+            "SEARCH s USING INTEGER PRIMARY KEY (rowid=?)",
+            "SEARCH c USING INTEGER PRIMARY KEY (rowid=?)",
+            "SEARCH d USING INTEGER PRIMARY KEY (rowid=?)",
+        ]
+    );
+    let reprepared = wait(store.read("reading", |reader| {
+        let mut statement = reader.connection.prepare(super::tokens::FIND)?;
+        for tag in 0..5_u8 {
+            assert!(!statement.exists(rusqlite::params![[tag; 32].as_slice(), "native"])?);
+        }
+        Ok(statement.get_status(rusqlite::StatementStatus::RePrepare))
+    }));
+    assert_eq!(reprepared, 0);
+    drop(directory);
+}
+
+#[test]
+fn only_a_connection_that_may_lie_is_given_up() {
+    let fault = |code| Fault::Sqlite(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
+    for code in [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_CORRUPT, ffi::SQLITE_NOTADB, ffi::SQLITE_CANTOPEN] {
+        assert!(fault(code).spoils_the_connection(), "{code}");
+    }
+    for code in [ffi::SQLITE_BUSY, ffi::SQLITE_FULL, ffi::SQLITE_CONSTRAINT_UNIQUE] {
+        assert!(!fault(code).spoils_the_connection(), "{code}");
+    }
+    assert_eq!(ffi::Error::new(ffi::SQLITE_BUSY_SNAPSHOT).code, ErrorCode::DatabaseBusy);
+    assert!(fault(ffi::SQLITE_BUSY_SNAPSHOT).is_busy() && fault(ffi::SQLITE_FULL).is_full());
+}

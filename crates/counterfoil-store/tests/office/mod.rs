@@ -1,0 +1,135 @@
+//! Where tickets are sold: a data directory, a clock that stands still, and the few things that every story does.
+#![allow(clippy::allow_attributes, reason = "whether it is needed differs from story to story")]
+#![allow(dead_code, reason = "each story uses some of it")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use counterfoil_core::client::Reissue;
+use counterfoil_core::conformance::wait;
+use counterfoil_core::entropy::PredictableEntropy;
+use counterfoil_core::secret::{Candidates, DigestScheme};
+use counterfoil_core::store::{Found, Issue, IssueOutcome, NewClient, RevokeOutcome, Warrant};
+use counterfoil_core::token::{Kind, Metadata, Source, Standing, Token, TokenId, UserAgent};
+use counterfoil_core::{
+    Abilities, CheckKey, Client, ClientId, ClientName, Policy, Prefix, SecretToken, SubjectId, Timestamp, TokenFormat,
+    TokenStore,
+};
+use counterfoil_store::{OpenOptions, SqliteStore};
+
+pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_795_172_400_000);
+
+pub(crate) struct Office {
+    directory: tempfile::TempDir,
+    pub(crate) entropy: PredictableEntropy,
+    key: CheckKey,
+}
+
+impl Office {
+    pub(crate) fn new() -> Office {
+        Office::in_directory(tempfile::tempdir().expect("a directory"))
+    }
+
+    pub(crate) fn in_directory(directory: tempfile::TempDir) -> Office {
+        let entropy = PredictableEntropy::from_seed(7);
+        let key = CheckKey::generate(&entropy).expect("entropy");
+        Office { directory, entropy, key }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+
+    /// The server over this directory.
+    pub(crate) fn serve(&self) -> SqliteStore {
+        self.open(&OpenOptions::serve())
+    }
+
+    pub(crate) fn open(&self, options: &OpenOptions) -> SqliteStore {
+        let store = SqliteStore::open(self.path(), options).expect("a store");
+        self.begin(&store);
+        store
+    }
+
+    /// What every process does first.
+    pub(crate) fn begin(&self, store: &SqliteStore) {
+        let default = NewClient {
+            id: ClientId::generate(NOW, &self.entropy).expect("entropy"),
+            name: ClientName::default_client(),
+            policy: Policy::default(),
+            allow_login: true,
+            metadata: Metadata::default(),
+            created_at: NOW,
+        };
+        wait(TokenStore::open(store, &self.key, &default));
+    }
+
+    /// The directory as a killed process or a power cut leaves it: everything written, nothing closed.
+    pub(crate) fn as_after_a_kill(&self, store: SqliteStore) -> Office {
+        let left = Office::new();
+        for name in ["counterfoil.db", "counterfoil.db-wal", "counterfoil.witness", "counterfoil.reserve"] {
+            fs::copy(self.file(name), left.file(name)).expect("a copy");
+        }
+        drop(store);
+        left
+    }
+
+    pub(crate) fn order(&self, client: &Client, subject: &SubjectId, secret: &SecretToken) -> Issue {
+        Issue {
+            id: TokenId::generate(NOW, &self.entropy).expect("entropy"),
+            kind: Kind::Login,
+            subject: subject.clone(),
+            client: client.id,
+            client_version: client.version,
+            warrant: Warrant::Operator,
+            name: None,
+            abilities: Abilities::everything(),
+            metadata: Metadata::default(),
+            expires_at: Some(NOW.plus_millis(1_000_000)),
+            digest: secret.digest(),
+            scheme: DigestScheme::Native,
+            sealed: None,
+            source: Source { ip: "203.0.113.7".parse().ok(), user_agent: UserAgent::cut(b"story/1.0") },
+            cap: None,
+            reissue: Reissue::New,
+        }
+    }
+
+    pub(crate) fn mint(&self) -> SecretToken {
+        let format = TokenFormat::new(self.key.clone(), Vec::new(), Vec::new());
+        format.mint(&Prefix::default(), &self.entropy).expect("entropy")
+    }
+
+    /// A token for `subject` on the default client.
+    pub(crate) fn issue(&self, store: &SqliteStore, subject: &str) -> (Token, SecretToken) {
+        let subject: SubjectId = subject.parse().expect("a subject");
+        wait(store.open_subject(&subject, NOW));
+        let secret = self.mint();
+        let order = self.order(&default_client(store), &subject, &secret);
+        let outcome = wait(store.issue(&order, NOW));
+        let IssueOutcome::Issued { token, .. } = outcome else { panic!("{outcome:?}") };
+        (*token, secret)
+    }
+}
+
+pub(crate) fn default_client(store: &SqliteStore) -> Arc<Client> {
+    wait(store.client(&ClientName::default_client())).expect("there from the start")
+}
+
+pub(crate) fn find(store: &SqliteStore, secret: &SecretToken) -> Option<Found> {
+    wait(store.find(&Candidates::Native(secret.digest())))
+}
+
+pub(crate) fn standing(store: &SqliteStore, secret: &SecretToken) -> Option<Standing> {
+    find(store, secret).map(|found| found.standing(NOW))
+}
+
+pub(crate) fn revoke(store: &SqliteStore, id: TokenId) {
+    let outcome = wait(store.revoke(id, None, None, NOW));
+    assert!(matches!(outcome, RevokeOutcome::Revoked(_)), "{outcome:?}");
+}
