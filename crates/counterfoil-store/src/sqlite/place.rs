@@ -109,13 +109,25 @@ pub(super) fn private_file(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Makes the directory and what is missing above it; for its owner alone where it is new.
+/// Makes the directory and what is missing above it; for its owner alone where it is new, and there after a power cut.
 pub(super) fn private_directory(path: &Path) -> io::Result<()> {
+    let is_missing = |level: &&Path| !level.as_os_str().is_empty() && !level.exists();
+    let missing: Vec<&Path> = path.ancestors().take_while(is_missing).collect();
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
+    builder.create(path)?;
+    for level in missing {
+        // What is synced in a directory is lost all the same if its own name is.
+        let above = level.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        match sync_directory(above) {
+            // One that we may write to and not read cannot be synced.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            done => done?,
+        }
+    }
+    Ok(())
 }
 
 /// Makes a new name in `directory` survive a power cut, where the platform has a way to say so.
