@@ -162,14 +162,8 @@ fn record(program: &Program, scratch: &Path, chance: &mut Chance) -> Result<Reco
     fs::create_dir_all(scratch)?;
     // The parent of the data directory is in the model, too, so it is one of our own.
     let data = scratch.join("data");
-    fs::create_dir(&data)?;
-    let made = [
-        What::MadeDirectory,
-        What::SyncBegan { id: usize::MAX, of: Synced::Parent },
-        What::SyncEnded { id: usize::MAX, of: Synced::Parent },
-    ];
     let mut recording = Recording {
-        events: made.map(|what| Event { at: now(), what }).into(),
+        events: Vec::new(),
         clients: (0..CLIENTS).map(|client| Client::new(chance.fork(client as u64))).collect(),
         user: 0,
     };
