@@ -13,6 +13,7 @@ mod users;
 
 use std::sync::Arc;
 
+pub use authenticate::Authenticating;
 pub use clients::ClientOrder;
 pub use issue::{Expiry, NewKey, TokenOrder};
 pub use login::{LoggedIn, Login};

@@ -1,11 +1,16 @@
 //! Is this text a live token, and whose?
 
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use super::Authority;
 use crate::ability::Ability;
 use crate::client::Renewal;
 use crate::clock::{Now, Timestamp};
 use crate::event::{Event, RevokedBy, TokenRef};
 use crate::refusal::{Error, Refusal};
+use crate::secret::Candidates;
 use crate::store::{Found, Presented, Touch};
 use crate::subject::SubjectState;
 use crate::token::{Authenticated, Kind, Sighting, Source, Standing};
@@ -23,8 +28,13 @@ impl Authority {
     /// # Errors
     /// [`Refusal::TokenUnknown`], [`Refusal::TokenExpired`], [`Refusal::TokenRevoked`] or [`Refusal::SubjectInactive`];
     /// [`Error::Store`] when the store cannot say, which is never a yes.
-    pub async fn authenticate(&self, text: &str, source: &Source, now: Now) -> Result<Authenticated, Error> {
-        let found = self.admit(text, source, now).await?;
+    pub fn authenticate<'a>(&'a self, text: &str, source: &'a Source, now: Now) -> Authenticating<'a> {
+        let Ok(candidates) = self.candidates(text) else { return Authenticating { look_up: None } };
+        Authenticating { look_up: Some(Box::pin(self.look_up(candidates, source, now))) }
+    }
+
+    async fn look_up(&self, candidates: Candidates, source: &Source, now: Now) -> Result<Authenticated, Error> {
+        let found = self.admit(candidates, source, now).await?;
         Ok(Authenticated {
             id: found.id,
             kind: found.kind,
@@ -36,9 +46,13 @@ impl Authority {
         })
     }
 
-    /// The live token behind `text`, noted as seen.
-    pub(super) async fn admit(&self, text: &str, source: &Source, now: Now) -> Result<Found, Error> {
-        let candidates = self.format.read(text).ok_or(Refusal::TokenUnknown)?;
+    /// What `text` may be looked up as; refused here, without a query, if it was never issued.
+    pub(super) fn candidates(&self, text: &str) -> Result<Candidates, Refusal> {
+        self.format.read(text).ok_or(Refusal::TokenUnknown)
+    }
+
+    /// The live token behind one of the `candidates`, noted as seen.
+    pub(super) async fn admit(&self, candidates: Candidates, source: &Source, now: Now) -> Result<Found, Error> {
         let found = self.tokens.find(&candidates).await?.ok_or(Refusal::TokenUnknown)?;
         match found.standing(now.wall) {
             Standing::Live => {}
@@ -108,6 +122,33 @@ impl Authority {
         let refusal = Refusal::AbilityMissing(wanted.clone());
         self.publish(Event::Refused(TokenRef::from(who), refusal.clone()), source, now.wall);
         Err(refusal)
+    }
+}
+
+/// What [`Authority::authenticate`] returns. The check of the text has been made when it exists; what remains, and is boxed
+/// because invented tokens need none of it, is the look-up.
+#[must_use = "nothing is looked up until it is awaited"]
+pub struct Authenticating<'a> {
+    /// `None`: the text was never issued.
+    look_up: Option<LookUp<'a>>,
+}
+
+type LookUp<'a> = Pin<Box<dyn Future<Output = Result<Authenticated, Error>> + Send + 'a>>;
+
+impl fmt::Debug for Authenticating<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Authenticating")
+    }
+}
+
+impl Future for Authenticating<'_> {
+    type Output = Result<Authenticated, Error>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.get_mut().look_up {
+            None => Poll::Ready(Err(Refusal::TokenUnknown.into())),
+            Some(look_up) => look_up.as_mut().poll(context),
+        }
     }
 }
 

@@ -135,7 +135,7 @@ impl Authority {
     /// # Errors
     /// As [`Authority::authenticate`]; [`Refusal::RenewalNotAllowed`] for API keys and where the policy never renews.
     pub async fn renew(&self, text: &str, source: &Source, now: Now) -> Result<Option<Timestamp>, Error> {
-        let found = self.admit(text, source, now).await?;
+        let found = self.admit(self.candidates(text)?, source, now).await?;
         let policy = &found.client.policy;
         match (found.kind, policy.renewal) {
             (Kind::Key, _) | (Kind::Login, Renewal::Never) => return Err(Refusal::RenewalNotAllowed.into()),
@@ -156,7 +156,7 @@ impl Authority {
     /// # Errors
     /// As [`Authority::authenticate`]; [`Refusal::RotationLocked`] where its owner has locked their tokens.
     pub async fn rotate(&self, text: &str, source: &Source, now: Now) -> Result<(Issued, Option<Account>), Error> {
-        let found = self.admit(text, source, now).await?;
+        let found = self.admit(self.candidates(text)?, source, now).await?;
         let account = self.accounts.account(&found.subject).await?.map(|credentials| credentials.account);
         if account.as_ref().is_some_and(|account| account.rotation_locked) {
             return Err(Refusal::RotationLocked.into());
