@@ -49,6 +49,13 @@ fn the_documented_defaults_pass_the_check_and_change_nothing() {
 }
 
 #[test]
+fn the_page_about_settings_is_what_the_program_says() {
+    let page = include_str!("../../../../docs/configuration.md");
+    let defaults = Site::new().run("config defaults").stdout;
+    assert!(page.contains(&format!("```toml\n{defaults}```")), "put this into docs/configuration.md:\n{defaults}");
+}
+
+#[test]
 fn a85_a_wrong_setting_is_refused_at_the_start_with_its_reason() {
     let site = Site::new();
     for (content, reason) in [
