@@ -34,7 +34,7 @@ CREATE TABLE subjects (
     -- Opaque; compared byte by byte, so that no two subjects are taken for one.
     name TEXT NOT NULL
         CONSTRAINT subjects_name_is_unique UNIQUE
-        CONSTRAINT subjects_name_is_1_to_64_bytes CHECK (octet_length(name) BETWEEN 1 AND 64),
+        CONSTRAINT subjects_name_is_1_to_64_bytes CHECK (length(CAST(name AS BLOB)) BETWEEN 1 AND 64),
     -- Refuses every token of the subject in one row: suspended while disabled, for ever once buried.
     state TEXT NOT NULL DEFAULT 'active'
         CONSTRAINT subjects_state_is_known CHECK (state IN ('active', 'disabled', 'buried')),
