@@ -85,6 +85,7 @@ struct TokenRow {
 #[derive(Debug)]
 struct Retired {
     digest: TokenDigest,
+    scheme: DigestScheme,
     at: Timestamp,
     grace_until: Timestamp,
     taken_back: bool,
@@ -301,20 +302,23 @@ impl State {
         }
         let row = &mut self.tokens[position];
         let given_up = row.digest;
+        let mut ended = vec![given_up];
         // A secret rotated away ends every grace before its own: there is one way back, not a chain of them.
         if presents_current {
-            for old in &mut row.retired {
-                old.grace_until = old.grace_until.min(now);
+            for old in row.retired.iter_mut().filter(|old| now < old.grace_until) {
+                old.grace_until = now;
+                ended.push(old.digest);
             }
         }
         let grace_until = if presents_current { rotation.grace_until } else { now };
-        row.retired.push(Retired { digest: given_up, at: now, grace_until, taken_back: !presents_current });
+        let (at, taken_back) = (now, !presents_current);
+        row.retired.push(Retired { digest: given_up, scheme: row.scheme, at, grace_until, taken_back });
         row.digest = rotation.successor;
         row.scheme = DigestScheme::Native;
         row.sealed = rotation.sealed.clone();
         row.unsettled = true;
         let token = Box::new(self.record(&self.tokens[position]));
-        self.log(Changed::Tokens(vec![given_up, rotation.presented]), now);
+        self.log(Changed::Tokens(ended), now);
         RotateOutcome::Rotated(token)
     }
 
@@ -375,8 +379,11 @@ impl TokenStore for MemoryStore {
         if !state.clients.iter().any(|row| row.client.name == ClientName::default_client()) {
             state.clients.push(client_row(default_client));
         }
-        let mut imported: Vec<DigestScheme> =
-            state.tokens.iter().map(|row| row.scheme).filter(|scheme| *scheme != DigestScheme::Native).collect();
+        let schemes = state.tokens.iter().flat_map(|row| {
+            let retired = row.retired.iter().map(|old| old.scheme);
+            retired.chain([row.scheme])
+        });
+        let mut imported: Vec<DigestScheme> = schemes.filter(|scheme| *scheme != DigestScheme::Native).collect();
         imported.sort_unstable();
         imported.dedup();
         done(Formats { check_keys: state.check_keys.clone(), imported })
@@ -397,10 +404,7 @@ impl TokenStore for MemoryStore {
                 let presented = if row.unsettled { Presented::Successor } else { Presented::Current };
                 (row.digest, presented)
             } else {
-                let old = row.retired.iter().find(|old| {
-                    matches(&old.digest, DigestScheme::Native)
-                        || DigestScheme::IMPORTED.iter().any(|&scheme| matches(&old.digest, scheme))
-                })?;
+                let old = row.retired.iter().find(|old| matches(&old.digest, old.scheme))?;
                 let presented = if old.taken_back {
                     Presented::TakenBack
                 } else {
