@@ -218,7 +218,8 @@ fn after(program: &Program, life: &mut Life, scope: Scope, chance: &mut Chance) 
         }
         life.user = User::Acknowledged;
     }
-    if (was != User::Acknowledged || matches!(scope, Scope::All)) && !verdict::user_is_there(&server.address)? {
+    // Every time: the round may have been the one in which the user was made, and the next one logs in.
+    if !verdict::user_is_there(&server.address)? {
         lost.push(format!("user {USER} was acknowledged and cannot log in"));
     }
     lost.extend(verdict::judge(&server.address, &mut life.clients, u64::MAX, scope)?.lost);
