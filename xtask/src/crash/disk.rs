@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_synced_is_in_every_image() {
+    fn f02_what_was_synced_is_in_every_image() {
         let mut story = beginning();
         story.extend([write(1, 0, b"one"), What::Ended { id: 1 }]);
         story.extend(synced(2, Synced::File("a".to_owned())));
@@ -450,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_synced_may_be_missing_or_torn_at_sectors() {
+    fn f02_what_was_not_synced_may_be_missing_or_torn_at_sectors() {
         let mut story = beginning();
         story.extend([write(1, 0, &[7; 1_024]), What::Ended { id: 1 }]);
         let images = images(&story);
