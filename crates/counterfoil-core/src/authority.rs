@@ -35,6 +35,9 @@ use crate::store::{AccountStore, Found, NewClient, StoreError, TokenStore};
 use crate::subject::SubjectId;
 use crate::token::{Authenticated, Metadata, Source, Token};
 
+/// How many marks share a transaction: few enough that a revocation behind them hardly waits.
+const FLUSHED_AT_ONCE: usize = 1_000;
+
 /// What an [`Authority`] is made of.
 #[derive(Debug)]
 pub struct Parts {
@@ -155,17 +158,13 @@ impl Authority {
         if lost > 0 {
             self.publish(Event::MarksLost(lost), &Source::default(), now.wall);
         }
-        if touches.is_empty() {
-            return Ok(0);
-        }
-        let written = touches.len();
-        match self.tokens.touch(&touches, now.wall).await {
-            Ok(()) => Ok(written),
-            Err(error) => {
-                self.marks.put_back(touches);
-                Err(error.into())
+        for (written, chunk) in touches.chunks(FLUSHED_AT_ONCE).enumerate() {
+            if let Err(error) = self.tokens.touch(chunk, now.wall).await {
+                self.marks.put_back(touches.into_iter().skip(written * FLUSHED_AT_ONCE));
+                return Err(error.into());
             }
         }
+        Ok(touches.len())
     }
 
     /// Removes up to `batch` rows that have been dead for longer than the retention; returns how many. To be called until

@@ -283,6 +283,8 @@ pub enum PolicyConflict {
     RenewalWithoutTtl,
     /// More than one write per 10 s and token.
     RenewalTooOften,
+    /// It would be renewed by every request.
+    TtlTooShortToSlide,
     /// One secret for ever and a cap on how many: one of them is idle.
     CapWithSame,
 }
@@ -293,6 +295,7 @@ impl fmt::Display for PolicyConflict {
             PolicyConflict::MaxLifetimeBelowTtl => "max_lifetime must not be shorter than ttl",
             PolicyConflict::RenewalWithoutTtl => "renewal on use needs a ttl to renew",
             PolicyConflict::RenewalTooOften => "renewal on use happens at most every 10s or more",
+            PolicyConflict::TtlTooShortToSlide => "renewal on use needs a ttl 5s longer than how often it happens",
             PolicyConflict::CapWithSame => "reissue same keeps one token for each subject; leave out the cap",
         })
     }
@@ -312,8 +315,10 @@ impl Policy {
             return Err(PolicyConflict::MaxLifetimeBelowTtl);
         }
         if let Renewal::OnUse { at_most_every } = self.renewal {
-            if self.ttl.is_none() {
-                return Err(PolicyConflict::RenewalWithoutTtl);
+            let Some(ttl) = self.ttl else { return Err(PolicyConflict::RenewalWithoutTtl) };
+            // A token in its last five seconds is renewed at once; that must not be all of its life.
+            if ttl.seconds() < at_most_every.seconds() + 5 {
+                return Err(PolicyConflict::TtlTooShortToSlide);
             }
             if at_most_every.seconds() < 10 {
                 return Err(PolicyConflict::RenewalTooOften);
@@ -427,6 +432,10 @@ mod tests {
             (Policy { max_lifetime: Some(life("1d")), ..fine.clone() }, PolicyConflict::MaxLifetimeBelowTtl),
             (Policy { ttl: None, renewal: on_use("1m"), ..fine.clone() }, PolicyConflict::RenewalWithoutTtl),
             (Policy { renewal: on_use("9s"), ..fine.clone() }, PolicyConflict::RenewalTooOften),
+            (
+                Policy { ttl: Some(life("14s")), renewal: on_use("10s"), ..fine.clone() },
+                PolicyConflict::TtlTooShortToSlide,
+            ),
         ] {
             assert_eq!(policy.check(), Err(conflict));
         }

@@ -53,7 +53,7 @@ impl Marks {
     }
 
     /// Puts back what could not be written, unless something newer is there by now.
-    pub fn put_back(&self, touches: Vec<Touch>) {
+    pub fn put_back(&self, touches: impl IntoIterator<Item = Touch>) {
         touches.into_iter().for_each(|touch| self.note(touch));
     }
 }

@@ -306,11 +306,11 @@ impl State {
         // A secret rotated away ends every grace before its own: there is one way back, not a chain of them.
         if presents_current {
             for old in row.retired.iter_mut().filter(|old| now < old.grace_until) {
-                old.grace_until = now;
+                old.grace_until = Timestamp::MIN;
                 ended.push(old.digest);
             }
         }
-        let grace_until = if presents_current { rotation.grace_until } else { now };
+        let grace_until = if presents_current { rotation.grace_until } else { Timestamp::MIN };
         let (at, taken_back) = (now, !presents_current);
         row.retired.push(Retired { digest: given_up, scheme: row.scheme, at, grace_until, taken_back });
         row.digest = rotation.successor;
@@ -573,7 +573,8 @@ impl TokenStore for MemoryStore {
                 let closing = row.retired.iter_mut().filter(|old| old.grace_until > now);
                 let closed: Vec<TokenDigest> = closing
                     .map(|old| {
-                        old.grace_until = now;
+                        // Not `now`: a clock that is set back must not open it again.
+                        old.grace_until = Timestamp::MIN;
                         old.digest
                     })
                     .collect();

@@ -127,8 +127,8 @@ pub trait TokenStore: Send + Sync + fmt::Debug {
     /// Gives a live token of an active subject a new secret, if the presented one may still be exchanged. Logged.
     fn rotate<'a>(&'a self, rotation: &'a Rotation, now: Timestamp) -> Answer<'a, RotateOutcome>;
 
-    /// Notes that `successor` has been used, which ends the grace of the secret before it. Does nothing where `successor`
-    /// is no longer the token's secret. Logged, because the old secret turns from yes to no.
+    /// Notes that `successor` has been used, which ends the grace of the secret before it for good: a clock that is set back
+    /// does not open it again. Does nothing where `successor` is no longer the token's secret. Logged, because the old secret turns from yes to no.
     fn settle_rotation<'a>(&'a self, id: TokenId, successor: &'a TokenDigest, now: Timestamp) -> Answer<'a, ()>;
 
     /// Revokes one token, of this owner and kind where they are named. Logged unless it was dead already by revocation.

@@ -15,7 +15,7 @@ use counterfoil_core::event::{LoginFailure, Occurrence, RevokedBy, TokenRef};
 use counterfoil_core::hashing::{CheckTask, Checked, HashTask, Hashed, Hashing, OnThisThread, Overloaded};
 use counterfoil_core::password::{EncodedPassword, HashingParams, Password};
 use counterfoil_core::seal::KeyRing;
-use counterfoil_core::store::{AccountStore as _, TokenQuery};
+use counterfoil_core::store::{AccountStore as _, TokenQuery, TokenStore as _};
 use counterfoil_core::{
     Abilities, AtCap, Authenticated, Authority, Cap, ClientName, Clock, Entropy, EntropyError, Error, Event, EventSink,
     Issued, Kind, Lifetime, Login, ManualClock, MemoryStore, Now, Parts, Policy, Refusal, Reissue, Renewal, Settings,
@@ -694,6 +694,46 @@ fn a05_tokens_of_a_disabled_account_are_refused_until_it_is_enabled() {
 }
 
 #[test]
+fn disabling_and_enabling_at_once_never_leave_a_disabled_account_with_live_tokens() {
+    for _ in 0..50 {
+        let world = World::with_ada();
+        let token = world.login("ada");
+        let ada = world.who(&token).subject;
+        let start = Barrier::new(4);
+        thread::scope(|scope| {
+            for racer in 0..4 {
+                let (world, ada, start) = (&world, &ada, &start);
+                scope.spawn(move || {
+                    start.wait();
+                    if racer % 2 == 0 {
+                        at_once(world.authority.disable_user(ada, &world.source, world.now())).unwrap();
+                    } else {
+                        at_once(world.authority.enable_user(ada, &world.source, world.now())).unwrap();
+                    }
+                });
+            }
+        });
+        if !at_once(world.authority.account(&ada)).unwrap().active {
+            assert_eq!(refused(world.authenticate(&token)), Refusal::SubjectInactive);
+        }
+        at_once(world.authority.enable_user(&ada, &world.source, world.now())).unwrap();
+        assert!(world.authenticate(&token).is_ok(), "enabling once more sets right what a race left shut");
+    }
+}
+
+#[test]
+fn a_hosts_own_account_logs_in_and_a_wrong_guess_writes_nothing() {
+    let world = World::with_ada();
+    let ada = at_once(world.authority.user("ada")).unwrap();
+    let row = at_once(world.store.account(&ada.subject)).unwrap().unwrap().password;
+    let own = Account { subject: "host:7".parse().unwrap(), username: "host".parse().unwrap(), ..ada };
+    assert!(at_once(world.store.create(&own, &row)).unwrap());
+    assert_eq!(refused(world.try_login("host", "wrong", None)), Refusal::CredentialsRejected);
+    assert_eq!(at_once(world.store.subject(&own.subject)).unwrap(), None);
+    assert_eq!(world.who(&world.login("host")).subject, own.subject);
+}
+
+#[test]
 fn r08_keys_survive_what_ends_logins_and_die_with_the_account() {
     let world = World::with_ada();
     let login = world.login("ada");
@@ -851,6 +891,35 @@ fn a12_sixty_four_rotations_leave_one_live_successor_and_renewals_all_succeed() 
     });
     assert!(ends.iter().all(|end| *end >= Some(START.plus_millis(30 * 86_400_000))));
     assert!(world.authenticate(live[0]).is_ok());
+}
+
+#[test]
+fn a_clock_that_is_set_back_does_not_open_a_grace_again() {
+    let world = World::with_ada();
+    let key = world.key(&world.login("ada"), any_key()).unwrap();
+    let new = world.rotate(&key).unwrap();
+    world.wait(5_000);
+    world.who(&new);
+    world.clock.set_wall(START.minus_millis(10_000));
+    assert_eq!(refused(world.authenticate(&key)), Refusal::TokenRevoked);
+    assert!(world.authenticate(&new).is_ok());
+}
+
+#[test]
+fn a_ring_seals_only_the_secrets_that_a_client_gives_again() {
+    let ring = KeyRing::generate(&PredictableEntropy::from_seed(9)).unwrap();
+    let world = World::with(|parts| parts.ring = Some(ring));
+    world.user("ada");
+    let login = world.rotate(&world.login("ada")).unwrap();
+    let same = world.client("same", Policy { reissue: Reissue::Same, ..Policy::default() });
+    let key = {
+        let on_same = text(&world.login_on(&same).unwrap());
+        assert_eq!(format!("{:?}", world.store).matches("Sealed {").count(), 1);
+        world.key(&on_same, any_key()).unwrap()
+    };
+    world.rotate(&key).unwrap();
+    world.rotate(&login).unwrap();
+    assert_eq!(format!("{:?}", world.store).matches("Sealed {").count(), 1, "one token, of one client");
 }
 
 // ── API keys and abilities ──────────────────────────────────────────────────────────────────────────────────────────

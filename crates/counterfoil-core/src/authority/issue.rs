@@ -9,8 +9,8 @@ use crate::clock::{Now, Timestamp};
 use crate::entropy::EntropyError;
 use crate::event::{Event, RevokedBy, TokenRef};
 use crate::refusal::{Error, Refusal};
-use crate::seal::SealedFor;
-use crate::secret::DigestScheme;
+use crate::seal::{Sealed, SealedFor};
+use crate::secret::{DigestScheme, SecretToken};
 use crate::store::{Issue, IssueOutcome, StoreError, Warrant};
 use crate::subject::SubjectId;
 use crate::token::{Authenticated, Issued, Kind, Metadata, Source, TokenId, TokenName};
@@ -132,20 +132,32 @@ impl Authority {
         self.fulfil(order, source, now).await
     }
 
+    /// The secret sealed, if it is a login token's on a client that gives the same one again; any other secret is never
+    /// kept, ring or no ring.
+    pub(super) fn seal_if_same(
+        &self,
+        kind: Kind,
+        client: &Client,
+        secret: &SecretToken,
+        bound_to: SealedFor<'_>,
+    ) -> Result<Option<Sealed>, Error> {
+        match (kind, client.policy.reissue) {
+            (Kind::Login, Reissue::Same) => {
+                let ring = self.ring.as_ref().ok_or(Refusal::KeyRingMissing)?;
+                Ok(Some(ring.seal(secret, bound_to, self.entropy.as_ref())?))
+            }
+            (Kind::Login, Reissue::New | Reissue::Replace) | (Kind::Key, _) => Ok(None),
+        }
+    }
+
     /// Mints a secret and adds the token, judging anew as long as something moved in between.
     pub(super) async fn fulfil(&self, mut order: Order, source: &Source, now: Now) -> Result<Issued, Error> {
         for _ in 0..ATTEMPTS {
             let policy = &order.client.policy;
             let id = TokenId::generate(now.wall, self.entropy.as_ref())?;
             let secret = self.format.mint(&policy.prefix, self.entropy.as_ref())?;
-            let same = order.kind == Kind::Login && policy.reissue == Reissue::Same;
-            let sealed = if same {
-                let bound_to = SealedFor { token: id, subject: &order.subject, client: order.client.id };
-                let ring = self.ring.as_ref().ok_or(Refusal::KeyRingMissing)?;
-                Some(ring.seal(&secret, bound_to, self.entropy.as_ref())?)
-            } else {
-                None
-            };
+            let bound_to = SealedFor { token: id, subject: &order.subject, client: order.client.id };
+            let sealed = self.seal_if_same(order.kind, &order.client, &secret, bound_to)?;
             let issue = Issue {
                 id,
                 kind: order.kind,

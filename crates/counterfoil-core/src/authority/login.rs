@@ -71,7 +71,7 @@ impl Authority {
         if !client.allow_login {
             return Err(Refusal::LoginNotAllowed.into());
         }
-        let candidate = self.candidate(&username, now).await?;
+        let candidate = self.candidate(&username).await?;
         let fits = self.password_fits(password, &candidate).await?;
         let (credentials, epoch) = match candidate {
             Candidate::May { credentials, epoch } if fits => (credentials, epoch),
@@ -86,6 +86,7 @@ impl Authority {
         };
 
         let account = credentials.account;
+        self.tokens.open_subject(&account.subject, now.wall).await?;
         // Before the token, so that a failing store leaves no token behind that nobody holds.
         self.accounts.change(&account.subject, &AccountChange::LoggedIn(now.wall)).await?;
         let order = Order {
@@ -117,27 +118,27 @@ impl Authority {
     }
 
     /// Looks the name up, with as many look-ups for a name that nobody has as for one that somebody has.
-    async fn candidate(&self, username: &str, now: Now) -> Result<Candidate, Error> {
+    async fn candidate(&self, username: &str) -> Result<Candidate, Error> {
         let named = match LoginName::new(username) {
             Some(name) => name.choose(self.accounts.named(&name).await?),
             None => None,
         };
         let id = named.as_ref().map_or(&self.nobody, |credentials| &credentials.account.subject);
-        let subject = match self.tokens.subject(id).await? {
-            // A host's own account that no token ever stood for.
-            None if named.is_some() => Some(self.tokens.open_subject(id, now.wall).await?),
-            subject => subject,
-        };
+        let subject = self.tokens.subject(id).await?;
         // Once more, now that the epoch is known: a password set in between comes with a newer epoch, and issuing restates
         // the one read above.
         let credentials = self.accounts.account(id).await?;
-        let (Some(_), Some(credentials), Some(subject)) = (named, credentials, subject) else {
+        let (Some(_), Some(credentials)) = (named, credentials) else {
             return Ok(Candidate::MayNot { subject: None, why: LoginFailure::UnknownUser });
         };
-        if !credentials.account.active || subject.state != SubjectState::Active {
-            return Ok(Candidate::MayNot { subject: Some(subject.id), why: LoginFailure::Inactive });
+        // A host's own account that no token ever stood for has no subject yet, and its first epoch is 0. It is made when
+        // the password has proved right: a stranger's guess writes nothing.
+        let (state, epoch) = subject.map_or((SubjectState::Active, Epoch(0)), |subject| (subject.state, subject.epoch));
+        if !credentials.account.active || state != SubjectState::Active {
+            let subject = Some(credentials.account.subject);
+            return Ok(Candidate::MayNot { subject, why: LoginFailure::Inactive });
         }
-        Ok(Candidate::May { credentials: Box::new(credentials), epoch: subject.epoch })
+        Ok(Candidate::May { credentials: Box::new(credentials), epoch })
     }
 
     /// Whether the password is the candidate's, after the same work for every answer but yes. An outdated row is replaced

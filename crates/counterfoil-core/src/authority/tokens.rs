@@ -165,10 +165,7 @@ impl Authority {
         for _ in 0..2 {
             let secret = self.format.mint(&found.client.policy.prefix, self.entropy.as_ref())?;
             let bound_to = SealedFor { token: found.id, subject: &found.subject, client: found.client.id };
-            let sealed = match &self.ring {
-                Some(ring) => Some(ring.seal(&secret, bound_to, self.entropy.as_ref())?),
-                None => None,
-            };
+            let sealed = self.seal_if_same(found.kind, &found.client, &secret, bound_to)?;
             let rotation = Rotation {
                 id: found.id,
                 presented: found.digest,

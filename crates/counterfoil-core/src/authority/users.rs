@@ -58,7 +58,14 @@ impl Authority {
             last_login_at: None,
             rotation_locked: false,
         };
-        // The subject first: an account without one could not log in.
+        // Only to leave no subject behind that nobody is; the store restates it.
+        if let Some(name) = LoginName::new(account.username.as_str()) {
+            let folded = account.username.folded();
+            let named = self.accounts.named(&name).await?;
+            if named.iter().any(|taken| taken.account.username.folded() == folded) {
+                return Err(Refusal::UsernameTaken.into());
+            }
+        }
         self.tokens.open_subject(&subject, now.wall).await?;
         if !self.accounts.create(&account, &password).await? {
             return Err(Refusal::UsernameTaken.into());
@@ -107,12 +114,15 @@ impl Authority {
         now: Now,
     ) -> Result<(), Error> {
         let password = self.hash(password).await?;
+        self.account(subject).await?;
         self.tokens.open_subject(subject, now.wall).await?;
+        let bump = Bump::Subject { id: subject.clone(), keys_too: false, keep: None };
+        // Before: should this stop half-way, nobody is left signed in under a password that was to go.
+        self.tokens.bump_epoch(&bump, now.wall).await?;
         if !self.accounts.set_password(subject, None, &password).await? {
             return Err(Refusal::NotFound.into());
         }
-        // After the new password: a login that read the old one restates the epoch from before this bump and fails.
-        let bump = Bump::Subject { id: subject.clone(), keys_too: false, keep: None };
+        // And after: a login that read the old password restates the epoch from before this bump and fails.
         self.tokens.bump_epoch(&bump, now.wall).await?;
         self.publish(Event::PasswordChanged(subject.clone()), source, now.wall);
         Ok(())
@@ -128,6 +138,7 @@ impl Authority {
         self.tokens.set_subject_state(subject, SubjectState::Disabled, now.wall).await?;
         let changed = self.accounts.change(subject, &AccountChange::Active(false)).await?;
         changed.ok_or(Refusal::NotFound)?;
+        self.shut_if_inactive(subject, now).await?;
         self.publish(Event::AccountDisabled(subject.clone()), source, now.wall);
         Ok(())
     }
@@ -139,8 +150,20 @@ impl Authority {
     pub async fn enable_user(&self, subject: &SubjectId, source: &Source, now: Now) -> Result<(), Error> {
         let changed = self.accounts.change(subject, &AccountChange::Active(true)).await?;
         changed.ok_or(Refusal::NotFound)?;
+        self.tokens.open_subject(subject, now.wall).await?;
         self.tokens.set_subject_state(subject, SubjectState::Active, now.wall).await?.ok_or(Refusal::NotFound)?;
+        self.shut_if_inactive(subject, now).await?;
         self.publish(Event::AccountEnabled(subject.clone()), source, now.wall);
+        Ok(())
+    }
+
+    /// The account and its subject are two records, perhaps in two stores, and someone may be disabling while someone else
+    /// enables. Whoever comes last looks at the account: where it is not active, no token is accepted. What a race leaves
+    /// behind is at worst an account whose tokens stay shut until it is enabled again.
+    async fn shut_if_inactive(&self, subject: &SubjectId, now: Now) -> Result<(), Error> {
+        if !self.account(subject).await?.active {
+            self.tokens.set_subject_state(subject, SubjectState::Disabled, now.wall).await?;
+        }
         Ok(())
     }
 
