@@ -11,7 +11,7 @@ use crate::hashing::{CheckTask, Overloaded};
 use crate::password::{Password, Verdict};
 use crate::refusal::{Error, Refusal};
 use crate::store::Warrant;
-use crate::subject::{Epoch, SubjectId, SubjectState};
+use crate::subject::{Epoch, Subject, SubjectId, SubjectState};
 use crate::token::{Issued, Kind, Metadata, Source, TokenName};
 
 /// What someone types to log in.
@@ -41,8 +41,9 @@ enum Candidate {
     /// It may log in, if the password fits.
     May {
         credentials: Box<Credentials>,
-        /// The subject's epoch, read before the password was.
-        epoch: Epoch,
+        /// The subject as it stood before the password was read; `None` for a host's own account that no token ever stood
+        /// for. It is made when the password has proved right: a stranger's guess writes nothing.
+        subject: Option<Subject>,
     },
     /// It may not, whatever the password.
     MayNot { subject: Option<SubjectId>, why: LoginFailure },
@@ -73,8 +74,8 @@ impl Authority {
         }
         let candidate = self.candidate(&username).await?;
         let fits = self.password_fits(password, &candidate).await?;
-        let (credentials, epoch) = match candidate {
-            Candidate::May { credentials, epoch } if fits => (credentials, epoch),
+        let (credentials, subject) = match candidate {
+            Candidate::May { credentials, subject } if fits => (credentials, subject),
             Candidate::May { credentials, .. } => {
                 failed(Some(credentials.account.subject), LoginFailure::WrongPassword);
                 return Err(Refusal::CredentialsRejected.into());
@@ -86,7 +87,13 @@ impl Authority {
         };
 
         let account = credentials.account;
-        self.tokens.open_subject(&account.subject, now.wall).await?;
+        let epoch = match subject {
+            Some(subject) => subject.epoch,
+            None => {
+                self.tokens.open_subject(&account.subject, now.wall).await?;
+                Epoch(0) // whatever has happened since then came with a greater one
+            }
+        };
         // Before the token, so that a failing store leaves no token behind that nobody holds.
         self.accounts.change(&account.subject, &AccountChange::LoggedIn(now.wall)).await?;
         let order = Order {
@@ -131,14 +138,12 @@ impl Authority {
         let (Some(_), Some(credentials)) = (named, credentials) else {
             return Ok(Candidate::MayNot { subject: None, why: LoginFailure::UnknownUser });
         };
-        // A host's own account that no token ever stood for has no subject yet, and its first epoch is 0. It is made when
-        // the password has proved right: a stranger's guess writes nothing.
-        let (state, epoch) = subject.map_or((SubjectState::Active, Epoch(0)), |subject| (subject.state, subject.epoch));
-        if !credentials.account.active || state != SubjectState::Active {
+        let open = subject.as_ref().is_none_or(|subject| subject.state == SubjectState::Active);
+        if !credentials.account.active || !open {
             let subject = Some(credentials.account.subject);
             return Ok(Candidate::MayNot { subject, why: LoginFailure::Inactive });
         }
-        Ok(Candidate::May { credentials: Box::new(credentials), epoch })
+        Ok(Candidate::May { credentials: Box::new(credentials), subject })
     }
 
     /// Whether the password is the candidate's, after the same work for every answer but yes. An outdated row is replaced
