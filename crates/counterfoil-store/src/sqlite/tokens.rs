@@ -562,7 +562,7 @@ pub(super) fn rotate(connection: &Connection, rotation: &Rotation, now: Timestam
         rotation.grace_until
     } else {
         digests.push(rotation.presented);
-        now
+        Timestamp::MIN
     };
     connection.prepare_cached(RETIRE)?.execute(params![
         Column(&held.digest),
@@ -582,7 +582,8 @@ pub(super) fn rotate(connection: &Connection, rotation: &Rotation, now: Timestam
     Ok(RotateOutcome::Rotated(Box::new(held.token)))
 }
 
-const END_GRACES: &str = "UPDATE retired SET grace_until = ?2 WHERE token = ?1 AND grace_until > ?2 RETURNING digest";
+// To the beginning of time and not to now: a clock that is set back must not open it again.
+const END_GRACES: &str = "UPDATE retired SET grace_until = 0 WHERE token = ?1 AND grace_until > ?2 RETURNING digest";
 
 /// Ends the grace of every secret of the token from before, and adds their digests.
 fn end_graces(
