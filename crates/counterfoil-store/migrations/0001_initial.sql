@@ -130,8 +130,11 @@ CREATE INDEX tokens_by_digest ON tokens (
     digest, scheme, id, kind, subject, client, abilities, issued_at, expires_at, revoked_at,
     subject_epoch, client_epoch, deployment_epoch, unsettled
 );
--- A subject's tokens; what was revoked stands apart, so that a cap need not read years of it.
-CREATE INDEX tokens_by_subject ON tokens (subject, revoked_at, client);
+-- A subject's tokens, in order of their numbers.
+CREATE INDEX tokens_by_subject ON tokens (subject);
+-- Those of one kind and epoch, in order of their numbers: of the present epoch for pages and caps, which so read neither
+-- the other kind nor what is dead; of those before it for the purge, which so reads nothing that stays.
+CREATE INDEX tokens_unrevoked ON tokens (subject, kind, subject_epoch) WHERE revoked_at IS NULL;
 -- A client's tokens, in order of their numbers.
 CREATE INDEX tokens_by_client ON tokens (client);
 -- For the purge alone.
@@ -170,6 +173,7 @@ CREATE TABLE last_seen (
 ) STRICT;
 
 -- Bumps whose dead tokens have not been purged yet: the purge reads these instead of looking for old epochs everywhere.
+-- One that ended no token is not written down, so there are never more of them than there were tokens.
 CREATE TABLE bumps (
     number INTEGER PRIMARY KEY,
     -- Which tokens died: of a subject by kind, of a client, everybody's, or of a subject that was buried.

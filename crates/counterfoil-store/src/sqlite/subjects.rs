@@ -35,7 +35,7 @@ pub(super) fn open(connection: &Connection, id: &SubjectId) -> Result<Subject, F
 }
 
 const SET_STATE: &str = "
-    UPDATE subjects SET state = ?2 WHERE name = ?1 AND state <> 'buried' RETURNING name, state, epoch, key_epoch";
+    UPDATE subjects SET state = ?2 WHERE name = ?1 AND state <> 'buried' RETURNING name, state, epoch, key_epoch, key";
 
 /// See [`counterfoil_core::TokenStore::set_subject_state`].
 pub(super) fn set_state(
@@ -44,17 +44,17 @@ pub(super) fn set_state(
     state: SubjectState,
     now: Timestamp,
 ) -> Result<Option<Subject>, Fault> {
-    let subject =
-        connection.prepare_cached(SET_STATE)?.query_row(params![Column(id), Column(state)], parse).optional()?;
-    if subject.is_none() {
-        return Ok(None);
-    }
+    let set = connection
+        .prepare_cached(SET_STATE)?
+        .query_row(params![Column(id), Column(state)], |row| Ok((parse(row)?, row.get(4)?)))
+        .optional()?;
+    let Some((subject, key)) = set else { return Ok(None) };
     match state {
-        SubjectState::Buried => remember(connection, "buried", Ended::Subject(id), Epoch(0), now)?,
+        SubjectState::Buried => remember(connection, Ended::OfBuried(key), Epoch(0), now)?,
         SubjectState::Active | SubjectState::Disabled => {}
     }
     log(connection, &Changed::Subject(id.clone()), now)?;
-    Ok(subject)
+    Ok(Some(subject))
 }
 
 /// See [`counterfoil_core::TokenStore::bump_epoch`].
@@ -67,13 +67,13 @@ pub(super) fn bump(connection: &Connection, bump: &Bump, now: Timestamp) -> Resu
                 .query_row([Column(*id)], |row| Ok((row.get(0)?, get(row, 1)?)))
                 .optional()?;
             let Some((key, epoch)) = bumped else { return Ok(false) };
-            remember(connection, "client", Ended::Key(key), epoch, now)?;
+            remember(connection, Ended::OfClient(key), epoch, now)?;
             log(connection, &Changed::Client(*id), now)?;
             Ok(true)
         }
         Bump::Deployment => {
             let epoch = connection.prepare_cached(BUMP_DEPLOYMENT)?.query_row([], |row| get(row, 0))?;
-            remember(connection, "deployment", Ended::Key(0), epoch, now)?;
+            remember(connection, Ended::Everybodys, epoch, now)?;
             log(connection, &Changed::Everything, now)?;
             Ok(true)
         }
@@ -82,7 +82,7 @@ pub(super) fn bump(connection: &Connection, bump: &Bump, now: Timestamp) -> Resu
 
 const BUMP_SUBJECT: &str = "
     UPDATE subjects SET epoch = epoch + 1, key_epoch = key_epoch + ?2 WHERE name = ?1
-    RETURNING name, state, epoch, key_epoch";
+    RETURNING name, state, epoch, key_epoch, key";
 
 // Another version too, so that what was judged before the bump is judged anew.
 const BUMP_CLIENT: &str = "
@@ -105,8 +105,11 @@ fn bump_subject(
             .filter(|held| held.token.subject == *id && held.token.standing(now) == Standing::Live),
         None => None,
     };
-    let bumped = connection.prepare_cached(BUMP_SUBJECT)?.query_row(params![Column(id), keys_too], parse).optional()?;
-    let Some(subject) = bumped else { return Ok(false) };
+    let bumped = connection
+        .prepare_cached(BUMP_SUBJECT)?
+        .query_row(params![Column(id), keys_too], |row| Ok((parse(row)?, row.get(4)?)))
+        .optional()?;
+    let Some((subject, key)) = bumped else { return Ok(false) };
     if let Some(kept) = kept {
         let epoch = match kept.token.kind {
             Kind::Login => subject.epoch,
@@ -114,39 +117,61 @@ fn bump_subject(
         };
         connection.prepare_cached(RESTAMP)?.execute(params![signed(kept.token.number), Column(epoch)])?;
     }
-    remember(connection, "login", Ended::Subject(id), subject.epoch, now)?;
+    remember(connection, Ended::OfSubject(key, Kind::Login), subject.epoch, now)?;
     if keys_too {
-        remember(connection, "key", Ended::Subject(id), subject.key_epoch, now)?;
+        remember(connection, Ended::OfSubject(key, Kind::Key), subject.key_epoch, now)?;
     }
     log(connection, &Changed::Subject(id.clone()), now)?;
     Ok(true)
 }
 
-/// Whose tokens a bump ended.
+/// Which tokens have ended.
 #[derive(Clone, Copy)]
-enum Ended<'a> {
-    Subject(&'a SubjectId),
-    Key(i64),
+enum Ended {
+    /// Those of one kind of the subject of this key.
+    OfSubject(i64, Kind),
+    /// All of the subject of this key.
+    OfBuried(i64),
+    /// Those of the client of this key.
+    OfClient(i64),
+    /// All.
+    Everybodys,
 }
 
-const REMEMBER: &str = "
+// What earlier bumps ended is theirs, so each looks for tokens of the very epoch that it ended. Those that were revoked
+// before are the purge's by themselves.
+const REMEMBER_OF_SUBJECT: &str = "
     INSERT INTO bumps (what, target, epoch, up_to, at)
-    VALUES (?1, coalesce(?2, (SELECT key FROM subjects WHERE name = ?3)), ?4,
-            (SELECT coalesce(max(number), 0) FROM tokens), ?5)";
+    SELECT ?1, ?2, ?3, (SELECT coalesce(max(number), 0) FROM tokens), ?4
+    WHERE EXISTS (
+        SELECT 1 FROM tokens WHERE subject = ?2 AND kind = ?1 AND subject_epoch = ?3 - 1 AND revoked_at IS NULL
+    )";
 
-/// Leaves word for the purge.
-fn remember(
-    connection: &Connection,
-    what: &'static str,
-    target: Ended<'_>,
-    epoch: Epoch,
-    now: Timestamp,
-) -> Result<(), Fault> {
-    let (key, name) = match target {
-        Ended::Subject(name) => (None, Some(Column(name))),
-        Ended::Key(key) => (Some(key), None),
+const REMEMBER_OF_BURIED: &str = "
+    INSERT INTO bumps (what, target, epoch, up_to, at)
+    SELECT ?1, ?2, ?3, (SELECT coalesce(max(number), 0) FROM tokens), ?4
+    WHERE EXISTS (SELECT 1 FROM tokens WHERE subject = ?2)";
+
+// Epochs grow with the numbers, so the newest token tells whether there is one of the epoch that ended.
+const REMEMBER_OF_CLIENT: &str = "
+    INSERT INTO bumps (what, target, epoch, up_to, at)
+    SELECT ?1, ?2, ?3, (SELECT coalesce(max(number), 0) FROM tokens), ?4
+    WHERE (SELECT client_epoch FROM tokens WHERE client = ?2 ORDER BY number DESC LIMIT 1) = ?3 - 1";
+
+const REMEMBER_EVERYBODYS: &str = "
+    INSERT INTO bumps (what, target, epoch, up_to, at)
+    SELECT ?1, ?2, ?3, (SELECT coalesce(max(number), 0) FROM tokens), ?4
+    WHERE (SELECT deployment_epoch FROM tokens ORDER BY number DESC LIMIT 1) = ?3 - 1";
+
+/// Leaves word for the purge, where there is something for it to do. `epoch` is the one that has begun.
+fn remember(connection: &Connection, ended: Ended, epoch: Epoch, now: Timestamp) -> Result<(), Fault> {
+    let (sql, what, target) = match ended {
+        Ended::OfSubject(key, kind) => (REMEMBER_OF_SUBJECT, kind.as_str(), key),
+        Ended::OfBuried(key) => (REMEMBER_OF_BURIED, "buried", key),
+        Ended::OfClient(key) => (REMEMBER_OF_CLIENT, "client", key),
+        Ended::Everybodys => (REMEMBER_EVERYBODYS, "deployment", 0),
     };
-    connection.prepare_cached(REMEMBER)?.execute(params![what, key, name, Column(epoch), Column(now)])?;
+    connection.prepare_cached(sql)?.execute(params![what, target, Column(epoch), Column(now)])?;
     Ok(())
 }
 
