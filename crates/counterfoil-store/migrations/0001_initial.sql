@@ -14,7 +14,9 @@ CREATE TABLE deployment (
         CONSTRAINT deployment_epoch_is_not_negative CHECK (epoch >= 0),
     -- How many transactions have changed this file: a copy that has seen fewer than were acknowledged is an old one.
     commits INTEGER NOT NULL DEFAULT 0
-        CONSTRAINT deployment_commits_is_not_negative CHECK (commits >= 0)
+        CONSTRAINT deployment_commits_is_not_negative CHECK (commits >= 0),
+    -- Random, drawn anew by each of them: an old copy that was written to until it had seen as many has another.
+    tag INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 INSERT INTO deployment (one, incarnation) VALUES (1, randomblob(16));

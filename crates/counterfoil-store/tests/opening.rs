@@ -9,7 +9,7 @@ use std::path::Path;
 use std::thread;
 
 use counterfoil_core::conformance::wait;
-use counterfoil_core::store::{Bump, TokenQuery};
+use counterfoil_core::store::Bump;
 use counterfoil_core::token::Standing;
 use counterfoil_core::{SubjectId, TokenStore};
 use counterfoil_store::sqlite::{Absent, Rewound};
@@ -301,13 +301,75 @@ fn f10_an_older_copy_put_back_is_refused() {
     store.close();
     fs::write(office.file("counterfoil.db"), older).expect("written");
     assert!(matches!(refusal(office.path()), OpenError::Rewound { .. }));
-    // A command line may look at it all the same, and does not talk the server into it.
-    let beside = office.open(&OpenOptions::beside());
-    assert_eq!(wait(beside.list(&everything())).len(), 1);
-    drop(beside);
-    assert!(matches!(refusal(office.path()), OpenError::Rewound { .. }));
+    assert!(matches!(refusal(office.path()), OpenError::Rewound { .. }), "asking twice changes nothing");
 }
 
-fn everything() -> TokenQuery {
-    TokenQuery { subject: None, client: None, kind: None, live_at: None, after: 0, limit: 100 }
+#[test]
+fn f10_command_lines_do_not_launder_an_older_copy() {
+    let office = Office::new();
+    let store = office.serve();
+    let (token, secret) = office.issue(&store, "ada");
+    store.close();
+    let older = fs::read(office.file("counterfoil.db")).expect("there");
+    let store = office.serve();
+    revoke(&store, token.id);
+    store.close();
+    fs::write(office.file("counterfoil.db"), older).expect("written");
+
+    // What they write would raise the count until the server could not tell any more.
+    for options in [OpenOptions::beside(), OpenOptions { rewound: Rewound::Accept, ..OpenOptions::beside() }] {
+        let refused = SqliteStore::open(office.path(), &options).expect_err("refused");
+        assert!(matches!(refused, OpenError::Rewound { .. }), "{refused:?}");
+        assert!(refused.to_string().contains("accept the rewind"), "{refused}");
+    }
+    assert!(matches!(refusal(office.path()), OpenError::Rewound { .. }));
+
+    // The server accepts it for them.
+    let store = office.open(&OpenOptions { rewound: Rewound::Accept, ..OpenOptions::serve() });
+    let beside = office.open(&OpenOptions::beside());
+    assert_eq!(standing(&beside, &secret), Some(Standing::Live), "that is what accepting means");
+    drop((beside, store));
+    office.open(&OpenOptions::beside());
+    office.serve();
+}
+
+#[test]
+fn f10_an_older_copy_that_was_written_to_elsewhere_is_refused_though_its_count_is_right() {
+    let office = Office::new();
+    let store = office.serve();
+    let (token, _) = office.issue(&store, "ada");
+    store.close();
+    let elsewhere = Office::new();
+    fs::copy(office.file("counterfoil.db"), elsewhere.file("counterfoil.db")).expect("a copy");
+    let store = office.serve();
+    revoke(&store, token.id);
+    store.close();
+    // One commit in the other history, too.
+    let store = elsewhere.serve();
+    wait(store.ready());
+    store.close();
+    fs::copy(elsewhere.file("counterfoil.db"), office.file("counterfoil.db")).expect("a copy");
+
+    for options in [OpenOptions::serve(), OpenOptions::beside()] {
+        let refused = SqliteStore::open(office.path(), &options).expect_err("refused");
+        let OpenError::Rewound { found, acknowledged, .. } = &refused else { panic!("{refused:?}") };
+        assert_eq!(found, acknowledged);
+        assert!(refused.to_string().contains("has been written to since"), "{refused}");
+    }
+}
+
+#[test]
+fn f01_a_server_killed_before_it_came_to_the_witness_is_no_rewind() {
+    let office = Office::new();
+    let store = office.serve();
+    let before = fs::read(office.file("counterfoil.witness")).expect("there");
+    let (token, secret) = office.issue(&store, "ada");
+    revoke(&store, token.id);
+    let left = office.as_after_a_kill(store);
+    fs::write(left.file("counterfoil.witness"), before).expect("written");
+
+    let beside = left.open(&OpenOptions::beside());
+    assert_eq!(standing(&beside, &secret), Some(Standing::Revoked));
+    drop(beside);
+    assert_eq!(standing(&left.serve(), &secret), Some(Standing::Revoked));
 }

@@ -15,7 +15,7 @@ use rusqlite::{Connection, ErrorCode};
 use super::column::get;
 use super::place::{self, Place, private_directory, private_file, sync_directory};
 use super::schema;
-use super::witness::{Left, Look, Seen, Witness};
+use super::witness::{Left, Look, Mark, Seen, Witness};
 
 /// How to open a data directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,9 +52,9 @@ pub enum Absent {
 /// What to do with a database that is older than what was acknowledged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rewound {
-    /// Refuse to serve: tokens revoked since then would live again.
+    /// Refuse: tokens revoked since then would live again.
     Refuse,
-    /// Go on from what is there, as another incarnation.
+    /// Go on from what is there, as another incarnation. For the server alone; a command line refuses all the same.
     Accept,
 }
 
@@ -101,7 +101,7 @@ pub enum OpenError {
     },
     /// The file is damaged; the text is SQLite's.
     Damaged(PathBuf, String),
-    /// The database has counted fewer commits than were acknowledged.
+    /// The database lacks commits that were acknowledged: it has counted fewer, or as many but other ones.
     Rewound {
         /// The file.
         path: PathBuf,
@@ -150,6 +150,13 @@ impl fmt::Display for OpenError {
             OpenError::Damaged(path, what) => {
                 write!(f, "{} is damaged ({what}); restore a backup, and look at the disk", path.display())
             }
+            OpenError::Rewound { path, found, acknowledged } if found == acknowledged => write!(
+                f,
+                "{} has seen {found} commits, but not the {acknowledged} that were acknowledged: an older copy was put \
+                 back and has been written to since; tokens revoked in between would live again, so put the newer files \
+                 back or accept the rewind",
+                path.display()
+            ),
             OpenError::Rewound { path, found, acknowledged } => write!(
                 f,
                 "{} has seen {found} commits, but {acknowledged} were acknowledged: counterfoil.db-wal was lost, or an \
@@ -186,9 +193,8 @@ pub(super) struct Opened {
     /// The connection that was used for looking, fit for writing.
     pub(super) connection: Connection,
     pub(super) witness: Witness,
-    /// Which life of the store this is.
-    pub(super) incarnation: [u8; 16],
-    pub(super) commits: u64,
+    /// How far the database has come.
+    pub(super) mark: Mark,
     /// Whether the database file is as the last orderly stop left it, or new.
     pub(super) undisturbed: bool,
     /// The server's, for as long as it runs.
@@ -224,26 +230,30 @@ pub(super) fn open(directory: &Path, options: &OpenOptions) -> Result<Opened, Op
 
     let mut witness = Witness::open(&place).map_err(|error| OpenError::Unusable(place.witness.clone(), error))?;
     let seen = witness.read().map_err(|error| OpenError::Unusable(place.witness.clone(), error))?;
-    let (mut incarnation, mut commits) = counted(&connection).map_err(sqlite)?;
+    // After the witness, so that what another process commits in between puts the database ahead of it.
+    let mut mark = marked(&connection).map_err(sqlite)?;
     let look = Look::of(&place.database).map_err(unusable)?;
     let undisturbed = seen.map_or(is_new, |seen| seen.left == Left::Shut(look));
-    if options.role == Role::Server {
-        let acknowledged = seen.filter(|seen| seen.incarnation == incarnation).map_or(0, |seen| seen.commits);
-        if commits < acknowledged {
-            match options.rewound {
-                Rewound::Refuse => {
-                    return Err(OpenError::Rewound { path: place.database, found: commits, acknowledged });
-                }
-                Rewound::Accept => (incarnation, commits) = begin_anew(&connection).map_err(sqlite)?,
+    if let Some(Seen { mark: acknowledged, .. }) = seen
+        && mark.lacks(&acknowledged)
+    {
+        match (options.role, options.rewound) {
+            // A command line too: what it writes would raise the count until nobody could tell any more.
+            (Role::Server, Rewound::Refuse) | (Role::Beside, Rewound::Refuse | Rewound::Accept) => {
+                let acknowledged = acknowledged.commits;
+                return Err(OpenError::Rewound { path: place.database, found: mark.commits, acknowledged });
             }
+            (Role::Server, Rewound::Accept) => mark = begin_anew(&connection).map_err(sqlite)?,
         }
+    }
+    if options.role == Role::Server {
         if !undisturbed {
             look_for_damage(&place, &connection)?;
         }
-        let seen = Seen { incarnation, commits, left: Left::Open };
+        let seen = Seen { mark, left: Left::Open };
         witness.write(&seen).map_err(|error| OpenError::Unusable(place.witness.clone(), error))?;
     }
-    Ok(Opened { place: Arc::new(place), connection, witness, incarnation, commits, undisturbed, lock })
+    Ok(Opened { place: Arc::new(place), connection, witness, mark, undisturbed, lock })
 }
 
 /// The lock goes when the process does, however it ends.
@@ -316,17 +326,18 @@ pub(super) fn close_whole(connection: Connection) -> rusqlite::Result<()> {
     connection.close().map_err(|(_, error)| error)
 }
 
-/// Which life of the store this is, and how many transactions it has counted.
-pub(super) fn counted(connection: &Connection) -> rusqlite::Result<([u8; 16], u64)> {
+/// How far the database has come.
+pub(super) fn marked(connection: &Connection) -> rusqlite::Result<Mark> {
     connection
-        .prepare_cached("SELECT incarnation, commits FROM deployment")?
-        .query_row([], |row| Ok((get(row, 0)?, get(row, 1)?)))
+        .prepare_cached("SELECT incarnation, commits, tag FROM deployment")?
+        .query_row([], |row| Ok(Mark { incarnation: get(row, 0)?, commits: get(row, 1)?, tag: row.get(2)? }))
 }
 
 /// Draws another incarnation, so that every cache filled from the lost one empties itself.
-fn begin_anew(connection: &Connection) -> rusqlite::Result<([u8; 16], u64)> {
-    connection.execute("UPDATE deployment SET incarnation = randomblob(16), commits = commits + 1", [])?;
-    counted(connection)
+fn begin_anew(connection: &Connection) -> rusqlite::Result<Mark> {
+    connection
+        .execute("UPDATE deployment SET incarnation = randomblob(16), commits = commits + 1, tag = random()", [])?;
+    marked(connection)
 }
 
 /// Reads every page once. Not a proof: a changed byte inside a value passes.

@@ -2,8 +2,10 @@
 //!
 //! A write-ahead log that was deleted, or an old copy put back, leaves a database in which every page is sound and
 //! revoked tokens live again. Only something outside can tell. After each durable commit, and before it is acknowledged,
-//! its count is written here; so the file never runs ahead of what is durable, and a database that has counted fewer
-//! commits than this file is an old one.
+//! its count and its random tag are written here; so the file never runs ahead of what is durable. A database that has
+//! counted fewer commits than this file is an old one, and one that has counted as many but drawn another tag was an old
+//! one and has been written to since. One that has counted more is no sign of anything: that is what a process leaves that
+//! was killed before it came to write here.
 //!
 //! It also tells whether the last server stopped in order, and what the database file looked like then.
 
@@ -23,13 +25,32 @@ pub(super) struct Witness {
     synced: bool,
 }
 
+/// How far a database has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// In which life of the store.
+    pub(super) incarnation: [u8; 16],
+    /// Commits counted.
+    pub(super) commits: u64,
+    /// What the last of them drew.
+    pub(super) tag: i64,
+}
+
+impl Mark {
+    /// Whether a database that stands here lacks what one that stood at `acknowledged` had. Another life of the store is
+    /// no matter of this one's: whoever began it has told every cache.
+    pub(super) fn lacks(&self, acknowledged: &Mark) -> bool {
+        self.incarnation == acknowledged.incarnation
+            && (self.commits < acknowledged.commits
+                || self.commits == acknowledged.commits && self.tag != acknowledged.tag)
+    }
+}
+
 /// What the file says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Seen {
-    /// Which life of the store it speaks of.
-    pub(super) incarnation: [u8; 16],
-    /// Commits counted when it was written.
-    pub(super) commits: u64,
+    /// How far the database had come when it was written.
+    pub(super) mark: Mark,
     /// How the last server left.
     pub(super) left: Left,
 }
@@ -81,12 +102,16 @@ impl Witness {
         self.file.write_all(seen.to_text().as_bytes())
     }
 
-    /// Notes that the database has counted so many commits, unless another process has noted more.
-    pub(super) fn raise(&mut self, incarnation: [u8; 16], commits: u64) -> io::Result<()> {
+    /// Notes how far the database has come, unless another process has noted more.
+    pub(super) fn raise(&mut self, mark: Mark) -> io::Result<()> {
         let seen = match self.read()? {
-            Some(seen) if seen.incarnation == incarnation && seen.commits >= commits => return Ok(()),
-            Some(seen) => Seen { incarnation, commits, ..seen },
-            None => Seen { incarnation, commits, left: Left::Open },
+            Some(Seen { mark: known, .. })
+                if known.incarnation == mark.incarnation && known.commits >= mark.commits =>
+            {
+                return Ok(());
+            }
+            Some(seen) => Seen { mark, ..seen },
+            None => Seen { mark, left: Left::Open },
         };
         self.write(&seen)?;
         if !self.synced {
@@ -108,7 +133,7 @@ impl Seen {
     /// Of one length, so that each write covers the one before.
     fn to_text(self) -> String {
         let mut text = String::from("counterfoil witness 1 ");
-        for byte in self.incarnation {
+        for byte in self.mark.incarnation {
             // Writing to a String cannot fail.
             write!(text, "{byte:02x}").ok();
         }
@@ -116,7 +141,9 @@ impl Seen {
             Left::Open => ("open", Look { bytes: 0, modified_nanos: 0 }),
             Left::Shut(look) => ("shut", look),
         };
-        writeln!(text, " {:020} {word} {:020} {:024}", self.commits, look.bytes, look.modified_nanos).ok();
+        let Mark { commits, tag, .. } = self.mark;
+        let tag = tag.cast_unsigned();
+        writeln!(text, " {commits:020} {tag:016x} {word} {:020} {:024}", look.bytes, look.modified_nanos).ok();
         text
     }
 
@@ -129,6 +156,7 @@ impl Seen {
             *byte = u8::from_str_radix(&hex[2 * pair..2 * pair + 2], 16).ok()?;
         }
         let commits = words.next()?.parse().ok()?;
+        let tag = u64::from_str_radix(words.next()?, 16).ok()?.cast_signed();
         let word = words.next()?;
         let look = Look { bytes: words.next()?.parse().ok()?, modified_nanos: words.next()?.parse().ok()? };
         let left = match word {
@@ -136,7 +164,7 @@ impl Seen {
             "shut" => Left::Shut(look),
             _ => return None,
         };
-        words.next().is_none().then_some(Seen { incarnation, commits, left })
+        words.next().is_none().then_some(Seen { mark: Mark { incarnation, commits, tag }, left })
     }
 }
 
@@ -145,8 +173,7 @@ mod tests {
     use super::*;
 
     const SHUT: Seen = Seen {
-        incarnation: [0xab; 16],
-        commits: 1_234,
+        mark: Mark { incarnation: [0xab; 16], commits: 1_234, tag: -5 },
         left: Left::Shut(Look { bytes: u64::MAX, modified_nanos: 1_795_172_400_123_456_789 }),
     };
 
@@ -169,9 +196,20 @@ mod tests {
         let mut witness = Witness::open(&Place::in_directory(directory.path())).expect("open");
         assert_eq!(witness.read().expect("read"), None);
         witness.write(&SHUT).expect("write");
-        witness.raise(SHUT.incarnation, 1_000).expect("raise");
+        witness.raise(Mark { commits: 1_000, tag: 7, ..SHUT.mark }).expect("raise");
         assert_eq!(witness.read().expect("read"), Some(SHUT));
-        witness.raise(SHUT.incarnation, 2_000).expect("raise");
-        assert_eq!(witness.read().expect("read"), Some(Seen { commits: 2_000, ..SHUT }));
+        let further = Mark { commits: 2_000, tag: i64::MAX, ..SHUT.mark };
+        witness.raise(further).expect("raise");
+        assert_eq!(witness.read().expect("read"), Some(Seen { mark: further, ..SHUT }));
+    }
+
+    #[test]
+    fn a_database_may_be_ahead_of_the_witness_and_never_behind_or_beside_it() {
+        let witnessed = SHUT.mark;
+        assert!(!witnessed.lacks(&witnessed));
+        assert!(!Mark { commits: 1_235, tag: 9, ..witnessed }.lacks(&witnessed), "killed before it was written down");
+        assert!(Mark { commits: 1_233, ..witnessed }.lacks(&witnessed));
+        assert!(Mark { tag: 9, ..witnessed }.lacks(&witnessed));
+        assert!(!Mark { incarnation: [1; 16], commits: 0, tag: 0 }.lacks(&witnessed), "another life");
     }
 }

@@ -19,11 +19,11 @@ use tokio::sync::oneshot;
 use super::checkpoint::Checkpointer;
 use super::column::get;
 use super::fault::Fault;
-use super::opening::{Opened, Role, close_whole, counted};
+use super::opening::{Opened, Role, close_whole, marked};
 use super::place::Place;
 use super::readers::Readers;
 use super::reserve::Reserve;
-use super::witness::{Left, Look, Seen, Witness};
+use super::witness::{Left, Look, Mark, Seen, Witness};
 
 /// Jobs that may wait. At 200 µs a commit and 128 to a commit, what waits at the end of a full queue waits 10 ms.
 const QUEUE: usize = 4_096;
@@ -73,8 +73,7 @@ impl Writer {
             connection: None,
             undisturbed: opened.undisturbed,
             witness: opened.witness,
-            incarnation: opened.incarnation,
-            commits: opened.commits,
+            mark: opened.mark,
             checkpointer,
             pages: Arc::new(AtomicI32::new(0)),
             checkpoint_at: Checkpointer::PAGES,
@@ -174,9 +173,8 @@ struct Desk {
     /// Whether the database file was as the last orderly stop left it.
     undisturbed: bool,
     witness: Witness,
-    incarnation: [u8; 16],
-    /// The greatest count of commits that this process has acknowledged or found.
-    commits: u64,
+    /// The furthest that this process has acknowledged or found.
+    mark: Mark,
     reserve: Reserve,
     checkpointer: Checkpointer,
     /// How long the log was at the last commit.
@@ -248,10 +246,10 @@ impl Desk {
         let result = self.connected().and_then(|connection| transact(connection, group));
         match result {
             Ok(None) => Ok(()),
-            Ok(Some(commits)) => {
-                self.commits = commits;
+            Ok(Some((commits, tag))) => {
+                self.mark = Mark { commits, tag, ..self.mark };
                 // The commit is durable whether or not this can be written; without it a later rewind may go unnoticed.
-                self.witness.raise(self.incarnation, commits).ok();
+                self.witness.raise(self.mark).ok();
                 Ok(())
             }
             Err(fault) => {
@@ -278,8 +276,8 @@ impl Desk {
     fn connected(&mut self) -> Result<&Connection, Fault> {
         if self.connection.is_none() {
             let connection = self.place.writing(self.busy_timeout)?;
-            let (incarnation, commits) = counted(&connection)?;
-            if incarnation != self.incarnation || commits < self.commits {
+            let mark = marked(&connection)?;
+            if mark.incarnation != self.mark.incarnation || mark.lacks(&self.mark) {
                 return Err(Fault::Rewound);
             }
             self.seat(connection)?;
@@ -357,9 +355,10 @@ impl Desk {
             Role::Beside => closed && self.undisturbed && seen.is_none_or(|seen| seen.left != Left::Open),
         };
         if in_order {
-            let known = seen.filter(|seen| seen.incarnation == self.incarnation).map_or(0, |seen| seen.commits);
-            let commits = self.commits.max(known);
-            self.witness.write_through(&Seen { incarnation: self.incarnation, commits, left: Left::Shut(look) }).ok();
+            let further =
+                |known: &Mark| known.incarnation == self.mark.incarnation && known.commits > self.mark.commits;
+            let mark = seen.map(|seen| seen.mark).filter(further).unwrap_or(self.mark);
+            self.witness.write_through(&Seen { mark, left: Left::Shut(look) }).ok();
         }
     }
 }
@@ -381,9 +380,9 @@ fn fail_together(group: Group, fault: Fault) {
     }
 }
 
-/// One transaction for the group; the new count of commits if it changed anything. On an error the transaction may still
+/// One transaction for the group; the new count of commits and what this one drew, if it changed anything. On an error the transaction may still
 /// be open.
-fn transact(connection: &Connection, group: &mut [Box<dyn Job>]) -> Result<Option<u64>, Fault> {
+fn transact(connection: &Connection, group: &mut [Box<dyn Job>]) -> Result<Option<(u64, i64)>, Fault> {
     let run = |sql: &'static str| -> Result<(), Fault> {
         connection.prepare_cached(sql)?.execute([])?;
         Ok(())
@@ -405,10 +404,10 @@ fn transact(connection: &Connection, group: &mut [Box<dyn Job>]) -> Result<Optio
     let commits = if connection.total_changes() == before {
         None
     } else {
-        Some(connection.prepare_cached(COUNT)?.query_row([], |row| get(row, 0))?)
+        Some(connection.prepare_cached(COUNT)?.query_row([], |row| Ok((get(row, 0)?, row.get(1)?)))?)
     };
     run("COMMIT")?;
     Ok(commits)
 }
 
-const COUNT: &str = "UPDATE deployment SET commits = commits + 1 RETURNING commits";
+const COUNT: &str = "UPDATE deployment SET commits = commits + 1, tag = random() RETURNING commits, tag";
