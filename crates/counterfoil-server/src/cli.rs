@@ -33,7 +33,7 @@ pub(crate) struct Common {
     /// The file with the settings
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Answer in JSON
+    /// Answer in JSON; a failure is one line of it on stderr: {"error", "hint"}
     #[arg(long, global = true)]
     pub(crate) json: bool,
 }

@@ -38,6 +38,10 @@ pub struct Config {
     pub capacity: HashingCapacity,
     /// What the authority goes by.
     pub authority: Settings,
+    /// How many connections may be open at once; more wait until one ends.
+    pub max_connections: NonZeroUsize,
+    /// How long answers may wait for a client that makes no room for them.
+    pub write_timeout: Duration,
     /// What the routes go by.
     pub http: HttpSettings,
 }
@@ -110,6 +114,10 @@ impl Config {
             },
             capacity,
             authority,
+            max_connections: chosen
+                .number("http.max_connections", 1..=1_000_000)?
+                .map_or(NonZeroUsize::MIN, at_least_one),
+            write_timeout: seconds("http.write_timeout")?,
             http,
         })
     }
@@ -291,6 +299,8 @@ mod tests {
         assert_eq!(config.authority.rotation_grace, Settings::default().rotation_grace);
         assert_eq!(config.authority.retention, Settings::default().retention);
         assert_eq!(config.capacity, HashingCapacity::default());
+        assert_eq!(config.max_connections.get(), 1024);
+        assert_eq!(config.write_timeout, Duration::from_secs(30));
         let http = HttpSettings::default();
         assert_eq!(config.http.user_fields, http.user_fields);
         assert_eq!(config.http.realm, http.realm);
@@ -328,6 +338,8 @@ mod tests {
             ("[http]\nuser_fields = \"id\"", "expected a list of texts"),
             ("[http]\nrealm = \"a\\\"b\"", "without quotes"),
             ("[http]\nrequest_timeout = \"0s\"", "expected a time from 1s"),
+            ("[http]\nmax_connections = 0", "expected a whole number from 1 to 1000000"),
+            ("[http]\nwrite_timeout = \"0s\"", "expected a time from 1s"),
             ("listen = \"8080\"", "expected an address and a port"),
             ("[log]\nlevel = \"loud\"", "expected error, warn, info, debug or trace"),
             ("[log]\nformat = \"xml\"", "expected human or json"),

@@ -3,7 +3,9 @@
 use std::fmt::{self, Write as _};
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use counterfoil::{Error, OpenError, Refusal, StartError};
+use serde_json::{Value, json};
 
 /// What went wrong and what to do about it, for the person at the keyboard.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +44,23 @@ impl Failure {
     #[must_use]
     pub(crate) fn hint(self, hint: impl fmt::Display) -> Failure {
         Failure { hint: Some(hint.to_string()), ..self }
+    }
+
+    /// What the argument parser says in paragraphs: the first is why, the others what to do.
+    pub(crate) fn of_arguments(error: &clap::Error) -> Failure {
+        if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            return Failure::usage("the command is not complete").hint("--help after it shows what may follow");
+        }
+        let text = error.render().to_string();
+        let (why, hint) = text.split_once("\n\n").unwrap_or((&text, ""));
+        let in_one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let failure = Failure::usage(in_one_line(why.strip_prefix("error: ").unwrap_or(why)));
+        if hint.is_empty() { failure } else { failure.hint(in_one_line(hint)) }
+    }
+
+    /// For programs: `{"error", "hint"}`, the hint null where there is none.
+    pub(crate) fn to_json(&self) -> Value {
+        json!({ "error": self.message, "hint": self.hint })
     }
 
     /// A destructive command without `--yes`.

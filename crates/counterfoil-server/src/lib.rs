@@ -4,6 +4,7 @@
 mod cli;
 mod client;
 mod config;
+mod connection;
 mod demo;
 mod failure;
 mod key;
@@ -50,21 +51,30 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are errors to clap, too; it knows where each of them is printed.
-            error.print().ok();
+            if error.use_stderr() && asks_for_json(std::env::args_os()) {
+                Output::Json.failure(&Failure::of_arguments(&error));
+            } else {
+                error.print().ok();
+            }
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
-    match run(cli, &environment) {
+    let output = if cli.common.json { Output::Json } else { Output::Human };
+    match run(cli, output, &environment) {
         Ok(code) => code,
         Err(failure) => {
-            output::failure(&failure);
+            output.failure(&failure);
             failure.exit_code()
         }
     }
 }
 
-fn run(cli: Cli, environment: &[(OsString, OsString)]) -> Result<ExitCode, Failure> {
-    let output = if cli.common.json { Output::Json } else { Output::Human };
+/// Whether `--json` is among arguments that cannot be understood as a whole.
+fn asks_for_json(mut arguments: impl Iterator<Item = OsString>) -> bool {
+    arguments.by_ref().take_while(|argument| argument != "--").any(|argument| argument == "--json")
+}
+
+fn run(cli: Cli, output: Output, environment: &[(OsString, OsString)]) -> Result<ExitCode, Failure> {
     let done = |()| ExitCode::SUCCESS;
     match cli.command {
         Command::Serve(serve) => run_server(&serve, &cli.common, environment),

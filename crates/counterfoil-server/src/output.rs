@@ -36,6 +36,19 @@ impl Output {
         }
     }
 
+    /// Why there is no answer; goes to stderr. For programs one line as well.
+    pub(crate) fn failure(self, failure: &Failure) {
+        if failure.is_unheard() {
+            return;
+        }
+        let text = match self {
+            Output::Human => failure.to_string(),
+            Output::Json => failure.to_json().to_string(),
+        };
+        // Where stderr is closed, the exit status has to do.
+        writeln!(io::stderr().lock(), "{text}").ok();
+    }
+
     /// Several records: a table for people, an array for programs. Written as they come, because there may be millions.
     pub(crate) fn list(self, heads: &'static [&'static str]) -> List {
         List { output: self, heads, begun: false }
@@ -116,11 +129,4 @@ pub(crate) fn write(text: &str) -> Result<(), Failure> {
 pub(crate) fn remark(text: &str) {
     // Where stderr is closed, nobody wants to know.
     writeln!(io::stderr().lock(), "{}", printable(text)).ok();
-}
-
-/// The failure of a command, on stderr.
-pub(crate) fn failure(failure: &Failure) {
-    if !failure.is_unheard() {
-        writeln!(io::stderr().lock(), "{failure}").ok();
-    }
 }

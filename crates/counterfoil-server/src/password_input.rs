@@ -9,6 +9,10 @@ use counterfoil::{MAX_PASSWORD_BYTES, Password};
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
+use crate::output;
+
+/// What NIST SP 800-63B-4 §3.1.1.2 has as the least for any password; where it is all there is, it asks for 15.
+const LEAST_CHARACTERS: usize = 8;
 
 /// The flags that say where.
 #[derive(Debug, Args)]
@@ -22,8 +26,35 @@ pub(crate) struct PasswordInput {
     password_file: Option<PathBuf>,
 }
 
+/// A password that somebody is to have.
+#[derive(Debug)]
+pub(crate) struct NewPassword {
+    pub(crate) password: Password,
+    pub(crate) encoding: Encoding,
+}
+
+/// Whether a password is text to every client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    Utf8,
+    /// Mostly a file from an editor set to something older.
+    Other,
+}
+
+impl Encoding {
+    /// Tells who has set a password what they may not have meant. After it was set, so that a failure is alone on stderr.
+    pub(crate) fn remark(self) {
+        match self {
+            Encoding::Utf8 => {}
+            Encoding::Other => output::remark(
+                "warning: the password is not valid UTF-8, so it cannot be sent in JSON; set another one if that was not meant",
+            ),
+        }
+    }
+}
+
 impl PasswordInput {
-    pub(crate) fn read(&self, whose: &str) -> Result<Password, Failure> {
+    pub(crate) fn read(&self, whose: &str) -> Result<NewPassword, Failure> {
         let bytes = if self.password_stdin {
             read(io::stdin().lock())
                 .map_err(|error| Failure::caused_by("cannot read the password from stdin", &error))?
@@ -35,9 +66,23 @@ impl PasswordInput {
         if bytes.is_empty() {
             return Err(Failure::refused("the password is empty"));
         }
+        if characters(&bytes) < LEAST_CHARACTERS {
+            return Err(Failure::refused(format!(
+                "the password has fewer than {LEAST_CHARACTERS} characters, the least that NIST SP 800-63B-4 allows: a \
+                 shorter one is soon guessed"
+            ))
+            .hint("take 15 or more; a few words will do"));
+        }
+        let encoding = if str::from_utf8(&bytes).is_ok() { Encoding::Utf8 } else { Encoding::Other };
         // Copied so that what the reader grew is wiped as well.
-        Password::new(bytes.as_slice()).map_err(Failure::refused)
+        let password = Password::new(bytes.as_slice()).map_err(Failure::refused)?;
+        Ok(NewPassword { password, encoding })
     }
+}
+
+/// Code points, and where the bytes are not UTF-8 each byte for itself.
+fn characters(bytes: &[u8]) -> usize {
+    bytes.utf8_chunks().map(|chunk| chunk.valid().chars().count() + chunk.invalid().len()).sum()
 }
 
 fn read_file(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
@@ -81,6 +126,21 @@ fn ask(whose: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn characters_are_code_points_or_bytes_that_are_none() {
+        for (bytes, count) in [
+            (b"".as_slice(), 0),
+            (b"seven77", 7),
+            ("pässwörd".as_bytes(), 8),
+            ("e\u{301}".as_bytes(), 2),
+            ("🔑🔑🔑".as_bytes(), 3),
+            (b"p\xe4ssw\xf6rd", 8),
+            (b"\xf0\x9f", 2),
+        ] {
+            assert_eq!(characters(bytes), count, "{bytes:?}");
+        }
+    }
 
     #[test]
     fn one_line_break_is_dropped_and_nothing_else() {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use tokio::net::TcpListener;
 use tower::ServiceExt;
 
 use crate::config::Config;
+use crate::connection::Entrance;
 use crate::failure::{Failure, causes};
 
 /// How long a client may take to send the head of a request, and how long a connection may be idle between two: the two are
@@ -35,6 +37,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct App {
     counterfoil: Counterfoil,
     router: Router,
+    max_connections: NonZeroUsize,
+    write_timeout: Duration,
     shutdown_grace: Duration,
 }
 
@@ -50,7 +54,13 @@ impl App {
         };
         let counterfoil = builder.start().await?;
         let router = counterfoil.router(config.http.clone());
-        Ok(App { counterfoil, router, shutdown_grace: config.shutdown_grace })
+        Ok(App {
+            counterfoil,
+            router,
+            max_connections: config.max_connections,
+            write_timeout: config.write_timeout,
+            shutdown_grace: config.shutdown_grace,
+        })
     }
 
     /// The deployment.
@@ -70,16 +80,15 @@ impl App {
         http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_headers(HEAD_FIELDS);
         http.max_header_size(HEAD_BYTES).max_buf_size(HEAD_BYTES);
         let connections = GracefulShutdown::new();
+        let mut entrance = Entrance::new(listener, self.max_connections, self.write_timeout);
         let mut stop = std::pin::pin!(stop);
         loop {
             let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+                accepted = entrance.next() => accepted,
                 () = &mut stop => break,
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    // Answers are small and whole; to wait for more only makes them late. A refusal costs speed alone.
-                    stream.set_nodelay(true).ok();
                     let router = self.router.clone();
                     let service = service_fn(move |mut request: Request<Incoming>| {
                         request.extensions_mut().insert(ConnectInfo(peer));
@@ -87,7 +96,7 @@ impl App {
                     });
                     let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service));
                     tokio::spawn(async move {
-                        // How it ends is the client's business: it hung up, was too slow, or sent a head that is none.
+                        // How it ends is the client's business: it hung up, was too slow, does not read, or sent a head that is none.
                         if let Err(error) = connection.await {
                             tracing::debug!(error = causes(&error), "a connection ended badly");
                         }
@@ -96,7 +105,7 @@ impl App {
                 Err(error) => rest(&error).await,
             }
         }
-        drop(listener);
+        drop(entrance);
         tracing::info!("stopping");
         if tokio::time::timeout(self.shutdown_grace, connections.shutdown()).await.is_err() {
             tracing::warn!("requests that had not finished within the shutdown grace were cut off");

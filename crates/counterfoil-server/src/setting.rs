@@ -156,6 +156,22 @@ pub(crate) const SETTINGS: &[Setting] = &[
         about: "How long a request may take altogether. Shorter than the queue of passwords takes, and logins fail when \
                 many come at once.",
     },
+    Setting {
+        key: "http.write_timeout",
+        kind: Kind::Text,
+        default: "\"30s\"",
+        about: "How long answers may wait for a client that makes no room for them in the buffers of the system, mostly \
+                because it does not read, before it is hung up on. Too short, and clients on bad networks lose answers; \
+                too long, and those that never read hold memory and a connection.",
+    },
+    Setting {
+        key: "http.max_connections",
+        kind: Kind::Number,
+        default: "1024",
+        about: "Connections open at once. More are not refused but wait until one ends. Keep it some fifty below the files \
+                that the process may open (ulimit -n, often 1024), or the database is short of them in a rush; too low, and idle \
+                clients, which are hung up on after 10 s, keep others waiting.",
+    },
 ];
 
 /// Where a value came from.

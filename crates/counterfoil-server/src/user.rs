@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::office::Office;
-use crate::password_input::PasswordInput;
+use crate::password_input::{NewPassword, PasswordInput};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum UserCommand {
@@ -104,8 +104,9 @@ impl UserCommand {
             UserCommand::Show { name } => show(office, &office.user(&name).await?),
             UserCommand::SetPassword { name, password } => {
                 let account = office.user(&name).await?;
-                let password = password.read(account.username.as_str())?;
+                let NewPassword { password, encoding } = password.read(account.username.as_str())?;
                 authority.set_password(&account.subject, password, &operator, office.now()).await?;
+                encoding.remark();
                 done(office, &account, "has a new password and must log in anew")
             }
             UserCommand::SetRole { name, role } => {
@@ -150,7 +151,7 @@ impl Create {
             (false, true) => Role::Staff,
             (false, false) => Role::User,
         };
-        let password = self.password.read(self.name.as_str())?;
+        let NewPassword { password, encoding } = self.password.read(self.name.as_str())?;
         let new = NewAccount {
             username: self.name,
             email: self.email,
@@ -160,6 +161,7 @@ impl Create {
             role,
         };
         let account = office.authority().create_user(new, password, &Source::default(), office.now()).await?;
+        encoding.remark();
         office.output.answer(&format!("created {} ({})", account.username, account.subject), &value(&account))
     }
 }

@@ -138,12 +138,82 @@ fn a_password_is_taken_byte_for_byte_but_for_one_line_break() {
         assert_eq!(ran.code, Some(1), "{ran:?}");
         assert!(ran.stderr.contains(reason), "{ran:?}");
     }
-    let ran = site.run_with("user create eve --password-stdin --data-dir data", &"x".repeat(4097));
+    let ran = site.run_with("user create eve --password-stdin --data-dir data", "x".repeat(4097));
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.stderr.contains("longer than 4096 bytes"), "{ran:?}");
     // Nothing to ask on, and no such thing as a password among the arguments.
     for line in ["user create eve --data-dir data", "user create eve --password x --data-dir data"] {
         assert_eq!(site.run(line).code, Some(2), "{line}");
+    }
+}
+
+#[test]
+fn a_password_of_fewer_than_eight_characters_is_refused_with_the_reason() {
+    let site = Site::new();
+    site.user("ada");
+    for short in ["seven77\n", "pä\u{df}wört", "🔑🔑🔑🔑🔑🔑🔑", "x"] {
+        for line in ["user create eve", "user set-password ada"] {
+            let ran = site.run_with(&format!("{line} --password-stdin --data-dir data"), short);
+            assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{short:?}: {ran:?}");
+            assert!(ran.stderr.contains("fewer than 8 characters") && ran.stderr.contains("NIST"), "{ran:?}");
+            assert!(!ran.stderr.contains(short.trim_end()) || short == "x", "{ran:?}");
+        }
+    }
+    assert_eq!(site.run("user show eve --data-dir data").code, Some(1));
+    let ran = site.run_with("user create eve --password-stdin --data-dir data", "eight888\n");
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{ran:?}");
+    let server = site.serve("");
+    assert_eq!(login(server.address, "eve", "eight888").status, 200);
+    assert_eq!(login(server.address, "ada", PASSWORD).status, 200, "the old one is kept");
+}
+
+#[test]
+fn a_password_that_is_not_utf_8_is_set_with_a_warning() {
+    let site = Site::new();
+    let latin_1 = b"p\xe4ssw\xf6rter\n";
+    for line in ["user create ada --json", "user set-password ada --json"] {
+        let ran = site.run_with(&format!("{line} --password-stdin --data-dir data"), latin_1);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        assert!(ran.stderr.starts_with("warning: the password is not valid UTF-8"), "{ran:?}");
+        assert_eq!(ran.json()["username"], "ada");
+    }
+    // Where it was not set there is nothing to warn of.
+    let ran = site.run_with("user create ada --password-stdin --data-dir data", latin_1);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(!ran.stderr.contains("UTF-8"), "{ran:?}");
+}
+
+#[test]
+fn with_json_a_failure_is_one_line_of_json_on_stderr() {
+    let site = Site::new();
+    site.user("ada");
+    for (line, code, error, hint) in [
+        ("user show eve --json --data-dir data", 1, "there is no user eve", "`counterfoil user list`"),
+        ("--json user create ada --password-file password.txt --data-dir data", 1, "taken", "user show"),
+        ("user list --json --data-dir nowhere", 1, "there is no database", "--data-dir"),
+        ("user delete ada --json --data-dir data", 2, "nothing was done", "add --yes"),
+        ("config check --json --config absent.toml", 2, "cannot read absent.toml", "--config FILE"),
+        ("serve --json --listen everywhere", 2, "expected an address and a port", "config defaults"),
+        ("--json user lst", 2, "unrecognized subcommand 'lst'", "Usage: "),
+        ("client create x --ttl 0s --json", 2, "expected a time from 1s", "--help"),
+        ("user create --json", 2, "required arguments were not provided: <NAME>", "Usage: "),
+        ("--json user", 2, "the command is not complete", "--help"),
+    ] {
+        let ran = site.run(line);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(code), ""), "{line}: {ran:?}");
+        assert_eq!(ran.stderr.matches('\n').count(), 1, "{line}: {ran:?}");
+        let failure: serde_json::Value = serde_json::from_str(&ran.stderr).expect(line);
+        assert_eq!(failure.as_object().map(serde_json::Map::len), Some(2), "{line}: {failure}");
+        for (key, part) in [("error", error), ("hint", hint)] {
+            assert!(failure[key].as_str().is_some_and(|text| text.contains(part)), "{line}: {failure}");
+        }
+    }
+    let ran = site.run_with("user create eve --password-stdin --json --data-dir data", "");
+    let failure: serde_json::Value = serde_json::from_str(&ran.stderr).expect("JSON");
+    assert_eq!(failure, serde_json::json!({ "error": "the password is empty", "hint": null }));
+    // Without it, and where it is not the option, failures are for people.
+    for line in ["user show eve --data-dir data", "user lst", "user lst -- --json"] {
+        assert!(site.run(line).stderr.starts_with("error: "), "{line}");
     }
 }
 

@@ -54,7 +54,7 @@ impl Site {
     }
 
     /// With something on stdin.
-    pub(crate) fn run_with(&self, line: &str, stdin: &str) -> Ran {
+    pub(crate) fn run_with(&self, line: &str, stdin: impl AsRef<[u8]>) -> Ran {
         let mut child = self
             .command(line)
             .stdin(Stdio::piped())
@@ -62,7 +62,7 @@ impl Site {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the program runs");
-        child.stdin.take().expect("stdin").write_all(stdin.as_bytes()).expect("written");
+        child.stdin.take().expect("stdin").write_all(stdin.as_ref()).expect("written");
         Ran::of(child.wait_with_output().expect("the program ends"), line)
     }
 

@@ -1,9 +1,10 @@
 //! The server: how it starts, what it bears, how it stops.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -94,6 +95,63 @@ fn requests_beyond_the_grace_are_cut_off() {
     stream.read_exact(&mut [0; 4]).expect("an interim answer");
     server.stop();
     assert!(fs::read_to_string(site.path("stderr")).expect("stderr").contains("cut off"));
+}
+
+/// A client that asks for more than the kernel holds for it and reads nothing, until nothing more is taken from it.
+fn glutton(address: SocketAddr) -> TcpStream {
+    let mut stream = connect(address);
+    stream.set_write_timeout(Some(Duration::from_millis(300))).expect("a timeout");
+    let requests = "GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n".repeat(100);
+    while stream.write_all(requests.as_bytes()).is_ok() {}
+    stream
+}
+
+#[test]
+fn a_client_that_does_not_read_is_hung_up_on() {
+    let site = Site::new();
+    site.user("ada");
+    let config = site.write("counterfoil.toml", "[http]\nwrite_timeout = \"1s\"\nmax_connections = 3\n");
+    let server = site.serve(&format!("--config {config}"));
+    let gluttons: Vec<TcpStream> = (0..3).map(|_| glutton(server.address)).collect();
+    // They held every connection there is, so an answer says that they no longer do.
+    assert_eq!(login(server.address, "ada", PASSWORD).status, 200);
+    for mut stream in gluttons {
+        let gone = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
+        within(PATIENCE, || stream.write_all(b"x").err().filter(|error| gone.contains(&error.kind())));
+    }
+    server.stop();
+}
+
+#[test]
+fn a_stop_does_not_wait_out_its_grace_for_clients_that_do_not_read() {
+    let site = Site::new();
+    let config = site.write("counterfoil.toml", "shutdown_grace = \"10m\"\n[http]\nwrite_timeout = \"1s\"\n");
+    let server = site.serve(&format!("--config {config}"));
+    let gluttons: Vec<TcpStream> = (0..3).map(|_| glutton(server.address)).collect();
+    // Fails when it takes longer than the patience of these tests.
+    server.stop();
+    drop(gluttons);
+}
+
+#[test]
+fn connections_beyond_the_ceiling_wait_until_one_ends() {
+    let site = Site::new();
+    let config = site.write("counterfoil.toml", "[http]\nmax_connections = 2\n");
+    let server = site.serve(&format!("--config {config}"));
+    let (first, second) = (connect(server.address), connect(server.address));
+    let mut third = connect(server.address);
+    third.write_all(head("GET", "/healthz", &[], 0).as_bytes()).expect("written");
+    server.log_with("every connection is taken");
+    third.set_read_timeout(Some(Duration::from_millis(200))).expect("a timeout");
+    let early = third.read(&mut [0]).expect_err("no answer yet");
+    assert!(matches!(early.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{early}");
+    drop(first);
+    third.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    assert_eq!(Answer::read(third).status, 200);
+    // Full again, and one that waits: it can be told to stop all the same.
+    let more = [connect(server.address), connect(server.address)];
+    server.stop();
+    drop((second, more));
 }
 
 #[test]

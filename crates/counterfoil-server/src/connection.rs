@@ -1,0 +1,123 @@
+//! The way in: [`Entrance`], which lets in so many connections at once, and [`Connection`], which does not wait for ever for
+//! a client that does not read.
+
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Sleep, sleep};
+
+/// Where connections come in.
+#[derive(Debug)]
+pub(crate) struct Entrance {
+    listener: TcpListener,
+    places: Arc<Semaphore>,
+    most: usize,
+    write_timeout: Duration,
+    /// Whether the operator was told that every place is taken; again only after half of them were free.
+    told: bool,
+}
+
+impl Entrance {
+    pub(crate) fn new(listener: TcpListener, most: NonZeroUsize, write_timeout: Duration) -> Entrance {
+        let most = most.get();
+        Entrance { listener, places: Arc::new(Semaphore::new(most)), most, write_timeout, told: false }
+    }
+
+    /// The next connection. While every place is taken it stays in the queue of the kernel, not hung up on: the rush may
+    /// be over before its client gives up.
+    ///
+    /// # Errors
+    /// When the system does not hand one out. What to do about it, and when to ask again, is for the caller to know.
+    pub(crate) async fn next(&mut self) -> io::Result<(Connection, SocketAddr)> {
+        self.tell_of_crowds();
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(io::Error::other)?;
+        let (stream, peer) = self.listener.accept().await?;
+        // Answers are small and whole; to wait for more only makes them late. A refusal costs speed alone.
+        stream.set_nodelay(true).ok();
+        Ok((Connection { stream, write_timeout: self.write_timeout, stalled: None, _place: place }, peer))
+    }
+
+    fn tell_of_crowds(&mut self) {
+        let free = self.places.available_permits();
+        if free == 0 && !self.told {
+            tracing::warn!(http.max_connections = self.most, "every connection is taken; new ones wait");
+            self.told = true;
+        } else if free > self.most / 2 {
+            self.told = false;
+        }
+    }
+}
+
+/// A client's stream. A write that makes no progress for the timeout ends it, or whoever asks for much and reads nothing
+/// would hold memory and a descriptor for as long as they like. Reading has limits of its own, of heads and of bodies.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: TcpStream,
+    write_timeout: Duration,
+    /// When a write that waits has waited long enough.
+    stalled: Option<Pin<Box<Sleep>>>,
+    /// After the stream, so that the descriptor is free before the place is.
+    _place: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    /// What the stream said to a write, or the end of the patience with it.
+    fn unless_stalled<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let timeout = self.write_timeout;
+        ready!(self.stalled.get_or_insert_with(|| Box::pin(sleep(timeout))).as_mut().poll(context));
+        // The kernel would go on offering it what it does not read. A refusal costs the kernel's memory alone.
+        self.stream.set_zero_linger().ok();
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read its answers")))
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.unless_stalled(context, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
+        self.unless_stalled(context, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    // A socket has nothing to flush and shuts down at once: neither waits for the client, and neither is progress.
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
