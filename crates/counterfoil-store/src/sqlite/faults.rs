@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use counterfoil_core::conformance::wait;
-use counterfoil_core::{Answer, StoreError, TokenStore};
+use counterfoil_core::store::TokenQuery;
+use counterfoil_core::token::Kind;
+use counterfoil_core::{AccountStore, Answer, ClientName, StoreError, SubjectId, Timestamp, TokenStore};
 use rusqlite::{Connection, ErrorCode, ffi};
 
 use super::fault::Fault;
@@ -236,6 +238,69 @@ fn a_look_up_reads_one_leaf_of_one_index_and_is_planned_once() {
     }));
     assert_eq!(reprepared, 0);
     drop(directory);
+}
+
+fn plan(store: &SqliteStore, sql: &str) -> Vec<String> {
+    let sql = format!("EXPLAIN QUERY PLAN {sql}");
+    wait(store.read("explaining", move |reader| {
+        let mut statement = reader.connection.prepare(&sql)?;
+        Ok(statement.raw_query().mapped(|row| row.get(3)).collect::<Result<_, _>>()?)
+    }))
+}
+
+#[test]
+fn a_page_is_read_in_order_and_no_further_than_its_end() {
+    let (_directory, store) = store();
+    let ada: SubjectId = "ada".parse().expect("a subject");
+    let all = TokenQuery { subject: None, client: None, kind: None, live_at: None, after: 0, limit: 1 };
+    let theirs = TokenQuery { subject: Some(ada), ..all.clone() };
+    let there = TokenQuery { client: Some(ClientName::default_client()), ..all.clone() };
+    let theirs_there = TokenQuery { client: there.client.clone(), ..theirs.clone() };
+    for whose in [all, theirs, there, theirs_there] {
+        for kind in [None, Some(Kind::Login), Some(Kind::Key)] {
+            for live_at in [None, Some(Timestamp::MIN)] {
+                let query = TokenQuery { kind, live_at, ..whose.clone() };
+                let plan = plan(&store, &super::tokens::listing(&query));
+                assert!(plan.iter().all(|step| !step.contains("TEMP B-TREE")), "{query:?}: {plan:#?}");
+                let expected = match (&query.subject, &query.client, kind, live_at) {
+                    (Some(_), _, Some(_), Some(_)) => {
+                        "SEARCH t USING INDEX tokens_unrevoked (subject=? AND kind=? AND subject_epoch=? AND rowid>?)"
+                    }
+                    (Some(_), ..) => "SEARCH t USING INDEX tokens_by_subject (subject=? AND rowid>?)",
+                    (None, Some(_), ..) => "SEARCH t USING INDEX tokens_by_client (client=? AND rowid>?)",
+                    (None, None, ..) => "SEARCH t USING INTEGER PRIMARY KEY (rowid>?)",
+                };
+                assert_eq!(plan[0], expected, "{query:?}");
+            }
+        }
+    }
+    let plan = plan(&store, &super::tokens::living());
+    assert_eq!(plan[0], "SEARCH t USING INDEX tokens_unrevoked (subject=? AND kind=? AND subject_epoch=?)");
+    assert!(plan.iter().all(|step| !step.contains("TEMP B-TREE")), "{plan:#?}");
+}
+
+#[test]
+fn the_costs_of_passwords_are_told_while_long_lists_are_read() {
+    let (_directory, store) = store();
+    let lists = [(); 2].map(|()| {
+        let (release, released) = channel::<()>();
+        let (started, running) = channel::<()>();
+        let released: Mutex<Receiver<()>> = Mutex::new(released);
+        let mut list = store.read("listing", move |_| {
+            started.send(()).ok();
+            released.lock().unwrap_or_else(PoisonError::into_inner).recv().ok();
+            Ok(())
+        });
+        ask(&mut list);
+        running.recv().expect("running");
+        (release, list)
+    });
+    let costs = store.password_costs().as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    assert!(matches!(costs, Poll::Ready(Ok(costs)) if costs.is_empty()), "at once, and not behind them");
+    for (release, list) in lists {
+        release.send(()).expect("waiting");
+        wait(list);
+    }
 }
 
 #[test]

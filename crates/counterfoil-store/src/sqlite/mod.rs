@@ -371,7 +371,8 @@ impl AccountStore for SqliteStore {
     }
 
     fn password_costs(&self) -> Answer<'_, Vec<Cost>> {
-        self.read("collecting the costs of passwords", accounts::password_costs)
+        // Every login asks: a few seeks, which must not wait behind long lists.
+        self.look_up("collecting the costs of passwords", &(), |reader, ()| accounts::password_costs(reader))
     }
 
     fn set_password<'a>(

@@ -183,19 +183,7 @@ pub(super) fn token(reader: &Reader, wanted: &(TokenId, Option<SubjectId>)) -> R
 
 /// See [`counterfoil_core::TokenStore::list`].
 pub(super) fn list(reader: &Reader, query: &TokenQuery) -> Result<Vec<Token>, Fault> {
-    // The narrowest index that the question allows; what is left is judged row by row, by the one rule there is.
-    let among = match (&query.subject, &query.client) {
-        (Some(_), _) => "AND t.subject = (SELECT key FROM subjects WHERE name = ?2)",
-        (None, Some(_)) => "AND t.client = (SELECT key FROM clients WHERE name = ?3)",
-        (None, None) => "",
-    };
-    let unrevoked = if query.live_at.is_some() { "AND t.revoked_at IS NULL" } else { "" };
-    let sql = format!(
-        "{RECORD} AND t.number > ?1 {among} {unrevoked}
-         AND (?2 IS NULL OR s.name = ?2) AND (?3 IS NULL OR c.name = ?3) AND (?4 IS NULL OR t.kind = ?4)
-         ORDER BY t.number"
-    );
-    let mut statement = reader.connection.prepare_cached(&sql)?;
+    let mut statement = reader.connection.prepare_cached(&listing(query))?;
     let mut rows = statement.query(params![
         signed(query.after),
         if_any(query.subject.as_ref()),
@@ -212,6 +200,34 @@ pub(super) fn list(reader: &Reader, query: &TokenQuery) -> Result<Vec<Token>, Fa
         }
     }
     Ok(page)
+}
+
+/// The statement for a page. Each index that may serve it holds the rows in the order of their numbers, so that a page
+/// reads no further than its end.
+pub(super) fn listing(query: &TokenQuery) -> String {
+    // The narrowest index that the question allows; what is left is judged row by row, by the one rule there is. What its
+    // subject's epoch has outlived is passed over in the index.
+    let among = match (&query.subject, &query.client) {
+        (Some(_), _) => match (query.kind, query.live_at) {
+            (Some(Kind::Login), Some(_)) => {
+                "AND t.subject = (SELECT key FROM subjects WHERE name = ?2) AND t.kind = 'login'
+                 AND t.subject_epoch = (SELECT epoch FROM subjects WHERE name = ?2)"
+            }
+            (Some(Kind::Key), Some(_)) => {
+                "AND t.subject = (SELECT key FROM subjects WHERE name = ?2) AND t.kind = 'key'
+                 AND t.subject_epoch = (SELECT key_epoch FROM subjects WHERE name = ?2)"
+            }
+            (None, _) | (_, None) => "AND t.subject = (SELECT key FROM subjects WHERE name = ?2)",
+        },
+        (None, Some(_)) => "AND t.client = (SELECT key FROM clients WHERE name = ?3)",
+        (None, None) => "",
+    };
+    let unrevoked = if query.live_at.is_some() { "AND t.revoked_at IS NULL" } else { "" };
+    format!(
+        "{RECORD} AND t.number > ?1 {among} {unrevoked}
+         AND (?2 IS NULL OR s.name = ?2) AND (?3 IS NULL OR c.name = ?3) AND (?4 IS NULL OR t.kind = ?4)
+         ORDER BY t.number"
+    )
 }
 
 /// Live, and its subject's tokens are accepted.
@@ -329,12 +345,18 @@ pub(super) fn issue(connection: &Connection, issue: &Issue, now: Timestamp) -> R
     Ok(IssueOutcome::Issued { token: Box::new(token), first_of_subject: !subject.ever_issued, ended })
 }
 
+/// The statement for [`living_logins`]: neither keys nor what was outlived are read on the way.
+pub(super) fn living() -> String {
+    format!(
+        "{RECORD} AND t.subject = ?1 AND t.client = ?2 AND t.revoked_at IS NULL AND t.kind = 'login'
+         AND t.subject_epoch = (SELECT epoch FROM subjects WHERE key = ?1)
+         AND (t.expires_at IS NULL OR t.expires_at > ?3) ORDER BY t.number"
+    )
+}
+
 /// The subject's live login tokens on the client, oldest first.
 fn living_logins(connection: &Connection, subject: i64, client: i64, now: Timestamp) -> Result<Vec<Held>, Fault> {
-    let mut statement = connection.prepare_cached(&format!(
-        "{RECORD} AND t.subject = ?1 AND t.client = ?2 AND t.revoked_at IS NULL AND t.kind = 'login'
-         AND (t.expires_at IS NULL OR t.expires_at > ?3) ORDER BY t.number"
-    ))?;
+    let mut statement = connection.prepare_cached(&living())?;
     let mut rows = statement.query(params![subject, client, Column(now)])?;
     let mut living = Vec::new();
     while let Some(row) = rows.next()? {
