@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::http::Extensions;
 use axum::http::request::Parts;
 use counterfoil_core::{Now, Source};
 
@@ -14,7 +15,8 @@ use crate::request_id::RequestId;
 /// When a request came, from where, and what it is called.
 #[derive(Debug, Clone)]
 pub struct Arrival {
-    /// The time by which everything about this request is judged.
+    /// The time by which everything about this request is judged. On a native route that takes a body it is read when the
+    /// body is there: a head is sent long before it, and a token may die in between.
     pub now: Now,
     /// The device, as far as it can be believed.
     pub source: Source,
@@ -34,6 +36,15 @@ impl Arrival {
             now: http.clock().now(),
             source: device::source(peer, &parts.headers, trusted),
             request_id: given.unwrap_or_else(|| http.new_request_id()),
+        }
+    }
+}
+
+impl Arrival {
+    /// Forgets what time it was at the head; whoever is judged from here on is judged by the clock as it stands.
+    pub(crate) fn is_complete(extensions: &mut Extensions, http: &Http) {
+        if let Some(arrival) = extensions.get_mut::<Arrival>() {
+            arrival.now = http.clock().now();
         }
     }
 }

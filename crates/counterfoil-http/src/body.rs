@@ -2,9 +2,14 @@
 //!
 //! The words of the parsers never reach an answer: they quote values, and a value may be a password.
 
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
+use axum::middleware::Next;
+use axum::response::Response;
 use http_body_util::BodyExt;
 use serde::de::{DeserializeOwned, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -12,9 +17,11 @@ use serde_json::error::Category;
 use serde_path_to_error::Path;
 use zeroize::Zeroizing;
 
-use crate::credentials::NoToken;
+use crate::arrival::Arrival;
+use crate::credentials::{self, NoToken};
 use crate::http::Http;
 use crate::problem::{Problem, ProblemKind};
+use crate::router::{Access, Route, Takes};
 
 /// Largest body read, in bytes. The largest that makes sense has a password of 4 KiB.
 pub const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -31,31 +38,80 @@ pub(crate) struct NoBody;
 /// What follows the question mark.
 pub(crate) struct Query<T>(pub(crate) T);
 
+/// A body, or why there is none. Reading it and judging it are apart: see [`arrive`].
+#[derive(Clone)]
+struct Arrived(Arc<Result<Whole, Problem>>);
+
+struct Whole {
+    media: Media,
+    bytes: Zeroizing<Vec<u8>>,
+}
+
+/// The layer around a route that reads a body: all of it first, then the clock, then the handler with whoever asks.
+///
+/// A body may take as long as `body_timeout`. A caller judged at the head could be dead by its end, and would then be renewed
+/// back to life or make a key. What is wrong with the body is kept for the handler, so that the caller is still refused
+/// first: 401 comes before 404, and both before 400, 408, 413 and 415.
+///
+/// Who presents no token where one is needed is refused at the head, which takes no clock; their body is not waited for.
+pub(crate) async fn arrive(
+    State((http, route)): State<(Http, &'static Route)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let refused_at_head = match route.access {
+        Access::Open => false,
+        Access::Token | Access::Ability(_) => credentials::presented(request.headers()).is_err(),
+    };
+    if refused_at_head {
+        return next.run(request).await;
+    }
+    let (mut parts, body) = request.into_parts();
+    let arrived = match media_taken(route.takes, &parts.headers) {
+        Ok(media) => read(body, &http).await.map(|bytes| Whole { media, bytes }),
+        // Dropped here and not later, so that draining it does not wait for the handler.
+        Err(problem) => {
+            drop(body);
+            Err(problem)
+        }
+    };
+    parts.extensions.insert(Arrived(Arc::new(arrived)));
+    Arrival::is_complete(&mut parts.extensions, &http);
+    next.run(Request::from_parts(parts, Body::empty())).await
+}
+
+impl Arrived {
+    fn with(request: &mut Request) -> Arrived {
+        request.extensions_mut().remove().unwrap_or_else(|| {
+            // Only a route that the table does not know as one that reads a body.
+            Arrived(Arc::new(Err(Problem::new(ProblemKind::Internal, "This route was not made to read a body."))))
+        })
+    }
+
+    fn whole(&self) -> Result<&Whole, Problem> {
+        self.0.as_ref().as_ref().map_err(Problem::clone)
+    }
+}
+
 impl<T: DeserializeOwned> FromRequest<Http> for Json<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, http: &Http) -> Result<Self, Problem> {
-        match media_type(request.headers())? {
-            Media::Json => {}
-            Media::Form | Media::Other => return Err(wrong_type("Send a JSON object as application/json.")),
-        }
-        json(&read(request, http).await?).map(Json)
+    async fn from_request(mut request: Request, _: &Http) -> Result<Self, Problem> {
+        json(&Arrived::with(&mut request).whole()?.bytes).map(Json)
     }
 }
 
 impl<T: DeserializeOwned> FromRequest<Http> for JsonOrForm<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, http: &Http) -> Result<Self, Problem> {
-        let parse = match media_type(request.headers())? {
-            Media::Json => json,
-            Media::Form => form,
-            Media::Other => {
-                let detail = "Send a JSON object as application/json, or a form as application/x-www-form-urlencoded.";
-                return Err(wrong_type(detail));
-            }
-        };
-        parse(&read(request, http).await?).map(JsonOrForm)
+    async fn from_request(mut request: Request, _: &Http) -> Result<Self, Problem> {
+        let arrived = Arrived::with(&mut request);
+        let Whole { media, bytes } = arrived.whole()?;
+        match media {
+            Media::Form => form(bytes),
+            Media::Json | Media::Other => json(bytes),
+        }
+        .map(JsonOrForm)
     }
 }
 
@@ -63,11 +119,11 @@ impl FromRequest<Http> for NoBody {
     type Rejection = Problem;
 
     /// Anything but a form is read and ignored: many programs send `{}` or `null` with every POST.
-    async fn from_request(request: Request, http: &Http) -> Result<Self, Problem> {
-        let media = media_type(request.headers())?;
-        let bytes = read(request, http).await?;
+    async fn from_request(mut request: Request, _: &Http) -> Result<Self, Problem> {
+        let arrived = Arrived::with(&mut request);
+        let Whole { media, bytes } = arrived.whole()?;
         let second_credential = |(name, _): (_, _)| matches!(&name as &str, "access_token" | "token");
-        if media == Media::Form && form_urlencoded::parse(&bytes).any(second_credential) {
+        if *media == Media::Form && form_urlencoded::parse(bytes).any(second_credential) {
             // RFC 6750 §2: "Clients MUST NOT use more than one method to transmit the token in each request."
             let detail = "The request carries a token in its header and in its body. Send it in the header alone.";
             return Err(NoToken::Malformed(detail).into());
@@ -109,17 +165,31 @@ fn media_type(headers: &HeaderMap) -> Result<Media, Problem> {
     })
 }
 
+/// The media type, where the route reads it. Told by the headers alone, so that a client that waits for `100 Continue` is not
+/// asked for what is refused.
+fn media_taken(takes: Takes, headers: &HeaderMap) -> Result<Media, Problem> {
+    let media = media_type(headers)?;
+    match (takes, media) {
+        (Takes::Nothing, _) | (Takes::Json(_) | Takes::JsonOrForm(_), Media::Json) => Ok(media),
+        (Takes::JsonOrForm(_), Media::Form) => Ok(media),
+        (Takes::Json(_), Media::Form | Media::Other) => Err(wrong_type("Send a JSON object as application/json.")),
+        (Takes::JsonOrForm(_), Media::Other) => {
+            let detail = "Send a JSON object as application/json, or a form as application/x-www-form-urlencoded.";
+            Err(wrong_type(detail))
+        }
+    }
+}
+
 fn wrong_type(detail: &'static str) -> Problem {
     Problem::new(ProblemKind::UnsupportedMediaType, detail)
 }
 
 /// The body, if it is not too large and arrives in time. Wiped when dropped; the copies of the connection are not ours.
-async fn read(request: Request, http: &Http) -> Result<Zeroizing<Vec<u8>>, Problem> {
+async fn read(mut body: Body, http: &Http) -> Result<Zeroizing<Vec<u8>>, Problem> {
     let too_large = || {
         let detail = format!("A body has at most {MAX_BODY_BYTES} bytes.");
         Problem::new(ProblemKind::BodyTooLarge, detail)
     };
-    let mut body = request.into_body();
     let announced = axum::body::HttpBody::size_hint(&body);
     if announced.lower() > MAX_BODY_BYTES as u64 {
         return Err(too_large());
@@ -167,11 +237,31 @@ fn not_json() -> Problem {
 }
 
 fn form<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    if !is_text(bytes) {
+        return Err(Problem::new(ProblemKind::InvalidRequest, "The form is not UTF-8."));
+    }
     let pairs = serde_urlencoded::Deserializer::new(form_urlencoded::parse(bytes));
     serde_path_to_error::deserialize(pairs).map_err(|error| {
         let path = error.path().clone();
         misfit(&path, &Zeroizing::new(error.into_inner().to_string()))
     })
+}
+
+/// Whether a form is UTF-8 once its percent signs are read. The parser would put U+FFFD where it is not, and two passwords
+/// would be one. All pairs at once: the signs between them are ASCII, so no character reaches across.
+fn is_text(bytes: &[u8]) -> bool {
+    let mut decoded = Zeroizing::new(Vec::with_capacity(bytes.len()));
+    let mut rest = bytes;
+    while let Some((&first, after)) = rest.split_first() {
+        let hex = |at: usize| after.get(at).and_then(|&digit| char::from(digit).to_digit(16)).map(|digit| digit as u8);
+        let byte;
+        (byte, rest) = match (first, hex(0), hex(1)) {
+            (b'%', Some(high), Some(low)) => (high << 4 | low, &after[2..]),
+            (_, _, _) => (first, after),
+        };
+        decoded.push(byte);
+    }
+    std::str::from_utf8(&decoded).is_ok()
 }
 
 /// Which field does not fit. Of the parser's `message` only the kind and the name are taken.

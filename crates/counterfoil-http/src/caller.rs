@@ -22,6 +22,9 @@ impl FromRequestParts<Http> for Presented {
 }
 
 /// The live token that a request carries, and how to go on with it.
+///
+/// It is judged when it is extracted. On the native routes the body is there by then; a host's handler that reads a body
+/// after it acts for a token that may have died while the body was sent.
 #[derive(Debug)]
 pub struct Caller {
     /// The token.

@@ -2,10 +2,11 @@
 
 use std::any::Any;
 use std::error::Error as _;
+use std::net::SocketAddr;
 
 use axum::body::Body;
-use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, Method, header};
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::http::{HeaderMap, Method, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use counterfoil_core::{BootTime, Clock, Error};
@@ -33,7 +34,14 @@ pub(crate) async fn around(State(http): State<Http>, request: Request, next: Nex
     );
     let body = Body::new(Drained::new(body, waits_for_continue(&parts.headers)));
     parts.extensions.insert(arrival.clone());
-    let handled = next.run(Request::from_parts(parts, body));
+    let request = Request::from_parts(parts, body);
+    let handled = async {
+        if names_its_host(&request) {
+            next.run(request).await
+        } else {
+            Problem::new(ProblemKind::InvalidRequest, "HTTP/1.1 takes exactly one Host header.").into_response()
+        }
+    };
     let answer = async {
         match tokio::time::timeout(http.settings().request_timeout, handled).await {
             Ok(response) => finish(response, &http, &arrival),
@@ -113,6 +121,21 @@ fn known_method(method: &Method) -> &'static str {
         (Method::CONNECT, "CONNECT"),
     ];
     KNOWN.iter().find(|(known, _)| known == method).map_or("other", |(_, name)| name)
+}
+
+/// RFC 9112 §3.2: no `Host` in HTTP/1.1, or more than one in any version, "MUST" be answered with 400. A proxy and we could
+/// differ over which of two is meant.
+///
+/// That there is none counts only where a connection's peer is known. A host's tests hand requests to the router without a
+/// connection, and those say HTTP/1.1 and no more because that is what a request says that nobody sent. Over a Unix socket
+/// no peer is known either: there the proxy in front has been asked this already.
+fn names_its_host(request: &Request) -> bool {
+    let served = request.extensions().get::<ConnectInfo<SocketAddr>>().is_some();
+    match request.headers().get_all(header::HOST).iter().count() {
+        0 => !served || request.version() != Version::HTTP_11,
+        1 => true,
+        2.. => false,
+    }
 }
 
 /// RFC 9110 §10.1.1.

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use counterfoil_core::{Authority, Clock};
 
+use crate::problem::Problem;
+use crate::readiness::Readiness;
 use crate::request_id::{RequestId, RequestIds};
 use crate::settings::HttpSettings;
 
@@ -17,13 +19,14 @@ struct Shared {
     clock: Arc<dyn Clock>,
     settings: HttpSettings,
     request_ids: RequestIds,
+    readiness: Readiness,
 }
 
 impl Http {
-    /// Speaks for `authority`, reading the time from `clock` once for each request.
+    /// Speaks for `authority`, reading the time from `clock` when a request begins and when its body is there.
     pub fn new(authority: Arc<Authority>, clock: Arc<dyn Clock>, settings: HttpSettings) -> Http {
         let request_ids = RequestIds::new(settings.request_id_prefix.as_deref(), clock.now().wall);
-        Http(Arc::new(Shared { authority, clock, settings, request_ids }))
+        Http(Arc::new(Shared { authority, clock, settings, request_ids, readiness: Readiness::default() }))
     }
 
     /// The one who judges.
@@ -39,6 +42,11 @@ impl Http {
     /// What the operator chose.
     pub fn settings(&self) -> &HttpSettings {
         &self.0.settings
+    }
+
+    /// Whether the store can answer and commit.
+    pub(crate) async fn ready(&self) -> Result<(), Problem> {
+        self.0.readiness.ask(self.authority(), self.clock()).await
     }
 
     pub(crate) fn new_request_id(&self) -> RequestId {

@@ -17,6 +17,7 @@ mod headers;
 mod http;
 mod openapi;
 mod problem;
+mod readiness;
 mod record;
 mod request_id;
 pub mod rights;

@@ -166,7 +166,7 @@ fn problems(route: &Route) -> Vec<(u16, Vec<ProblemKind>)> {
         Access::Ability(_) => &[InvalidRequest, TokenMissing, InvalidToken, InsufficientAbility],
     };
     let of_body: &[ProblemKind] = match route.takes {
-        Takes::Nothing if route.method == Method::GET => &[],
+        Takes::Nothing if !route.reads_body() => &[],
         Takes::Nothing => &[BodyTimeout, BodyTooLarge, UnsupportedMediaType],
         Takes::Json(_) | Takes::JsonOrForm(_) => {
             &[InvalidRequest, InvalidValue, BodyTimeout, BodyTooLarge, UnsupportedMediaType]

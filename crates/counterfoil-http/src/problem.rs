@@ -375,7 +375,11 @@ impl From<Refusal> for Problem {
             Refusal::RotationLocked => Problem::new(ProblemKind::RotationLocked, detail),
             Refusal::AbilityMissing(ability) => Problem::new(ProblemKind::InsufficientAbility, detail)
                 .challenging(Challenge::InsufficientScope(ability)),
-            Refusal::AbilityBeyondMaker(_) => Problem::new(ProblemKind::BeyondMaker, detail).about("abilities"),
+            Refusal::AbilityBeyondMaker(_) => {
+                // Not in the words of the refusal: they repeat what was sent.
+                Problem::new(ProblemKind::BeyondMaker, "One of them is beyond what this token may hand on.")
+                    .about("abilities")
+            }
             Refusal::ExpiryBeyondMaker => Problem::new(ProblemKind::BeyondMaker, detail).about("expires_at"),
             Refusal::NotFound => Problem::not_found(),
             Refusal::UsernameTaken => Problem::new(ProblemKind::NameTaken, detail).about("username"),

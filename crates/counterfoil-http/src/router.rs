@@ -9,6 +9,7 @@ use axum::routing::{MethodRouter, delete, get, patch, post};
 use counterfoil_core::{Ability, Authority, Clock};
 use tower_http::catch_panic::CatchPanicLayer;
 
+use crate::body;
 use crate::exchange;
 use crate::http::Http;
 use crate::openapi::{Parameter, Shape};
@@ -38,6 +39,16 @@ pub struct Route {
     /// Problems of its own, besides those that come with `access` and `takes`.
     pub(crate) problems: &'static [ProblemKind],
     handler: fn() -> MethodRouter<Http>,
+}
+
+impl Route {
+    /// Whether it waits for a body, if only to see that there is no second credential in it.
+    pub(crate) fn reads_body(&self) -> bool {
+        match self.takes {
+            Takes::Nothing => self.method != Method::GET,
+            Takes::Json(_) | Takes::JsonOrForm(_) => true,
+        }
+    }
 }
 
 /// Who may use a route.
@@ -329,11 +340,22 @@ impl Http {
     pub fn router_with(&self, more: Router<Http>) -> Router {
         ROUTES
             .iter()
-            .fold(more, |router, route| router.route(route.path, (route.handler)()))
+            .fold(more, |router, route| router.route(route.path, self.handler(route)))
             .fallback(exchange::not_found)
             .method_not_allowed_fallback(exchange::method_not_allowed)
             .layer(CatchPanicLayer::custom(exchange::panicked))
             .layer(middleware::from_fn_with_state(self.clone(), exchange::around))
             .with_state(self.clone())
+    }
+
+    /// The handler of `route`, which is not called before the body is there.
+    fn handler(&self, route: &'static Route) -> MethodRouter<Http> {
+        let handler = (route.handler)();
+        if !route.reads_body() {
+            return handler;
+        }
+        let state = (self.clone(), route);
+        // Around the handler alone, so that 405 still tells the methods without a body being read.
+        handler.route_layer(middleware::from_fn_with_state(state, body::arrive))
     }
 }

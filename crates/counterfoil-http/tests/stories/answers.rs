@@ -1,6 +1,7 @@
 //! What every answer has in common.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::body::Body;
@@ -170,6 +171,31 @@ async fn operations_tell_that_it_is_up_and_can_answer() {
     assert_eq!(server.store.calls(), before, "touches nothing");
     let ready = server.anonymous().get("/readyz").await;
     assert_eq!((ready.status, ready.json()), (200, json!({"status": "ready"})));
+}
+
+#[tokio::test]
+async fn anyone_may_ask_whether_it_is_ready_and_one_probe_a_second_is_made() {
+    let server = TestServer::with_ada().await;
+    let before = server.store.calls();
+    let probes = || server.store.calls() - before;
+    let mut asking = tokio::task::JoinSet::new();
+    for _ in 0..100 {
+        let anyone = server.anonymous();
+        asking.spawn(async move { anyone.get("/readyz").await.status });
+    }
+    assert_eq!(asking.join_all().await, [200; 100]);
+    assert_eq!(probes(), 1);
+    server.outages.store.store(true, Ordering::SeqCst);
+    server.wait(999);
+    assert_eq!((server.anonymous().get("/readyz").await.status, probes()), (200, 1));
+    server.wait(1);
+    for _ in 0..3 {
+        server.anonymous().get("/readyz").await.is_problem(503, "unavailable", "");
+    }
+    assert_eq!(probes(), 2, "a bad answer is shared too");
+    server.outages.store.store(false, Ordering::SeqCst);
+    server.wait(1_000);
+    assert_eq!((server.anonymous().get("/readyz").await.status, probes()), (200, 3));
 }
 
 #[tokio::test]

@@ -46,6 +46,34 @@ async fn a_body_that_is_no_json_object_is_a_bad_request() {
 }
 
 #[tokio::test]
+async fn a_form_that_is_no_text_is_a_bad_request_and_not_another_password() {
+    let server = TestServer::with_ada().await;
+    server.user("eve", "\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}\u{fffd}").await;
+    let anonymous = server.anonymous();
+    for bytes in ["%fe".repeat(8), "%FF".repeat(8), "%c3".repeat(8), "%ed%a0%80".repeat(8), "%f0%9f%a6".to_owned()] {
+        for form in [
+            format!("username=eve&password={bytes}"),
+            format!("password={bytes}&username=eve"),
+            format!("username={bytes}&password=x"),
+            format!("username=eve&password=x&{bytes}=x"),
+        ] {
+            anonymous.form("/v1/login", &form).await.is_problem(400, "invalid-request", "");
+        }
+    }
+    let raw = [b"username=eve&password=".as_slice(), &[0xfe; 8]].concat();
+    let answer = anonymous.typed(Method::POST, "/v1/login", "application/x-www-form-urlencoded", raw).await;
+    answer.is_problem(400, "invalid-request", "");
+    let password = "%ef%bf%bd".repeat(8);
+    assert_eq!(anonymous.form("/v1/login", &format!("username=eve&password={password}")).await.status, 200);
+
+    server.user("bob", "100%, wirklich 🦀+%zz").await;
+    let password = "100%,+wirklich+%f0%9f%A6%80%2b%zz";
+    assert_eq!(anonymous.form("/v1/login", &format!("username=bob&password={password}")).await.status, 200);
+    let ada = server.ada().await;
+    ada.get("/v1/tokens?cursor=%fe").await.is_problem(400, "invalid-request", "");
+}
+
+#[tokio::test]
 async fn a_field_that_does_not_fit_is_named() {
     let server = TestServer::with_ada().await;
     let anonymous = server.anonymous();

@@ -5,6 +5,7 @@ mod answers;
 mod credentials;
 mod faults;
 mod keys;
+mod late;
 mod limits;
 mod login;
 mod outages;

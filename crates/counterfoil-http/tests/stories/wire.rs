@@ -3,8 +3,11 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use axum::body::Body;
+use axum::http::Request;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tower::ServiceExt;
 
 use crate::world::TestServer;
 
@@ -106,6 +109,34 @@ async fn r27_what_two_parsers_could_read_differently_is_refused() {
         let answer = exchange(address, format!("{line}\r\nHost: x\r\n\r\n").as_bytes()).await;
         assert!(!answer.contains(" 200 ") && !answer.contains("\"user\""), "{line:?}: {answer}");
     }
+}
+
+#[tokio::test]
+async fn r27_a_request_names_its_host_exactly_once() {
+    let server = TestServer::with_ada().await;
+    let address = listen(&server).await;
+    for (head, status) in [
+        ("GET /healthz HTTP/1.1\r\n", 400),
+        ("GET http://x/healthz HTTP/1.1\r\n", 400),
+        ("GET /healthz HTTP/1.1\r\nHost: x\r\nHost: x\r\n", 400),
+        ("GET /healthz HTTP/1.1\r\nHost: x\r\nhost: y\r\n", 400),
+        ("GET /healthz HTTP/1.0\r\nHost: x\r\nHost: y\r\n", 400),
+        ("GET /healthz HTTP/1.1\r\nHost:\r\n", 200),
+        ("GET /healthz HTTP/1.1\r\nHost: x\r\n", 200),
+        ("GET /healthz HTTP/1.0\r\n", 200),
+    ] {
+        let answer = exchange(address, format!("{head}Connection: close\r\n\r\n").as_bytes()).await;
+        let expected = format!(" {status} ");
+        assert!(answer.get(8..).is_some_and(|rest| rest.starts_with(&expected)), "{head:?}: {answer}");
+        assert_eq!(answer.contains("urn:counterfoil:problem:invalid-request"), status == 400, "{head:?}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_came_over_no_connection_needs_no_host() {
+    let server = TestServer::with_ada().await;
+    let request = Request::get("/healthz").body(Body::empty()).unwrap();
+    assert_eq!(server.router.clone().oneshot(request).await.unwrap().status(), 200);
 }
 
 #[tokio::test]
