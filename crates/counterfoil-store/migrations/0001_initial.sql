@@ -58,9 +58,8 @@ CREATE TABLE clients (
     id BLOB NOT NULL
         CONSTRAINT clients_id_is_unique UNIQUE
         CONSTRAINT clients_id_is_16_bytes CHECK (length(id) = 16),
-    -- Compared byte by byte: what people type names one client or none.
-    name TEXT NOT NULL
-        CONSTRAINT clients_name_is_unique UNIQUE,
+    -- Compared byte by byte: what people type names one client or none. Unique among those that are not deleted.
+    name TEXT NOT NULL,
     -- JSON; read back through the same parser as configuration, so that a row cannot hold what a setting may not.
     policy TEXT NOT NULL,
     -- Whether a password opens it.
@@ -74,8 +73,15 @@ CREATE TABLE clients (
     -- What was judged by an older version is judged anew.
     version INTEGER NOT NULL DEFAULT 1
         CONSTRAINT clients_version_is_positive CHECK (version >= 1),
-    created_at INTEGER NOT NULL
+    created_at INTEGER NOT NULL,
+    -- 1 once it is deleted: nothing finds it or a token of it any more, and the purge removes them bit by bit, so that a
+    -- client with millions of tokens goes in one changed row.
+    deleted INTEGER NOT NULL DEFAULT 0
+        CONSTRAINT clients_deleted_is_0_or_1 CHECK (deleted IN (0, 1))
 ) STRICT;
+
+CREATE UNIQUE INDEX clients_name_is_unique ON clients (name) WHERE deleted = 0;
+CREATE INDEX clients_deleted ON clients (key) WHERE deleted = 1;
 
 -- One row for each credential issued. The text of a token is in no column.
 CREATE TABLE tokens (

@@ -252,7 +252,12 @@ impl History<'_> {
             20 => {
                 let id = self.some_client();
                 if self.dice.one_in(4) {
-                    self.ask("delete client", |store| wait(store.delete_client(id, now)));
+                    if self.ask("delete client", |store| wait(store.delete_client(id, now))) {
+                        self.compare_answers();
+                        // The reference forgets its tokens at once; here their ids and digests are taken until a purge,
+                        // which owes them no time.
+                        while wait(self.twins[0].purge(Timestamp::MIN, 3)) > 0 {}
+                    }
                 } else {
                     let update = ClientUpdate {
                         id,
@@ -272,8 +277,8 @@ impl History<'_> {
         }
     }
 
-    /// Everything that can be asked, and what the log named since the last time.
-    fn compare(&self, heads: &mut [u64; 2]) {
+    /// Everything that can be asked.
+    fn compare_answers(&self) {
         for (scheme, digest) in &self.digests {
             // Not the other way round: the reference forgets the scheme of a secret that was rotated away.
             if *scheme == DigestScheme::Native {
@@ -292,7 +297,11 @@ impl History<'_> {
         let there = TokenQuery { client: Some(ClientName::default_client()), kind: Some(Kind::Login), ..living };
         self.ask("list there", |store| wait(store.list(&there)));
         self.ask("clients", |store| wait(store.clients()));
+    }
 
+    /// Everything that can be asked, and what the log named since the last time.
+    fn compare(&self, heads: &mut [u64; 2]) {
+        self.compare_answers();
         let mut named = [BTreeSet::new(), BTreeSet::new()];
         for ((store, head), named) in self.twins.iter().zip(heads).zip(&mut named) {
             let changes = wait(store.changes(*head, 10_000));

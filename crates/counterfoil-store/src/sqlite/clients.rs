@@ -13,16 +13,19 @@ use super::fault::Fault;
 use super::readers::{Reader, Shared};
 
 const BY_NAME: &str = "
-    SELECT key, id, name, policy, allow_login, metadata, epoch, version, created_at FROM clients WHERE name = ?1";
+    SELECT key, id, name, policy, allow_login, metadata, epoch, version, created_at FROM clients
+    WHERE name = ?1 AND deleted = 0";
 
 const BY_ID: &str = "
-    SELECT key, id, name, policy, allow_login, metadata, epoch, version, created_at FROM clients WHERE id = ?1";
+    SELECT key, id, name, policy, allow_login, metadata, epoch, version, created_at FROM clients
+    WHERE id = ?1 AND deleted = 0";
 
 const BY_KEY: &str = "
     SELECT key, id, name, policy, allow_login, metadata, epoch, version, created_at FROM clients WHERE key = ?1";
 
 const ALL: &str = "
-    SELECT key, id, name, policy, allow_login, metadata, epoch, version, created_at FROM clients ORDER BY name";
+    SELECT key, id, name, policy, allow_login, metadata, epoch, version, created_at FROM clients
+    WHERE deleted = 0 ORDER BY name";
 
 fn parse(row: &Row<'_>) -> rusqlite::Result<Client> {
     Ok(Client {
@@ -68,7 +71,8 @@ pub(super) fn clients(reader: &Reader) -> Result<Vec<Arc<Client>>, Fault> {
 const ADD: &str = "
     INSERT INTO clients (id, name, policy, allow_login, metadata, created_at)
     SELECT ?1, ?2, ?3, ?4, ?5, ?6
-    WHERE NOT EXISTS (SELECT 1 FROM clients WHERE name = ?2 OR id = ?1)";
+    WHERE NOT EXISTS (SELECT 1 FROM clients WHERE name = ?2 AND deleted = 0)
+        AND NOT EXISTS (SELECT 1 FROM clients WHERE id = ?1)";
 
 /// See [`counterfoil_core::TokenStore::create_client`].
 pub(super) fn create(connection: &Connection, new: &NewClient) -> Result<Option<Arc<Client>>, Fault> {
@@ -88,9 +92,9 @@ pub(super) fn create(connection: &Connection, new: &NewClient) -> Result<Option<
 
 const CHANGE: &str = "
     UPDATE clients SET name = ?3, policy = ?4, allow_login = ?5, version = version + 1
-    WHERE id = ?1 AND version = ?2";
+    WHERE id = ?1 AND version = ?2 AND deleted = 0";
 
-const NAME_TAKEN: &str = "SELECT EXISTS (SELECT 1 FROM clients WHERE name = ?1 AND id <> ?2)";
+const NAME_TAKEN: &str = "SELECT EXISTS (SELECT 1 FROM clients WHERE name = ?1 AND id <> ?2 AND deleted = 0)";
 
 /// See [`counterfoil_core::TokenStore::update_client`].
 pub(super) fn update(connection: &Connection, update: &ClientUpdate, now: Timestamp) -> Result<ClientOutcome, Fault> {
@@ -115,21 +119,42 @@ pub(super) fn update(connection: &Connection, update: &ClientUpdate, now: Timest
     Ok(ClientOutcome::Updated(Arc::new(client)))
 }
 
-const KEY: &str = "SELECT key FROM clients WHERE id = ?1";
-// What was retired and seen of them goes with them.
-const DELETE_TOKENS: &str = "DELETE FROM tokens WHERE client = ?1";
-const DELETE_BUMPS: &str = "DELETE FROM bumps WHERE what = 'client' AND target = ?1";
-const DELETE: &str = "DELETE FROM clients WHERE key = ?1";
+const DELETE: &str = "UPDATE clients SET deleted = 1 WHERE id = ?1 AND deleted = 0";
 
-/// See [`counterfoil_core::TokenStore::delete_client`].
+/// See [`counterfoil_core::TokenStore::delete_client`]. One row, however many tokens there are: nothing finds them any
+/// more, and [`sweep`] removes them.
 pub(super) fn delete(connection: &Connection, id: ClientId, now: Timestamp) -> Result<bool, Fault> {
-    let key: Option<i64> = connection.prepare_cached(KEY)?.query_row([Column(id)], |row| row.get(0)).optional()?;
-    let Some(key) = key else { return Ok(false) };
-    for sql in [DELETE_TOKENS, DELETE_BUMPS, DELETE] {
-        connection.prepare_cached(sql)?.execute([key])?;
+    if connection.prepare_cached(DELETE)?.execute([Column(id)])? == 0 {
+        return Ok(false);
     }
     log(connection, &Changed::Client(id), now)?;
     Ok(true)
+}
+
+const DELETED: &str = "SELECT key FROM clients WHERE deleted = 1 ORDER BY key LIMIT 1";
+// What was retired and seen of them goes with them.
+const SWEEP_TOKENS: &str = "
+    DELETE FROM tokens WHERE number IN (
+        SELECT number FROM tokens INDEXED BY tokens_by_client WHERE client = ?1 ORDER BY number LIMIT ?2
+    )";
+const SWEEP_BUMPS: &str = "DELETE FROM bumps WHERE what = 'client' AND target = ?1";
+const SWEEP: &str = "DELETE FROM clients WHERE key = ?1";
+
+/// Removes at most `room` tokens of deleted clients, and the clients that have none left; returns how many tokens.
+pub(super) fn sweep(connection: &Connection, room: u64) -> Result<u64, Fault> {
+    let mut removed = 0;
+    while removed < room {
+        let deleted: Option<i64> = connection.prepare_cached(DELETED)?.query_row([], |row| row.get(0)).optional()?;
+        let Some(key) = deleted else { break };
+        let left = room - removed;
+        let gone = connection.prepare_cached(SWEEP_TOKENS)?.execute(params![key, signed(left)])? as u64;
+        removed += gone;
+        if gone < left {
+            connection.prepare_cached(SWEEP_BUMPS)?.execute([key])?;
+            connection.prepare_cached(SWEEP)?.execute([key])?;
+        }
+    }
+    Ok(removed)
 }
 
 /// What an issue restates of its client.
@@ -140,7 +165,7 @@ pub(super) struct ClientNow {
     pub(super) epoch: Epoch,
 }
 
-const NOW: &str = "SELECT key, name, version, epoch FROM clients WHERE id = ?1";
+const NOW: &str = "SELECT key, name, version, epoch FROM clients WHERE id = ?1 AND deleted = 0";
 
 /// The client as it is in this transaction.
 pub(super) fn now(connection: &Connection, id: ClientId) -> Result<Option<ClientNow>, Fault> {

@@ -140,7 +140,7 @@ impl Drop for SqliteStore {
 
 const CHECK_KEYS: &str = "SELECT key FROM check_keys ORDER BY number DESC";
 
-const HAS_DEFAULT_CLIENT: &str = "SELECT EXISTS (SELECT 1 FROM clients WHERE name = ?1)";
+const HAS_DEFAULT_CLIENT: &str = "SELECT EXISTS (SELECT 1 FROM clients WHERE name = ?1 AND deleted = 0)";
 
 // A seek each in indexes that are empty where nothing was imported. A secret in its grace is looked up, too.
 const HAS_SCHEME: &str = "

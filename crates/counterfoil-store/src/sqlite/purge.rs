@@ -3,9 +3,9 @@
 use counterfoil_core::{Epoch, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::changes;
 use super::column::{Column, get, signed};
 use super::fault::Fault;
+use super::{changes, clients};
 
 const REVOKED: &str = "
     DELETE FROM tokens WHERE number IN (SELECT number FROM tokens WHERE revoked_at <= ?1 ORDER BY revoked_at LIMIT ?2)";
@@ -29,6 +29,8 @@ pub(super) fn purge(connection: &Connection, dead_since: Timestamp, batch: u32) 
         removed += connection.prepare_cached(sql)?.execute(params![Column(dead_since), room])? as u64;
     }
     removed += outlived(connection, dead_since, batch - removed)?;
+    // Dead by name and not by time: there is no going back that they would have to be kept for.
+    removed += clients::sweep(connection, batch - removed)?;
     let room = signed(batch - removed);
     removed += connection.prepare_cached(RETIRED)?.execute(params![Column(dead_since), room])? as u64;
     removed += changes::trim(connection, batch - removed)?;
@@ -167,6 +169,10 @@ mod tests {
 
     /// What one purge removes, and the steps of SQLite's machine that it takes.
     fn measured(connection: &mut Connection, batch: u32) -> (u64, u64) {
+        counting(connection, |connection| purge(connection, DEAD_SINCE, batch).expect("purged"))
+    }
+
+    fn counting<T>(connection: &mut Connection, work: impl Fn(&Connection) -> T) -> (T, u64) {
         let steps = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&steps);
         let count = move || {
@@ -174,9 +180,9 @@ mod tests {
             false
         };
         connection.progress_handler(10, Some(count)).expect("counting");
-        let removed = purge(connection, DEAD_SINCE, batch).expect("purged");
+        let done = work(connection);
         connection.progress_handler(0, None::<fn() -> bool>).expect("done");
-        (removed, steps.load(Ordering::Relaxed))
+        (done, steps.load(Ordering::Relaxed))
     }
 
     #[test]
@@ -212,6 +218,34 @@ mod tests {
             assert!(steps < 100_000, "{steps}");
         }
         assert_eq!(count(&connection, "tokens"), 5_000);
+    }
+
+    #[test]
+    fn a_client_is_deleted_in_one_row_and_its_tokens_bit_by_bit() {
+        let mut connection = with(5_000, 0);
+        let id = connection.query_row("SELECT id FROM clients", [], |row| get(row, 0)).expect("there");
+        let (deleted, steps) =
+            counting(&mut connection, |connection| clients::delete(connection, id, Timestamp::MAX).expect("deleted"));
+        assert!(deleted && steps < 200, "{steps}");
+        assert!(!clients::delete(&connection, id, Timestamp::MAX).expect("asked"), "gone");
+        assert!(clients::now(&connection, id).expect("asked").is_none());
+        connection
+            .execute(
+                "INSERT INTO clients (id, name, policy, allow_login, metadata, created_at)
+                 VALUES (randomblob(16), 'default', '{}', 1, '{}', 0)",
+                [],
+            )
+            .expect("its name is free at once");
+
+        for left in [3_000, 1_000, 0] {
+            // However short a time they have been dead.
+            let (removed, steps) =
+                counting(&mut connection, |connection| purge(connection, Timestamp::MIN, 2_000).expect("purged"));
+            assert_eq!(count(&connection, "tokens"), left);
+            assert!(removed <= 2_000 && steps < 700_000, "{removed} {steps}");
+        }
+        assert_eq!(count(&connection, "clients"), 1, "and the client itself");
+        assert_eq!(measured(&mut connection, 2_000).0, 0);
     }
 
     #[test]

@@ -86,7 +86,7 @@ const BUMP_SUBJECT: &str = "
 
 // Another version too, so that what was judged before the bump is judged anew.
 const BUMP_CLIENT: &str = "
-    UPDATE clients SET epoch = epoch + 1, version = version + 1 WHERE id = ?1 RETURNING key, epoch";
+    UPDATE clients SET epoch = epoch + 1, version = version + 1 WHERE id = ?1 AND deleted = 0 RETURNING key, epoch";
 
 const BUMP_DEPLOYMENT: &str = "UPDATE deployment SET epoch = epoch + 1 RETURNING epoch";
 

@@ -26,14 +26,14 @@ pub(super) const FIND: &str = "
            t.subject_epoch, t.client_epoch, t.deployment_epoch, t.unsettled,
            s.name, s.state, s.epoch, s.key_epoch, c.version, c.epoch, d.epoch
     FROM tokens AS t CROSS JOIN subjects AS s CROSS JOIN clients AS c CROSS JOIN deployment AS d
-    WHERE t.digest = ?1 AND t.scheme = ?2 AND s.key = t.subject AND c.key = t.client AND d.one = 1";
+    WHERE t.digest = ?1 AND t.scheme = ?2 AND s.key = t.subject AND c.key = t.client AND c.deleted = 0 AND d.one = 1";
 
 const FIND_BY_NUMBER: &str = "
     SELECT t.id, t.kind, t.client, t.abilities, t.issued_at, t.expires_at, t.revoked_at,
            t.subject_epoch, t.client_epoch, t.deployment_epoch, t.unsettled,
            s.name, s.state, s.epoch, s.key_epoch, c.version, c.epoch, d.epoch
     FROM tokens AS t CROSS JOIN subjects AS s CROSS JOIN clients AS c CROSS JOIN deployment AS d
-    WHERE t.number = ?1 AND s.key = t.subject AND c.key = t.client AND d.one = 1";
+    WHERE t.number = ?1 AND s.key = t.subject AND c.key = t.client AND c.deleted = 0 AND d.one = 1";
 
 const FIND_RETIRED: &str = "SELECT token, grace_until, taken_back FROM retired WHERE digest = ?1 AND scheme = ?2";
 
@@ -89,7 +89,8 @@ fn find_retired(reader: &Reader, scheme: DigestScheme, digest: &TokenDigest) -> 
         .optional()?;
     let Some((number, presented)) = retired else { return Ok(None) };
     let mut statement = reader.connection.prepare_cached(FIND_BY_NUMBER)?;
-    Ok(Some(statement.query_row([number], |row| found(row, reader, *digest, presented))?))
+    // None where its client is deleted.
+    Ok(statement.query_row([number], |row| found(row, reader, *digest, presented)).optional()?)
 }
 
 fn found(row: &Row<'_>, reader: &Reader, digest: TokenDigest, presented: Presented) -> rusqlite::Result<Found> {
@@ -137,7 +138,7 @@ const RECORD: &str = "
            t.digest, t.scheme, t.unsettled
     FROM tokens AS t CROSS JOIN subjects AS s CROSS JOIN clients AS c CROSS JOIN deployment AS d
     LEFT JOIN last_seen AS l ON l.token = t.number
-    WHERE s.key = t.subject AND c.key = t.client AND d.one = 1";
+    WHERE s.key = t.subject AND c.key = t.client AND c.deleted = 0 AND d.one = 1";
 
 fn record(row: &Row<'_>) -> rusqlite::Result<Token> {
     let kind = get(row, 2)?;
@@ -219,7 +220,7 @@ pub(super) fn listing(query: &TokenQuery) -> String {
             }
             (None, _) | (_, None) => "AND t.subject = (SELECT key FROM subjects WHERE name = ?2)",
         },
-        (None, Some(_)) => "AND t.client = (SELECT key FROM clients WHERE name = ?3)",
+        (None, Some(_)) => "AND t.client = (SELECT key FROM clients WHERE name = ?3 AND deleted = 0)",
         (None, None) => "",
     };
     let unrevoked = if query.live_at.is_some() { "AND t.revoked_at IS NULL" } else { "" };
@@ -622,7 +623,9 @@ fn end_graces(
 }
 
 const SETTLE: &str = "
-    UPDATE tokens SET unsettled = 0 WHERE id = ?1 AND digest = ?2 AND unsettled = 1 RETURNING number";
+    UPDATE tokens SET unsettled = 0 WHERE id = ?1 AND digest = ?2 AND unsettled = 1
+        AND (SELECT deleted FROM clients WHERE key = tokens.client) = 0
+    RETURNING number";
 
 /// See [`counterfoil_core::TokenStore::settle_rotation`].
 pub(super) fn settle_rotation(
