@@ -70,8 +70,8 @@ pub fn main() -> ExitCode {
 }
 
 /// Whether `--json` is among arguments that cannot be understood as a whole.
-fn asks_for_json(mut arguments: impl Iterator<Item = OsString>) -> bool {
-    arguments.by_ref().take_while(|argument| argument != "--").any(|argument| argument == "--json")
+fn asks_for_json(arguments: impl Iterator<Item = OsString>) -> bool {
+    arguments.take_while(|argument| argument != "--").any(|argument| argument == "--json")
 }
 
 fn run(cli: Cli, output: Output, environment: &[(OsString, OsString)]) -> Result<ExitCode, Failure> {

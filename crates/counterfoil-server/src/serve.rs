@@ -96,7 +96,8 @@ impl App {
                     });
                     let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service));
                     tokio::spawn(async move {
-                        // How it ends is the client's business: it hung up, was too slow, does not read, or sent a head that is none.
+                        // How it ends is the client's business: it hung up, was too slow, did not read, or sent a head
+                        // that is none.
                         if let Err(error) = connection.await {
                             tracing::debug!(error = causes(&error), "a connection ended badly");
                         }
