@@ -134,13 +134,16 @@ impl Readers {
         }
         let first = my_seat();
         for distance in 0..self.seats.len() {
-            let mut seat = match self.seats[(first + distance) % self.seats.len()].try_lock() {
+            let place = &self.seats[(first + distance) % self.seats.len()];
+            let mut seat = match place.try_lock() {
                 Ok(seat) => seat,
                 Err(TryLockError::WouldBlock) => continue,
                 Err(TryLockError::Poisoned(poisoned)) => {
-                    // Somebody panicked while reading; the connection may be in the middle of something.
+                    // Somebody panicked while reading; the connection may be in the middle of something. The next one
+                    // is as good as any.
                     let mut seat = poisoned.into_inner();
                     seat.reader = None;
+                    place.clear_poison();
                     seat
                 }
             };
@@ -214,9 +217,16 @@ impl Readers {
         self.leave_seats();
     }
 
+    /// Seats that a panic has poisoned and nobody has taken since.
+    #[cfg(test)]
+    pub(super) fn poisoned_seats(&self) -> usize {
+        self.seats.iter().filter(|seat| seat.is_poisoned()).count()
+    }
+
     fn leave_seats(&self) {
         for seat in &self.seats {
             seat.lock().unwrap_or_else(PoisonError::into_inner).reader = None;
+            seat.clear_poison();
         }
     }
 
