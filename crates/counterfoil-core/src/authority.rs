@@ -33,6 +33,7 @@ use crate::seal::KeyRing;
 use crate::secret::{CheckKey, TokenFormat};
 use crate::store::{AccountStore, Found, NewClient, StoreError, TokenStore};
 use crate::subject::SubjectId;
+use crate::throttle::Throttles;
 use crate::token::{Authenticated, Metadata, Source, Token};
 
 /// How many marks share a transaction: few enough that a revocation behind them hardly waits.
@@ -91,6 +92,7 @@ pub struct Authority {
     settings: Settings,
     format: TokenFormat,
     marks: Marks,
+    throttles: Throttles,
     /// A subject that nobody is: what is looked up for a login whose user does not exist.
     nobody: SubjectId,
 }
@@ -131,6 +133,7 @@ impl Authority {
             settings,
             format,
             marks: Marks::default(),
+            throttles: Throttles::default(),
             nobody,
         })
     }
@@ -167,12 +170,13 @@ impl Authority {
         Ok(touches.len())
     }
 
-    /// Removes up to `batch` rows that have been dead for longer than the retention; returns how many. To be called until
+    /// Forgets the throttles of subjects that are idle, and removes up to `batch` rows that have been dead for longer than the retention; returns how many. To be called until
     /// it returns less than `batch`, with pauses, so that it never holds up a login for long.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn purge(&self, batch: u32, now: Now) -> Result<u64, Error> {
+        self.throttles.forget_idle(now);
         let dead_since = now.wall.minus_millis(self.settings.retention.millis());
         Ok(self.tokens.purge(dead_since, batch).await?)
     }

@@ -7,6 +7,7 @@ use crate::client::PolicyConflict;
 use crate::entropy::EntropyError;
 use crate::seal::UnsealError;
 use crate::store::StoreError;
+use crate::throttle::TooMany;
 
 /// Why a request is refused. Closed on purpose: every way out writes a `match`, so that a new refusal cannot be forgotten.
 ///
@@ -36,6 +37,8 @@ pub enum Refusal {
     RenewalNotAllowed,
     /// The owner has locked the secrets of their tokens.
     RotationLocked,
+    /// The subject has been authenticated on this client as often as its policy allows.
+    Throttled(TooMany),
     /// The token may not do this.
     AbilityMissing(Ability),
     /// A key would be allowed more than its maker.
@@ -90,6 +93,7 @@ impl fmt::Display for Refusal {
             Refusal::LoginNotAllowed => f.write_str("nobody may log in on this client"),
             Refusal::CapReached { limit } => write!(f, "this user already has {limit} live tokens on this client"),
             Refusal::RenewalNotAllowed => f.write_str("this token cannot be renewed"),
+            Refusal::Throttled(TooMany { rate, .. }) => write!(f, "more requests than {rate} on this client"),
             Refusal::RotationLocked => f.write_str("the owner has locked the secrets of these tokens"),
             Refusal::AbilityMissing(ability) => write!(f, "this token lacks the ability {ability}"),
             Refusal::AbilityBeyondMaker(ability) => {

@@ -1,10 +1,17 @@
-//! How often a subject may be authenticated on a client: [`Rate`].
+//! How often a subject may be authenticated on a client: [`Rate`], and the counts it is held against, [`Throttles`].
 
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::num::NonZeroU32;
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::client::ClientId;
+use crate::clock::Now;
+use crate::subject::SubjectId;
 
 /// So many requests in a second, minute, hour or day: `100/h`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -87,6 +94,143 @@ impl fmt::Display for Rate {
     }
 }
 
+/// The largest number that is counted one by one. Beyond it the log of one subject would outgrow what it protects.
+const COUNTED_ONE_BY_ONE: u32 = 1_000;
+const SHARDS: usize = 16;
+
+/// Counts requests per subject and client.
+///
+/// Up to 1,000 in a period a sliding log of instants is kept, as Django REST Framework does: exact, no window whose edge lets
+/// twice the number through. Beyond that the generic cell rate algorithm spaces requests out with a burst of the whole
+/// number. A refused request does not count. Only requests with a live token get here, so there is one log for each subject
+/// that is at work, and [`Throttles::forget_idle`] drops the others.
+///
+/// Time is the boot clock where there is one: setting the date neither opens nor shuts the gate.
+#[derive(Debug)]
+pub struct Throttles {
+    shards: [Mutex<HashMap<(SubjectId, ClientId), Count>>; SHARDS],
+}
+
+/// What is remembered of one subject on one client.
+#[derive(Debug)]
+struct Count {
+    rate: Rate,
+    kept: Kept,
+}
+
+#[derive(Debug)]
+enum Kept {
+    /// When each request of the last period was let through, oldest first, in nanoseconds.
+    Log(VecDeque<u64>),
+    /// The theoretical arrival time of the next request that would be on schedule, in nanoseconds.
+    Schedule(u64),
+}
+
+/// Why a request has to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooMany {
+    /// The rate that it went beyond.
+    pub rate: Rate,
+    /// After how long the next one is let through, rounded up to whole seconds; at least 1.
+    pub retry_after_seconds: u64,
+}
+
+impl Default for Throttles {
+    fn default() -> Self {
+        Throttles { shards: std::array::from_fn(|_| Mutex::default()) }
+    }
+}
+
+impl Throttles {
+    /// Counts a request of `subject` on `client`, if `rate` lets it through.
+    ///
+    /// # Errors
+    /// [`TooMany`], and nothing is counted.
+    pub fn count(&self, subject: &SubjectId, client: ClientId, rate: Rate, now: Now) -> Result<(), TooMany> {
+        let key = (subject.clone(), client);
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&key);
+        let shard = &self.shards[(hash % SHARDS as u64) as usize];
+        let mut counts = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(key).or_insert_with(|| Count::begin(rate));
+        if count.rate != rate {
+            *count = count.under(rate); // the client's policy has changed
+        }
+        count
+            .take(nanos(now))
+            .map_err(|wait| TooMany { rate, retry_after_seconds: wait.div_ceil(1_000_000_000).max(1) })
+    }
+
+    /// Drops what no longer bears on any request. To be called now and then.
+    pub fn forget_idle(&self, now: Now) {
+        for shard in &self.shards {
+            let mut counts = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            counts.retain(|_, count| !count.is_idle(nanos(now)));
+            if counts.capacity() > 4 * counts.len() {
+                counts.shrink_to_fit();
+            }
+        }
+    }
+}
+
+fn nanos(now: Now) -> u64 {
+    now.boot.map_or_else(|| now.wall.millis().unsigned_abs().saturating_mul(1_000_000), |boot| boot.0)
+}
+
+impl Count {
+    fn begin(rate: Rate) -> Count {
+        let kept = if rate.number.get() <= COUNTED_ONE_BY_ONE { Kept::Log(VecDeque::new()) } else { Kept::Schedule(0) };
+        Count { rate, kept }
+    }
+
+    /// The same requests counted under another rate, where both keep a log; else from the start.
+    fn under(&mut self, rate: Rate) -> Count {
+        let mut fresh = Count::begin(rate);
+        if let (Kept::Log(old), Kept::Log(new)) = (&mut self.kept, &mut fresh.kept) {
+            *new = std::mem::take(old);
+        }
+        fresh
+    }
+
+    /// Lets one through, or says how many nanoseconds it has to wait.
+    fn take(&mut self, now: u64) -> Result<(), u64> {
+        let (number, period) = (u64::from(self.rate.number.get()), self.rate.period.millis() * 1_000_000);
+        match &mut self.kept {
+            Kept::Log(log) => {
+                // One that was let through a whole period ago no longer counts, as in Django REST Framework.
+                while log.front().is_some_and(|&oldest| now >= oldest.saturating_add(period)) {
+                    log.pop_front();
+                }
+                if (log.len() as u64) < number {
+                    log.push_back(now);
+                    return Ok(());
+                }
+                // A lowered number may have left more in the log than it allows: all but `number - 1` must leave first.
+                let blocking = log[log.len() - number as usize];
+                Err(blocking.saturating_add(period).saturating_sub(now))
+            }
+            Kept::Schedule(next) => {
+                let spacing = period / number;
+                let due = (*next).max(now);
+                let early = due - now;
+                let burst = period - spacing;
+                if early > burst {
+                    return Err(early - burst);
+                }
+                *next = due + spacing;
+                Ok(())
+            }
+        }
+    }
+
+    fn is_idle(&self, now: u64) -> bool {
+        let period = self.rate.period.millis() * 1_000_000;
+        match &self.kept {
+            Kept::Log(log) => log.back().is_none_or(|&newest| now >= newest.saturating_add(period)),
+            Kept::Schedule(next) => now >= *next,
+        }
+    }
+}
+
 impl Serialize for Rate {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -101,7 +245,129 @@ impl<'de> Deserialize<'de> for Rate {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::clock::{Clock, ManualClock, Timestamp};
+
+    struct Gate {
+        throttles: Throttles,
+        clock: ManualClock,
+        rate: Rate,
+    }
+
+    impl Gate {
+        fn at(rate: &str) -> Gate {
+            let clock = ManualClock::at(Timestamp::from_millis(1_795_172_400_000));
+            Gate { throttles: Throttles::default(), clock, rate: rate.parse().expect(rate) }
+        }
+
+        fn ask(&self, subject: &str, client: u8) -> Result<(), u64> {
+            let subject = subject.parse().expect("a subject");
+            let client = ClientId::from_bytes([client; 16]);
+            let answer = self.throttles.count(&subject, client, self.rate, self.clock.now());
+            answer.map_err(|too_many| too_many.retry_after_seconds)
+        }
+
+        fn wait(&self, millis: u64) {
+            self.clock.advance(Duration::from_millis(millis));
+        }
+    }
+
+    #[test]
+    fn the_window_slides_and_the_very_instant_counts() {
+        let gate = Gate::at("2/m");
+        assert_eq!(gate.ask("ada", 1), Ok(()));
+        gate.wait(30_000);
+        assert_eq!(gate.ask("ada", 1), Ok(()));
+        assert_eq!(gate.ask("ada", 1), Err(30));
+        gate.wait(29_999);
+        assert_eq!(gate.ask("ada", 1), Err(1), "a millisecond early, rounded up");
+        gate.wait(1);
+        assert_eq!(gate.ask("ada", 1), Ok(()));
+        assert_eq!(gate.ask("ada", 1), Err(30), "a refused request did not count");
+    }
+
+    #[test]
+    fn subjects_and_clients_have_counts_of_their_own() {
+        let gate = Gate::at("1/d");
+        assert_eq!(gate.ask("ada", 1), Ok(()));
+        assert_eq!(gate.ask("ada", 2), Ok(()));
+        assert_eq!(gate.ask("bob", 1), Ok(()));
+        assert_eq!(gate.ask("ada", 1), Err(86_400));
+    }
+
+    #[test]
+    fn the_date_neither_opens_nor_shuts_the_gate() {
+        let gate = Gate::at("1/h");
+        assert_eq!(gate.ask("ada", 1), Ok(()));
+        for wall in [Timestamp::MAX, Timestamp::MIN] {
+            gate.clock.set_wall(wall);
+            assert_eq!(gate.ask("ada", 1), Err(3_600));
+        }
+    }
+
+    #[test]
+    fn a_large_number_is_spaced_out_after_a_burst_of_all_of_it() {
+        let gate = Gate::at("3600/h");
+        let burst = (0..5_000).filter(|_| gate.ask("ada", 1).is_ok()).count();
+        assert_eq!(burst, 3_600);
+        assert_eq!(gate.ask("ada", 1), Err(1));
+        gate.wait(1_000);
+        assert_eq!(gate.ask("ada", 1), Ok(()));
+        assert_eq!(gate.ask("ada", 1), Err(1));
+    }
+
+    #[test]
+    fn a_changed_rate_holds_at_once() {
+        let mut gate = Gate::at("5/m");
+        (0..4).for_each(|_| assert_eq!(gate.ask("ada", 1), Ok(())));
+        gate.rate = "2/m".parse().expect("rate");
+        assert_eq!(gate.ask("ada", 1), Err(60));
+        gate.rate = "5/m".parse().expect("rate");
+        assert_eq!(gate.ask("ada", 1), Ok(()));
+    }
+
+    #[test]
+    fn what_is_idle_is_forgotten_and_nothing_else() {
+        let gate = Gate::at("1/m");
+        gate.ask("ada", 1).expect("first");
+        gate.wait(30_000);
+        gate.ask("bob", 1).expect("first");
+        let known = || -> usize { gate.throttles.shards.iter().map(|shard| shard.lock().expect("whole").len()).sum() };
+        gate.wait(29_999);
+        gate.throttles.forget_idle(gate.clock.now());
+        assert_eq!(known(), 2);
+        gate.wait(1);
+        gate.throttles.forget_idle(gate.clock.now());
+        assert_eq!(known(), 1);
+        assert_eq!(gate.ask("bob", 1), Err(30));
+    }
+
+    proptest! {
+        /// However requests fall, no span of a period holds more than the number that were let through.
+        #[test]
+        fn no_window_lets_more_through_than_the_rate(
+            number in 1_u32..6,
+            gaps in prop::collection::vec(0_u64..30_000, 1..80),
+        ) {
+            let gate = Gate::at(&format!("{number}/m"));
+            let (mut at, mut passed) = (0_u64, Vec::new());
+            for gap in gaps {
+                gate.wait(gap);
+                at += gap;
+                if gate.ask("ada", 1).is_ok() {
+                    passed.push(at);
+                }
+            }
+            for (position, &start) in passed.iter().enumerate() {
+                let within = passed[position..].iter().filter(|&&one| one < start + 60_000).count();
+                prop_assert!(within <= number as usize);
+            }
+        }
+    }
 
     #[test]
     fn rates_read_back_and_nonsense_is_refused() {

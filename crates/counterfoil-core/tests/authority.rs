@@ -640,6 +640,34 @@ fn what_is_seen_of_a_token_is_written_by_the_flush() {
     assert_eq!((seen.at, seen.source), (START.plus_millis(5_000), world.source.clone()));
 }
 
+#[test]
+fn a_throttle_counts_live_tokens_of_a_subject_together_and_nothing_else() {
+    let world = World::with_ada();
+    let throttled = world.client("throttled", Policy { throttle: "3/m".parse().ok(), ..Policy::default() });
+    let (laptop, phone) = (text(&world.login_on(&throttled).unwrap()), text(&world.login_on(&throttled).unwrap()));
+    let elsewhere = world.login("ada");
+    let dead = text(&world.login_on(&throttled).unwrap());
+    let dead_id =
+        at_once(world.authority.tokens_of(&world.who(&elsewhere), Kind::Login, PageRequest::default(), world.now()))
+            .unwrap()
+            .items
+            .pop()
+            .unwrap()
+            .id;
+    at_once(world.authority.revoke_any(dead_id, &world.source, world.now())).unwrap();
+    for _ in 0..5 {
+        assert_eq!(refused(world.authenticate(&dead)), Refusal::TokenRevoked);
+    }
+    assert!(world.authenticate(&laptop).is_ok() && world.authenticate(&phone).is_ok() && world.renew(&laptop).is_ok());
+    for text in [&laptop, &phone] {
+        let refusal = refused(world.authenticate(text));
+        assert!(matches!(refusal, Refusal::Throttled(too_many) if too_many.retry_after_seconds == 60), "{refusal:?}");
+    }
+    assert!(world.authenticate(&elsewhere).is_ok(), "another client, another count");
+    world.wait(60_000);
+    assert!(world.authenticate(&phone).is_ok());
+}
+
 // ── Ending ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 #[test]

@@ -157,13 +157,13 @@ fn operation(route: &Route) -> OperationBuilder {
 /// Every problem that a route may answer with, by status.
 fn problems(route: &Route) -> Vec<(u16, Vec<ProblemKind>)> {
     use ProblemKind::{
-        BodyTimeout, BodyTooLarge, InsufficientAbility, Internal, InvalidRequest, InvalidToken, InvalidValue, Timeout,
-        TokenMissing, Unavailable, UnsupportedMediaType,
+        BodyTimeout, BodyTooLarge, InsufficientAbility, Internal, InvalidRequest, InvalidToken, InvalidValue,
+        QuotaExceeded, Timeout, TokenMissing, Unavailable, UnsupportedMediaType,
     };
     let of_access: &[ProblemKind] = match route.access {
         Access::Open => &[],
-        Access::Token => &[InvalidRequest, TokenMissing, InvalidToken],
-        Access::Ability(_) => &[InvalidRequest, TokenMissing, InvalidToken, InsufficientAbility],
+        Access::Token => &[InvalidRequest, TokenMissing, InvalidToken, QuotaExceeded],
+        Access::Ability(_) => &[InvalidRequest, TokenMissing, InvalidToken, InsufficientAbility, QuotaExceeded],
     };
     let of_body: &[ProblemKind] = match route.takes {
         Takes::Nothing if !route.reads_body() => &[],

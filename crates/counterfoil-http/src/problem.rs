@@ -6,8 +6,9 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use counterfoil_core::throttle::TooMany;
 use counterfoil_core::{Ability, Error, Invalid, Refusal};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -43,6 +44,8 @@ pub enum ProblemKind {
     RenewalNotAllowed,
     /// The owner has locked the secrets of their tokens.
     RotationLocked,
+    /// The user has been here as often as the client's policy allows.
+    QuotaExceeded,
     /// There is no such thing, or it is not the caller's.
     NotFound,
     /// There is, but not with this method.
@@ -71,7 +74,7 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// The whole catalogue.
-    pub const ALL: [ProblemKind; 23] = [
+    pub const ALL: [ProblemKind; 24] = [
         ProblemKind::InvalidRequest,
         ProblemKind::InvalidValue,
         ProblemKind::UnknownClient,
@@ -83,6 +86,7 @@ impl ProblemKind {
         ProblemKind::LoginNotAllowed,
         ProblemKind::RenewalNotAllowed,
         ProblemKind::RotationLocked,
+        ProblemKind::QuotaExceeded,
         ProblemKind::NotFound,
         ProblemKind::MethodNotAllowed,
         ProblemKind::BodyTimeout,
@@ -123,6 +127,7 @@ impl ProblemKind {
             ProblemKind::RotationLocked => {
                 ("rotation-locked", "The owner has locked their tokens", StatusCode::FORBIDDEN)
             }
+            ProblemKind::QuotaExceeded => ("quota-exceeded", "Too many requests", StatusCode::TOO_MANY_REQUESTS),
             ProblemKind::NotFound => ("not-found", "Not found", StatusCode::NOT_FOUND),
             ProblemKind::MethodNotAllowed => {
                 ("method-not-allowed", "Not with this method", StatusCode::METHOD_NOT_ALLOWED)
@@ -179,6 +184,7 @@ impl ProblemKind {
             | ProblemKind::LoginNotAllowed
             | ProblemKind::RenewalNotAllowed
             | ProblemKind::RotationLocked
+            | ProblemKind::QuotaExceeded
             | ProblemKind::NotFound
             | ProblemKind::MethodNotAllowed
             | ProblemKind::BodyTimeout
@@ -199,6 +205,7 @@ pub struct Problem {
     detail: Cow<'static, str>,
     field: Option<Cow<'static, str>>,
     limit: Option<u32>,
+    too_many: Option<TooMany>,
     challenge: Option<Challenge>,
     cause: Option<Arc<Error>>,
 }
@@ -217,7 +224,7 @@ impl Problem {
     /// A problem of that kind; `detail` is for people.
     pub fn new(kind: ProblemKind, detail: impl Into<Cow<'static, str>>) -> Problem {
         let challenge = (kind.status() == StatusCode::UNAUTHORIZED).then_some(Challenge::Bare);
-        Problem { kind, detail: detail.into(), field: None, limit: None, challenge, cause: None }
+        Problem { kind, detail: detail.into(), field: None, limit: None, too_many: None, challenge, cause: None }
     }
 
     /// The same, naming the field of the request that it is about.
@@ -271,6 +278,21 @@ impl Problem {
         }
         if let Some(seconds) = self.kind.retry_after() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
+        }
+        if let Some(TooMany { rate, retry_after_seconds }) = self.too_many {
+            headers.insert(header::RETRY_AFTER, retry_after_seconds.into());
+            // draft-ietf-httpapi-ratelimit-headers: structured fields (RFC 9651) that name the policy, its quota and
+            // window, what remains, and in how many seconds something will.
+            let window = rate.period.millis() / 1_000;
+            let fields = [
+                ("ratelimit-policy", format!("\"client\";q={};w={window}", rate.number)),
+                ("ratelimit", format!("\"client\";r=0;t={retry_after_seconds}")),
+            ];
+            for (name, value) in fields {
+                if let Ok(value) = HeaderValue::from_str(&value) {
+                    headers.insert(HeaderName::from_static(name), value);
+                }
+            }
         }
         response
     }
@@ -372,6 +394,10 @@ impl From<Refusal> for Problem {
                 Problem { limit: Some(limit), ..problem }
             }
             Refusal::RenewalNotAllowed => Problem::new(ProblemKind::RenewalNotAllowed, detail),
+            Refusal::Throttled(too_many) => {
+                let problem = Problem::new(ProblemKind::QuotaExceeded, detail);
+                Problem { too_many: Some(too_many), ..problem }
+            }
             Refusal::RotationLocked => Problem::new(ProblemKind::RotationLocked, detail),
             Refusal::AbilityMissing(ability) => Problem::new(ProblemKind::InsufficientAbility, detail)
                 .challenging(Challenge::InsufficientScope(ability)),

@@ -81,7 +81,7 @@ pub(crate) struct Rules {
     /// What a second login gives: one more token, one that replaces the others, or the same again [default: new]
     #[arg(long, value_name = "WHAT")]
     reissue: Option<ReissueName>,
-    /// How often a user may be authenticated on it: 100/h, 5/s, …; kept, but not enforced by this version [default: none]
+    /// How often a user may be authenticated on it: 100/h, 5/s, … [default: none]
     #[arg(long, value_name = "N/s|m|h|d|none")]
     throttle: Option<OrNone<Rate>>,
     /// What its tokens start with [default: cf_]

@@ -42,7 +42,12 @@ pub(crate) async fn furnish(authority: &Authority, now: Now) -> Result<String, F
         cap: std::num::NonZeroU32::new(2).map(|limit| Cap { limit, at_cap: AtCap::EvictOldest }),
         ..Policy::default()
     };
-    let cli = Policy { ttl: Some(life("8h")?), renewal: Renewal::Never, ..Policy::default() };
+    let cli = Policy {
+        ttl: Some(life("8h")?),
+        renewal: Renewal::Never,
+        throttle: Some("100/h".parse().map_err(Failure::refused)?),
+        ..Policy::default()
+    };
     for (name, policy) in [("web", web), ("mobile", mobile), ("cli", cli)] {
         let order = ClientOrder { policy, ..ClientOrder::named(name.parse().map_err(Failure::refused)?) };
         authority.create_client(order, &operator, now).await?;
@@ -77,7 +82,7 @@ pub(crate) fn lines(address: SocketAddr, password: &str) -> String {
     say("# There is one user and there are three clients, each with rules of its own for its tokens:");
     say("#   web     30 days from the last use");
     say("#   mobile  90 days, renewed on request for at most a year, two devices: a third login ends the oldest");
-    say("#   cli     8 hours and no more");
+    say("#   cli     8 hours and no more, 100 requests an hour");
     say("");
     say(&format!("URL=http://{address} PASSWORD={password}"));
     say("");

@@ -147,6 +147,7 @@ impl From<Refusal> for Failure {
             | Refusal::LoginNotAllowed
             | Refusal::RenewalNotAllowed
             | Refusal::RotationLocked
+            | Refusal::Throttled(_)
             | Refusal::AbilityMissing(_)
             | Refusal::AbilityBeyondMaker(_)
             | Refusal::ExpiryBeyondMaker

@@ -27,6 +27,7 @@ impl Authority {
     ///
     /// # Errors
     /// [`Refusal::TokenUnknown`], [`Refusal::TokenExpired`], [`Refusal::TokenRevoked`] or [`Refusal::SubjectInactive`];
+    /// [`Refusal::Throttled`] for a live token whose subject has been here too often, counted in this process;
     /// [`Error::Store`] when the store cannot say, which is never a yes.
     pub fn authenticate<'a>(&'a self, text: &str, source: &'a Source, now: Now) -> Authenticating<'a> {
         let Ok(candidates) = self.candidates(text) else { return Authenticating { look_up: None } };
@@ -79,6 +80,13 @@ impl Authority {
                 self.publish(Event::ReuseDetected(TokenRef::from(&found)), source, now.wall);
                 return Err(Refusal::TokenRevoked.into());
             }
+        }
+        if let Some(rate) = found.client.policy.throttle
+            && let Err(too_many) = self.throttles.count(&found.subject, found.client.id, rate, now)
+        {
+            let refusal = Refusal::Throttled(too_many);
+            self.publish(Event::Refused(TokenRef::from(&found), refusal.clone()), source, now.wall);
+            return Err(refusal.into());
         }
         self.note(&found, source, now).await?;
         Ok(found)

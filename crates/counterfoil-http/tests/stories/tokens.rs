@@ -357,3 +357,22 @@ async fn each_ability_opens_its_routes_and_no_other() {
     assert_eq!(nothing.post("/v1/rotate").await.status, 200);
     nothing.post("/v1/logout").await.is_done();
 }
+
+#[tokio::test]
+async fn r23_beyond_a_clients_throttle_a_token_waits_and_is_told_how_long() {
+    let server = TestServer::with_ada().await;
+    server.client("slow", Policy { throttle: "2/m".parse().ok(), ..Policy::default() }).await;
+    let ada = server.logged_in("ada", "slow", "x").await;
+    for _ in 0..2 {
+        assert_eq!(ada.get("/v1/me").await.status, 200);
+    }
+    server.wait(20_000);
+    let answer = ada.get("/v1/me").await;
+    answer.is_problem(429, "quota-exceeded", "");
+    assert_eq!(answer.header("retry-after"), "40");
+    assert_eq!(answer.header("ratelimit-policy"), "\"client\";q=2;w=60");
+    assert_eq!(answer.header("ratelimit"), "\"client\";r=0;t=40");
+    assert_eq!(answer.header("cache-control"), "no-store", "a 429 is not stored (RFC 6585 §4)");
+    server.wait(40_000);
+    assert_eq!(ada.get("/v1/me").await.status, 200);
+}
