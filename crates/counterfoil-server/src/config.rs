@@ -299,7 +299,7 @@ mod tests {
         assert_eq!(config.authority.rotation_grace, Settings::default().rotation_grace);
         assert_eq!(config.authority.retention, Settings::default().retention);
         assert_eq!(config.capacity, HashingCapacity::default());
-        assert_eq!(config.max_connections.get(), 1024);
+        assert_eq!(config.max_connections.get(), 900);
         assert_eq!(config.write_timeout, Duration::from_secs(30));
         let http = HttpSettings::default();
         assert_eq!(config.http.user_fields, http.user_fields);

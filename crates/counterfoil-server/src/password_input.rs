@@ -11,7 +11,8 @@ use zeroize::Zeroizing;
 use crate::failure::Failure;
 use crate::output;
 
-/// What NIST SP 800-63B-4 §3.1.1.2 has as the least for any password; where it is all there is, it asks for 15.
+/// The least that NIST SP 800-63B-4 §3.1.1.2 has for a password beside another factor; for one that is all there is, it asks
+/// for 15, which registration will. The operator may know better, but not this much better.
 const LEAST_CHARACTERS: usize = 8;
 
 /// The flags that say where.
@@ -68,8 +69,7 @@ impl PasswordInput {
         }
         if characters(&bytes) < LEAST_CHARACTERS {
             return Err(Failure::refused(format!(
-                "the password has fewer than {LEAST_CHARACTERS} characters, the least that NIST SP 800-63B-4 allows: a \
-                 shorter one is soon guessed"
+                "the password has fewer than {LEAST_CHARACTERS} characters: one so short is soon guessed"
             ))
             .hint("take 15 or more; a few words will do"));
         }

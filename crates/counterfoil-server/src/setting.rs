@@ -167,7 +167,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting {
         key: "http.max_connections",
         kind: Kind::Number,
-        default: "1024",
+        default: "900",
         about: "Connections open at once. More are not refused but wait until one ends. Keep it some fifty below the files \
                 that the process may open (ulimit -n, often 1024), or the database is short of them in a rush; too low, and idle \
                 clients, which are hung up on after 10 s, keep others waiting.",

@@ -155,7 +155,7 @@ fn a_password_of_fewer_than_eight_characters_is_refused_with_the_reason() {
         for line in ["user create eve", "user set-password ada"] {
             let ran = site.run_with(&format!("{line} --password-stdin --data-dir data"), short);
             assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{short:?}: {ran:?}");
-            assert!(ran.stderr.contains("fewer than 8 characters") && ran.stderr.contains("NIST"), "{ran:?}");
+            assert!(ran.stderr.contains("fewer than 8 characters"), "{ran:?}");
             assert!(!ran.stderr.contains(short.trim_end()) || short == "x", "{ran:?}");
         }
     }
