@@ -22,7 +22,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
 use crate::ability::Abilities;
-use crate::account::{Account, AccountChange, LoginName, Role};
+use crate::account::{Account, AccountChange, LoginName, Role, Username};
 use crate::client::{AtCap, Cap, Client, ClientId, ClientName, Policy, Reissue};
 use crate::clock::Timestamp;
 use crate::entropy::{Entropy, PredictableEntropy};
@@ -1223,11 +1223,13 @@ fn accounts_are_listed_by_name_and_changed_one_thing_at_a_time(world: &World) {
     for name in ["Carl", "ada", "Bob"] {
         assert!(wait(accounts.create(&world.credentials(name, None), &password("!"))));
     }
-    let names = |after, limit| -> Vec<String> {
-        wait(accounts.accounts(after, limit)).iter().map(|account| account.username.to_string()).collect()
+    let names = |after: Option<&str>, limit| -> Vec<String> {
+        let after: Option<Username> = after.map(|name| name.parse().expect("a user name"));
+        wait(accounts.accounts(after.as_ref(), limit)).iter().map(|account| account.username.to_string()).collect()
     };
     assert_eq!(names(None, 2), ["ada", "Bob"]);
-    assert_eq!(names(Some("bob"), 2), ["Carl"]);
+    assert_eq!(names(Some("Bob"), 2), ["Carl"]);
+    assert_eq!(names(Some("BOB"), 2), ["Bob", "Carl"], "names that fold alike have an order of their own");
 
     let account = wait(accounts.accounts(None, 1)).remove(0);
     let mut expected = account.clone();
@@ -1238,7 +1240,9 @@ fn accounts_are_listed_by_name_and_changed_one_thing_at_a_time(world: &World) {
         assert_eq!(read, expected);
     };
     change(AccountChange::Active(false), &|account| account.active = false);
+    assert!(!wait(accounts.has_role(Role::Admin)));
     change(AccountChange::Role(Role::Admin), &|account| account.role = Role::Admin);
+    assert!(wait(accounts.has_role(Role::Admin)) && !wait(accounts.has_role(Role::Staff)));
     let email: crate::account::Email = "ada@example.org".parse().expect("an address");
     change(AccountChange::Email(Some(email.clone()), Some(NOW)), &|account| {
         account.email = Some(email.clone());

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::future::ready;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::account::{Account, AccountChange, Credentials, LoginName};
+use crate::account::{Account, AccountChange, Credentials, LoginName, Role, Username};
 use crate::client::{AtCap, Client, ClientId, ClientName, Reissue};
 use crate::clock::Timestamp;
 use crate::password::{Cost, EncodedPassword};
@@ -733,17 +733,23 @@ impl AccountStore for MemoryStore {
         done(self.lock().accounts.iter().find(|row| row.account.subject == *subject).cloned())
     }
 
-    fn accounts<'a>(&'a self, after: Option<&'a str>, limit: u32) -> Answer<'a, Vec<Account>> {
+    fn accounts<'a>(&'a self, after: Option<&'a Username>, limit: u32) -> Answer<'a, Vec<Account>> {
         let state = self.lock();
+        let place = |name: &Username| (name.folded(), name.clone());
+        let after = after.map(place);
         let mut accounts: Vec<_> = state
             .accounts
             .iter()
-            .filter(|row| after.is_none_or(|after| row.account.username.folded().as_str() > after))
+            .filter(|row| after.as_ref().is_none_or(|after| place(&row.account.username) > *after))
             .map(|row| row.account.clone())
             .collect();
-        accounts.sort_by_key(|account| account.username.folded());
+        accounts.sort_by_key(|account| place(&account.username));
         accounts.truncate(limit as usize);
         done(accounts)
+    }
+
+    fn has_role(&self, role: Role) -> Answer<'_, bool> {
+        done(self.lock().accounts.iter().any(|row| row.account.role == role))
     }
 
     fn password_costs(&self) -> Answer<'_, Vec<Cost>> {

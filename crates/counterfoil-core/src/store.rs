@@ -25,7 +25,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::ability::Abilities;
-use crate::account::{Account, AccountChange, Credentials, LoginName};
+use crate::account::{Account, AccountChange, Credentials, LoginName, Role, Username};
 use crate::client::{Cap, Client, ClientId, ClientName, Policy, Reissue};
 use crate::clock::Timestamp;
 use crate::password::{Cost, EncodedPassword};
@@ -504,8 +504,12 @@ pub trait AccountStore: Send + Sync + fmt::Debug {
     /// The account of this subject.
     fn account<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, Option<Credentials>>;
 
-    /// A page of accounts by folded user name, after that of `after`.
-    fn accounts<'a>(&'a self, after: Option<&'a str>, limit: u32) -> Answer<'a, Vec<Account>>;
+    /// A page of accounts in the order of their user names, folded and then exact, from behind `after` on: an import may
+    /// have brought names that differ by case alone, and a page must not end between them for good.
+    fn accounts<'a>(&'a self, after: Option<&'a Username>, limit: u32) -> Answer<'a, Vec<Account>>;
+
+    /// Whether any account has this role.
+    fn has_role(&self, role: Role) -> Answer<'_, bool>;
 
     /// The different costs of the passwords kept here, so that a refusal can be made as dear as the dearest.
     fn password_costs(&self) -> Answer<'_, Vec<Cost>>;

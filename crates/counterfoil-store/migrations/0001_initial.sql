@@ -266,5 +266,7 @@ CREATE TABLE accounts (
 CREATE INDEX accounts_by_username_fold ON accounts (username_fold, username);
 -- Logging in by address.
 CREATE INDEX accounts_by_email ON accounts (email_fold) WHERE email_confirmed_at IS NOT NULL;
+-- The few who look after the others.
+CREATE INDEX accounts_by_role ON accounts (role) WHERE role <> 'user';
 -- The few different costs among many accounts.
 CREATE INDEX accounts_by_password_cost ON accounts (password_cost);

@@ -98,8 +98,7 @@ impl Authority {
     /// # Errors
     /// When the store fails.
     pub async fn users(&self, after: Option<&Account>, limit: u32) -> Result<Vec<Account>, Error> {
-        let after = after.map(|account| account.username.folded());
-        Ok(self.accounts.accounts(after.as_deref(), limit).await?)
+        Ok(self.accounts.accounts(after.map(|account| &account.username), limit).await?)
     }
 
     /// Sets a password and ends the account's login tokens. API keys stay.
@@ -194,20 +193,12 @@ impl Authority {
         Ok(changed)
     }
 
-    /// Whether any account is an administrator's, looking no further than it must.
+    /// Whether any account is an administrator's.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn has_administrator(&self) -> Result<bool, Error> {
-        let mut after: Option<Account> = None;
-        loop {
-            let page = self.users(after.as_ref(), 500).await?;
-            if page.iter().any(|account| account.role == Role::Admin) {
-                return Ok(true);
-            }
-            let Some(last) = page.into_iter().last() else { return Ok(false) };
-            after = Some(last);
-        }
+        Ok(self.accounts.has_role(Role::Admin).await?)
     }
 
     /// One record, whosever it is.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use counterfoil_core::account::{Account, AccountChange, Credentials, LoginName};
+use counterfoil_core::account::{Account, AccountChange, Credentials, LoginName, Role, Username};
 use counterfoil_core::client::Client;
 use counterfoil_core::entropy::PredictableEntropy;
 use counterfoil_core::hashing::{CheckTask, Checked, HashTask, Hashed, Hashing, OnThisThread, Overloaded};
@@ -190,8 +190,12 @@ impl AccountStore for UnreliableStore {
         self.through(|memory| memory.account(subject))
     }
 
-    fn accounts<'a>(&'a self, after: Option<&'a str>, limit: u32) -> Answer<'a, Vec<Account>> {
+    fn accounts<'a>(&'a self, after: Option<&'a Username>, limit: u32) -> Answer<'a, Vec<Account>> {
         self.through(|memory| memory.accounts(after, limit))
+    }
+
+    fn has_role(&self, role: Role) -> Answer<'_, bool> {
+        self.through(|memory| memory.has_role(role))
     }
 
     fn password_costs(&self) -> Answer<'_, Vec<Cost>> {

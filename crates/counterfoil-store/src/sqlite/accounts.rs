@@ -1,7 +1,7 @@
 //! Accounts.
 
 use counterfoil_core::SubjectId;
-use counterfoil_core::account::{Account, AccountChange, Credentials, Email, LoginName};
+use counterfoil_core::account::{Account, AccountChange, Credentials, Email, LoginName, Role, Username};
 use counterfoil_core::password::{Cost, EncodedPassword};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
@@ -106,12 +106,25 @@ pub(super) fn account(reader: &Reader, subject: &SubjectId) -> Result<Option<Cre
 }
 
 /// See [`counterfoil_core::AccountStore::accounts`].
-pub(super) fn accounts(reader: &Reader, after: Option<&str>, limit: u32) -> Result<Vec<Account>, Fault> {
-    // Every folded name is greater than the empty one.
-    let mut statement = reader
-        .connection
-        .prepare_cached(&format!("{SELECT} WHERE username_fold > ?1 ORDER BY username_fold, username LIMIT ?2"))?;
-    Ok(statement.query_map(params![after.unwrap_or(""), limit], parse)?.collect::<Result<_, _>>()?)
+pub(super) fn accounts(reader: &Reader, after: Option<&Username>, limit: u32) -> Result<Vec<Account>, Fault> {
+    let mut statement = reader.connection.prepare_cached(&format!(
+        "{SELECT} WHERE (username_fold, username) > (?1, ?2) ORDER BY username_fold, username LIMIT ?3"
+    ))?;
+    // Every name is greater than the empty one.
+    let (folded, exact) = after.map_or((String::new(), ""), |after| (after.folded(), after.as_str()));
+    Ok(statement.query_map(params![folded, exact, limit], parse)?.collect::<Result<_, _>>()?)
+}
+
+/// See [`counterfoil_core::AccountStore::has_role`].
+pub(super) fn has_role(reader: &Reader, role: Role) -> Result<bool, Fault> {
+    // The role is written out where the partial index must be recognised, and bound where it is compared.
+    const ABOVE_USERS: &str = "SELECT EXISTS (SELECT 1 FROM accounts WHERE role <> 'user' AND role = ?1)";
+    const ANY: &str = "SELECT EXISTS (SELECT 1 FROM accounts WHERE role = ?1)";
+    let statement = match role {
+        Role::User => ANY,
+        Role::Staff | Role::Admin => ABOVE_USERS,
+    };
+    Ok(reader.connection.prepare_cached(statement)?.query_row([role.as_str()], |row| row.get(0))?)
 }
 
 // Steps from one cost to the next in the index instead of reading an entry for each account.

@@ -29,7 +29,7 @@ mod writer;
 use std::path::Path;
 use std::sync::Arc;
 
-use counterfoil_core::account::{Account, AccountChange, Credentials, LoginName};
+use counterfoil_core::account::{Account, AccountChange, Credentials, LoginName, Role as AccountRole, Username};
 use counterfoil_core::client::{Client, ClientId, ClientName};
 use counterfoil_core::password::{Cost, EncodedPassword};
 use counterfoil_core::secret::{Candidates, CheckKey, DigestScheme, TokenDigest};
@@ -365,9 +365,13 @@ impl AccountStore for SqliteStore {
         self.look_up("looking an account up", subject, accounts::account)
     }
 
-    fn accounts<'a>(&'a self, after: Option<&'a str>, limit: u32) -> Answer<'a, Vec<Account>> {
-        let after = after.map(str::to_owned);
-        self.read("listing accounts", move |reader| accounts::accounts(reader, after.as_deref(), limit))
+    fn accounts<'a>(&'a self, after: Option<&'a Username>, limit: u32) -> Answer<'a, Vec<Account>> {
+        let after = after.cloned();
+        self.read("listing accounts", move |reader| accounts::accounts(reader, after.as_ref(), limit))
+    }
+
+    fn has_role(&self, role: AccountRole) -> Answer<'_, bool> {
+        self.read("looking for a role", move |reader| accounts::has_role(reader, role))
     }
 
     fn password_costs(&self) -> Answer<'_, Vec<Cost>> {
