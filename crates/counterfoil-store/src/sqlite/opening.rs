@@ -250,10 +250,22 @@ pub(super) fn open(directory: &Path, options: &OpenOptions) -> Result<Opened, Op
         if !undisturbed {
             look_for_damage(&place, &connection)?;
         }
+        make_recovered_commits_durable(&place).map_err(unusable)?;
         let seen = Seen { mark, left: Left::Open };
         witness.write(&seen).map_err(|error| OpenError::Unusable(place.witness.clone(), error))?;
     }
     Ok(Opened { place: Arc::new(place), connection, witness, mark, undisturbed, lock })
+}
+
+/// A killed process may have left commits in the log that it had not synced yet; recovery takes them in, and this server
+/// would answer by them and note them in the witness. The power could still take them: after a cut the witness would be
+/// ahead of the database. SQLite holds no lock on the log, so that closing it here drops none.
+fn make_recovered_commits_durable(place: &Place) -> io::Result<()> {
+    match File::open(&place.write_ahead) {
+        Ok(log) => log.sync_data(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// The lock goes when the process does, however it ends.
