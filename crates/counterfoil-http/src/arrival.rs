@@ -1,14 +1,13 @@
 //! What is known of a request when it arrives, established once and handed down: [`Arrival`].
 
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
 
-use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::extract::FromRequestParts;
 use axum::http::Extensions;
 use axum::http::request::Parts;
 use counterfoil_core::{Now, Source};
 
-use crate::device;
+use crate::device::{self, Peer};
 use crate::http::Http;
 use crate::request_id::RequestId;
 
@@ -27,11 +26,8 @@ pub struct Arrival {
 impl Arrival {
     pub(crate) fn of(parts: &Parts, http: &Http) -> Arrival {
         let trusted = &http.settings().trusted_proxies;
-        // Nothing over a Unix socket.
-        let peer: Option<&ConnectInfo<SocketAddr>> = parts.extensions.get();
-        let peer: Option<IpAddr> = peer.map(|ConnectInfo(peer)| peer.ip());
-        let given =
-            peer.filter(|peer| device::is_trusted(*peer, trusted)).and_then(|_| RequestId::given(&parts.headers));
+        let peer = Peer::of(&parts.extensions);
+        let given = peer.filter(|peer| peer.is_trusted(trusted)).and_then(|_| RequestId::given(&parts.headers));
         Arrival {
             now: http.clock().now(),
             source: device::source(peer, &parts.headers, trusted),

@@ -2,10 +2,9 @@
 
 use std::any::Any;
 use std::error::Error as _;
-use std::net::SocketAddr;
 
 use axum::body::Body;
-use axum::extract::{ConnectInfo, MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, Method, Version, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -13,6 +12,7 @@ use counterfoil_core::{BootTime, Clock, Error};
 use tracing::{Instrument as _, Span, field};
 
 use crate::arrival::Arrival;
+use crate::device::Peer;
 use crate::drain::Drained;
 use crate::headers;
 use crate::http::Http;
@@ -127,10 +127,9 @@ fn known_method(method: &Method) -> &'static str {
 /// differ over which of two is meant.
 ///
 /// That there is none counts only where a connection's peer is known. A host's tests hand requests to the router without a
-/// connection, and those say HTTP/1.1 and no more because that is what a request says that nobody sent. Over a Unix socket
-/// no peer is known either: there the proxy in front has been asked this already.
+/// connection, and those say HTTP/1.1 and no more because that is what a request says that nobody sent.
 fn names_its_host(request: &Request) -> bool {
-    let served = request.extensions().get::<ConnectInfo<SocketAddr>>().is_some();
+    let served = Peer::of(request.extensions()).is_some();
     match request.headers().get_all(header::HOST).iter().count() {
         0 => !served || request.version() != Version::HTTP_11,
         1 => true,

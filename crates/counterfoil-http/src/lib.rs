@@ -28,6 +28,7 @@ mod settings;
 pub use arrival::Arrival;
 pub use body::MAX_BODY_BYTES;
 pub use caller::{Caller, Presented};
+pub use device::{TrustedProxy, UnixPeer};
 pub use http::Http;
 pub use openapi::openapi;
 pub use problem::{Problem, ProblemKind};

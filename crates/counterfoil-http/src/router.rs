@@ -265,8 +265,8 @@ pub static ROUTES: &[Route] = &[
 
 /// The native routes for `authority`, ready to be served.
 ///
-/// Serve them with `into_make_service_with_connect_info::<SocketAddr>()`; without it, as over a Unix socket, no address is
-/// known and none is made up. Needs a tokio runtime with time. Limits on connections, heads and header bytes are the
+/// Serve them with `into_make_service_with_connect_info::<SocketAddr>()`, over a Unix socket with
+/// [`UnixPeer`](crate::UnixPeer) in its place; without either no address is known and none is made up. Needs a tokio runtime with time. Limits on connections, heads and header bytes are the
 /// server's.
 pub fn router(authority: Arc<Authority>, clock: Arc<dyn Clock>, settings: HttpSettings) -> Router {
     Http::new(authority, clock, settings).router()

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use counterfoil_core::AccountField;
-use ipnet::IpNet;
+
+use crate::device::TrustedProxy;
 
 /// What the operator may choose. The default is safe behind nothing and behind anything: it believes no proxy.
 #[derive(Debug, Clone)]
 pub struct HttpSettings {
     /// Whose `X-Forwarded-For` and `X-Request-Id` are believed. Empty by default. A network that clients can speak from
     /// lets them choose the address that the log and their own device list show.
-    pub trusted_proxies: Vec<IpNet>,
+    pub trusted_proxies: Vec<TrustedProxy>,
     /// What an answer says of an account. Every client of every user reads these.
     pub user_fields: Vec<AccountField>,
     /// The realm in `WWW-Authenticate`: what people are told they are asked to log in to.

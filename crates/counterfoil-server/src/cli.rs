@@ -78,8 +78,8 @@ pub(crate) enum OfficeCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// Address and port to listen on; port 0 takes any free one
-    #[arg(long, value_name = "ADDR")]
+    /// Where to listen: address and port, of which 0 takes any free one; unix:PATH; or systemd
+    #[arg(long, value_name = "PLACE")]
     pub(crate) listen: Option<String>,
     /// Try it out: a throw-away directory, a user, three clients, and curl lines to paste
     #[arg(long)]

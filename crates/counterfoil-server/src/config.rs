@@ -6,24 +6,27 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use counterfoil::{AccountField, HashingCapacity, HashingParams, HttpSettings, KeyRing, Lifetime, Settings};
+use counterfoil::{
+    AccountField, HashingCapacity, HashingParams, HttpSettings, KeyRing, Lifetime, Settings, TrustedProxy,
+};
 use ipnet::IpNet;
 use tracing::Level;
 use zeroize::Zeroizing;
 
 use crate::failure::{Failure, causes};
+use crate::listen::Place;
 use crate::setting::Chosen;
 
 /// Every choice, judged. [`Config::default`] is what `counterfoil serve` runs with when nothing is said.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Where to listen.
-    pub listen: SocketAddr,
+    pub listen: Place,
     /// Where everything is kept.
     pub data_dir: PathBuf,
     /// What links in mails and pages begin with.
@@ -100,10 +103,7 @@ impl Config {
             queue: chosen.number("hashing.queue", 1..=100_000)?.map_or(default.queue, at_least_one),
         };
         Ok(Config {
-            listen: chosen.required("listen", |text| {
-                text.parse()
-                    .map_err(|_| "expected an address and a port: \"127.0.0.1:8080\", \"[::1]:8080\"".to_owned())
-            })?,
+            listen: chosen.required("listen", Place::parse)?,
             data_dir: chosen.required("data_dir", path)?,
             base_url: chosen.optional("base_url", base_url)?,
             key_ring_file: chosen.optional("key_ring_file", path)?,
@@ -179,11 +179,20 @@ fn path(text: &str) -> Result<PathBuf, String> {
 
 /// A network whose word about the client's address is believed. Wider than the widest private ones (10.0.0.0/8, fc00::/7)
 /// is never a proxy of yours: it is a way to say "everybody".
-fn trusted_proxy(text: &str) -> Result<IpNet, String> {
+///
+/// `unix` stands for whoever speaks over the Unix socket, whose mode is what keeps strangers out.
+fn trusted_proxy(text: &str) -> Result<TrustedProxy, String> {
+    if text == "unix" {
+        return Ok(TrustedProxy::UnixSocket);
+    }
     let net = match (text.parse::<IpNet>(), text.parse::<IpAddr>()) {
         (Ok(net), _) => net.trunc(),
         (_, Ok(address)) => address.into(),
-        _ => return Err("expected an address or a network: \"10.0.0.5\", \"10.0.0.0/24\", \"fd00::/8\"".to_owned()),
+        _ => {
+            return Err(
+                "expected an address, a network or unix: \"10.0.0.5\", \"10.0.0.0/24\", \"fd00::/8\"".to_owned()
+            );
+        }
     };
     let widest = match net {
         IpNet::V4(_) => 8,
@@ -196,7 +205,7 @@ fn trusted_proxy(text: &str) -> Result<IpNet, String> {
                 .to_owned(),
         );
     }
-    Ok(net)
+    Ok(net.into())
 }
 
 /// The names of [`AccountField`], as answers carry them.
@@ -315,7 +324,9 @@ mod tests {
             ("trusted_proxies = [\"0.0.0.0/0\"]", "trusting every proxy"),
             ("trusted_proxies = [\"::/0\"]", "trusting every proxy"),
             ("trusted_proxies = [\"10.0.0.1\", \"128.0.0.0/1\"]", "trusting every proxy"),
-            ("trusted_proxies = [\"proxy\"]", "expected an address or a network"),
+            ("trusted_proxies = [\"proxy\"]", "expected an address, a network or unix"),
+            ("trusted_proxies = [\"unix:\"]", "expected an address, a network or unix"),
+            ("listen = \"unix:\"", "expected a path after unix:"),
             ("base_url = \"http://auth.example.org\"", "plain http"),
             ("base_url = \"https://*.example.org\"", "expected https:// and a host"),
             ("base_url = \"auth.example.org\"", "expected https:// and a host"),
@@ -354,10 +365,10 @@ mod tests {
     #[test]
     fn proxies_of_ones_own_and_links_that_stay_at_home_are_fine() {
         let config = judged(
-            "trusted_proxies = [\"10.0.0.0/8\", \"192.0.2.1\", \"fd00::/8\", \"::1\"]\nbase_url = \"http://[::1]:8080/\"",
+            "trusted_proxies = [\"10.0.0.0/8\", \"192.0.2.1\", \"fd00::/8\", \"::1\", \"unix\"]\nbase_url = \"http://[::1]:8080/\"",
         )
         .expect("fine");
-        assert_eq!(config.http.trusted_proxies.len(), 4);
+        assert_eq!(config.http.trusted_proxies.len(), 5);
         assert_eq!(config.base_url.as_deref(), Some("http://[::1]:8080"));
         for url in ["http://localhost:3000", "http://127.0.0.1", "https://auth.example.org/sso"] {
             assert_eq!(judged(&format!("base_url = {url:?}")).expect(url).base_url.as_deref(), Some(url));

@@ -2,7 +2,6 @@
 //! a client that does not read.
 
 use std::io;
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,14 +9,16 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
+
+use crate::listen::{Listener, Peer};
 
 /// Where connections come in.
 #[derive(Debug)]
 pub(crate) struct Entrance {
-    listener: TcpListener,
+    listener: Listener,
     places: Arc<Semaphore>,
     most: usize,
     write_timeout: Duration,
@@ -26,7 +27,7 @@ pub(crate) struct Entrance {
 }
 
 impl Entrance {
-    pub(crate) fn new(listener: TcpListener, most: NonZeroUsize, write_timeout: Duration) -> Entrance {
+    pub(crate) fn new(listener: Listener, most: NonZeroUsize, write_timeout: Duration) -> Entrance {
         let most = most.get();
         Entrance { listener, places: Arc::new(Semaphore::new(most)), most, write_timeout, told: false }
     }
@@ -36,12 +37,10 @@ impl Entrance {
     ///
     /// # Errors
     /// When the system does not hand one out. What to do about it, and when to ask again, is for the caller to know.
-    pub(crate) async fn next(&mut self) -> io::Result<(Connection, SocketAddr)> {
+    pub(crate) async fn next(&mut self) -> io::Result<(Connection, Peer)> {
         self.tell_of_crowds();
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(io::Error::other)?;
         let (stream, peer) = self.listener.accept().await?;
-        // Answers are small and whole; to wait for more only makes them late. A refusal costs speed alone.
-        stream.set_nodelay(true).ok();
         Ok((Connection { stream, write_timeout: self.write_timeout, stalled: None, _place: place }, peer))
     }
 
@@ -56,11 +55,45 @@ impl Entrance {
     }
 }
 
+/// The bytes of a connection.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Tcp(TcpStream),
+    #[cfg(unix)]
+    Unix(tokio::net::UnixStream),
+}
+
+/// Either stream, as what both of them are.
+trait Bytes: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Bytes for T {}
+
+impl Stream {
+    fn bytes(&mut self) -> Pin<&mut dyn Bytes> {
+        match self {
+            Stream::Tcp(stream) => Pin::new(stream),
+            #[cfg(unix)]
+            Stream::Unix(stream) => Pin::new(stream),
+        }
+    }
+
+    /// Closing it is the end, and the kernel does not go on offering what the other side has not read.
+    fn forget_what_waits(&self) {
+        match self {
+            // A refusal costs the kernel's memory alone.
+            Stream::Tcp(stream) => drop(stream.set_zero_linger()),
+            // What waits in a Unix socket is charged to whoever reads it.
+            #[cfg(unix)]
+            Stream::Unix(_) => {}
+        }
+    }
+}
+
 /// A client's stream. A write that makes no progress for the timeout ends it, or whoever asks for much and reads nothing
 /// would hold memory and a descriptor for as long as they like. Reading has limits of its own, of heads and of bodies.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     write_timeout: Duration,
     /// When a write that waits has waited long enough.
     stalled: Option<Pin<Box<Sleep>>>,
@@ -77,8 +110,7 @@ impl Connection {
         }
         let timeout = self.write_timeout;
         ready!(self.stalled.get_or_insert_with(|| Box::pin(sleep(timeout))).as_mut().poll(context));
-        // The kernel would go on offering it what it does not read. A refusal costs the kernel's memory alone.
-        self.stream.set_zero_linger().ok();
+        self.stream.forget_what_waits();
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read its answers")))
     }
 }
@@ -89,13 +121,13 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        self.stream.bytes().poll_read(context, buffer)
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        let written = self.stream.bytes().poll_write(context, bytes);
         self.unless_stalled(context, written)
     }
 
@@ -104,20 +136,24 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
+        let written = self.stream.bytes().poll_write_vectored(context, parts);
         self.unless_stalled(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        match &self.stream {
+            Stream::Tcp(stream) => stream.is_write_vectored(),
+            #[cfg(unix)]
+            Stream::Unix(stream) => stream.is_write_vectored(),
+        }
     }
 
     // A socket has nothing to flush and shuts down at once: neither waits for the client, and neither is progress.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        self.stream.bytes().poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        self.stream.bytes().poll_shutdown(context)
     }
 }

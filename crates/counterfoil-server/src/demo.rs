@@ -1,7 +1,6 @@
 //! `counterfoil serve --demo`: something to try, gone when the server stops.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 use std::path::Path;
 
 use counterfoil::{
@@ -74,7 +73,7 @@ fn random_password() -> Result<String, Error> {
 }
 
 /// What to paste into a shell. Needs curl, grep and cut.
-pub(crate) fn lines(address: SocketAddr, password: &str) -> String {
+pub(crate) fn lines(url: &str, password: &str) -> String {
     let mut text = String::new();
     let mut say = |line: &str| writeln!(text, "{line}").ok();
     say("");
@@ -84,7 +83,7 @@ pub(crate) fn lines(address: SocketAddr, password: &str) -> String {
     say("#   mobile  90 days, renewed on request for at most a year, two devices: a third login ends the oldest");
     say("#   cli     8 hours and no more, 100 requests an hour");
     say("");
-    say(&format!("URL=http://{address} PASSWORD={password}"));
+    say(&format!("URL={url} PASSWORD={password}"));
     say("");
     say("# Log in on three devices. Each gets a token of its own.");
     let login = |client: &str, name: &str| {

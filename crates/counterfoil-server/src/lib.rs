@@ -9,11 +9,13 @@ mod demo;
 mod failure;
 mod key;
 mod keyring;
+mod listen;
 mod log;
 mod office;
 mod output;
 mod password_input;
 mod serve;
+mod service_manager;
 mod setting;
 mod token;
 mod user;
@@ -32,6 +34,7 @@ use crate::setting::Chosen;
 
 pub use config::{Config, Log, LogFormat};
 pub use failure::Failure;
+pub use listen::{Listener, Place};
 pub use serve::App;
 
 /// Opens what `config` says for serving. [`App::serve`] does the rest.
@@ -184,6 +187,10 @@ fn run_server(serve: &Serve, common: &Common, environment: &[(OsString, OsString
                 .hint("leave out --data-dir and --store, or --demo"));
         }
         let demo = demo::Demo::new()?;
+        let Place::Address(_) = config.listen else {
+            return Err(Failure::usage("--demo prints lines for curl, which need an address and a port")
+                .hint("leave out --listen, or name an address with it"));
+        };
         config.data_dir = demo.data_dir().to_owned();
         Some(demo)
     } else {
@@ -200,20 +207,21 @@ fn run_server(serve: &Serve, common: &Common, environment: &[(OsString, OsString
 async fn run_until_stopped(serve: &Serve, config: &Config, demo: bool) -> Result<ExitCode, Failure> {
     let (stop, again) = serve::told_to_stop().map_err(|error| Failure::caused_by("cannot hear signals", &error))?;
     // First, because whoever cannot listen should not touch the data.
-    let listener = serve::listen(config.listen).await?;
-    let address = listener.local_addr().map_err(|error| Failure::caused_by("cannot tell the address", &error))?;
+    let listener = config.listen.open().await?;
+    let url = listener.url().map_err(|error| Failure::caused_by("cannot tell the address", &error))?;
     let app = App::open(config, serve.accept_rewind).await?;
-    let mut announcement = format!("listening on http://{address}\n");
+    let mut announcement = format!("listening on {url}\n");
     if demo {
         let counterfoil = app.counterfoil();
         let password = demo::furnish(counterfoil.authority(), counterfoil.clock().now()).await?;
-        announcement.push_str(&demo::lines(address, &password));
+        announcement.push_str(&demo::lines(&url, &password));
     } else {
         app.look_for_administrator(failure::printable(&config.data_dir.display().to_string()));
     }
     // The kernel takes connections from here on; they are answered as soon as the line is out.
     output::write(&announcement)?;
-    tracing::info!(%address, data_dir = %config.data_dir.display(), version = env!("CARGO_PKG_VERSION"), "listening");
+    tracing::info!(%url, data_dir = %config.data_dir.display(), version = env!("CARGO_PKG_VERSION"), "listening");
+    service_manager::ready();
     tokio::select! {
         () = app.serve(listener, stop) => Ok(ExitCode::SUCCESS),
         () = again => {

@@ -1,14 +1,12 @@
 //! `counterfoil serve`: [`App`], the server of one process.
 
 use std::io;
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::ConnectInfo;
 use counterfoil::{Authority, Counterfoil};
 use http::Request;
 use hyper::body::Incoming;
@@ -16,12 +14,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::TcpListener;
 use tower::ServiceExt;
 
 use crate::config::Config;
 use crate::connection::Entrance;
 use crate::failure::{Failure, causes};
+use crate::listen::Listener;
+use crate::service_manager;
 
 /// How long a client may take to send the head of a request, and how long a connection may be idle between two: the two are
 /// one in hyper. A proxy's own limit for idle connections has to be lower.
@@ -75,12 +74,12 @@ impl App {
 
     /// Serves until `stop`; then takes no more connections, lets the requests under way finish within the grace, and closes
     /// everything.
-    pub async fn serve(self, listener: TcpListener, stop: impl Future<Output = ()>) {
+    pub async fn serve(self, listener: impl Into<Listener>, stop: impl Future<Output = ()>) {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_headers(HEAD_FIELDS);
         http.max_header_size(HEAD_BYTES).max_buf_size(HEAD_BYTES);
         let connections = GracefulShutdown::new();
-        let mut entrance = Entrance::new(listener, self.max_connections, self.write_timeout);
+        let mut entrance = Entrance::new(listener.into(), self.max_connections, self.write_timeout);
         let mut stop = std::pin::pin!(stop);
         loop {
             let accepted = tokio::select! {
@@ -91,7 +90,7 @@ impl App {
                 Ok((stream, peer)) => {
                     let router = self.router.clone();
                     let service = service_fn(move |mut request: Request<Incoming>| {
-                        request.extensions_mut().insert(ConnectInfo(peer));
+                        peer.put_into(request.extensions_mut());
                         router.clone().oneshot(request.map(Body::new))
                     });
                     let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service));
@@ -108,6 +107,7 @@ impl App {
         }
         drop(entrance);
         tracing::info!("stopping");
+        service_manager::stopping();
         if tokio::time::timeout(self.shutdown_grace, connections.shutdown()).await.is_err() {
             tracing::warn!("requests that had not finished within the shutdown grace were cut off");
         }
@@ -141,20 +141,6 @@ async fn rest(error: &io::Error) {
         tracing::error!(%error, "cannot accept connections");
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
-}
-
-/// Binds the address that was chosen.
-pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).await.map_err(|error| {
-        let failure = Failure::caused_by(format!("cannot listen on {address}"), &error);
-        if error.kind() == io::ErrorKind::AddrInUse {
-            failure.hint("something listens there already; choose another port with --listen")
-        } else if error.kind() == io::ErrorKind::PermissionDenied {
-            failure.hint("ports below 1024 are for root; choose another with --listen")
-        } else {
-            failure
-        }
-    })
 }
 
 /// Ends when the process is told to stop. From then on a second word ends `again`.

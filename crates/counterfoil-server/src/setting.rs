@@ -37,8 +37,9 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "listen",
         kind: Kind::Text,
         default: "\"127.0.0.1:8080\"",
-        about: "Address and port. Port 0 takes any free one. On another address than this machine's own, passwords and \
-                tokens cross the network in the clear: put a proxy with TLS in front.",
+        about: "Address and port, of which 0 takes any free one; or unix: and a path, where a socket of mode 0660 is made; or \
+                systemd, for the one socket that its .socket unit hands over. On another address than this machine's own, \
+                passwords and tokens cross the network in the clear: put a proxy with TLS in front.",
     },
     Setting {
         key: "data_dir",
@@ -57,9 +58,9 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "trusted_proxies",
         kind: Kind::List,
         default: "[]",
-        about: "Addresses and networks of your own proxies, whose X-Forwarded-For is believed. A network that clients can \
-                speak from lets them choose the address that logs and device lists show. Too few, and every device seems \
-                to be at the proxy.",
+        about: "Addresses and networks of your own proxies, whose X-Forwarded-For and X-Request-Id are believed; unix: \
+                whoever speaks over the Unix socket. A network that clients can speak from lets them choose the address \
+                that logs and device lists show. Too few, and every device seems to be at the proxy, or nowhere.",
     },
     Setting {
         key: "key_ring_file",
@@ -468,7 +469,7 @@ mod tests {
         let mut chosen = Chosen::read(None, &set).expect("read");
         chosen.flag("listen", "--listen", Some("127.0.0.1:3".to_owned()));
         let config = Config::judge(&chosen).expect("judged");
-        assert_eq!(config.listen.port(), 3);
+        assert_eq!(config.listen.to_string(), "127.0.0.1:3");
         assert_eq!(config.data_dir, Path::new("from-environment"));
         assert_eq!(config.log.level, tracing::Level::WARN);
         assert_eq!(config.log.format.to_string(), "human");

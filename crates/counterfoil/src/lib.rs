@@ -129,6 +129,8 @@ pub use counterfoil_core::token::{
     UserAgent,
 };
 #[cfg(feature = "axum")]
-pub use counterfoil_http::{Arrival, Caller, Http, HttpSettings, Presented, Problem, ProblemKind, RequestId, openapi};
+pub use counterfoil_http::{
+    Arrival, Caller, Http, HttpSettings, Presented, Problem, ProblemKind, RequestId, TrustedProxy, UnixPeer, openapi,
+};
 #[cfg(feature = "sqlite")]
 pub use counterfoil_store::{OpenError, SqliteStore};

@@ -7,7 +7,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderName, Method, header};
 use axum::routing::get;
-use counterfoil_http::{Access, HttpSettings, ProblemKind, ROUTES};
+use counterfoil_http::{Access, HttpSettings, ProblemKind, ROUTES, TrustedProxy};
+use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use crate::world::{Answer, PASSWORD, TestServer, concrete};
@@ -123,10 +124,14 @@ async fn r23_a_problem_says_what_it_is_and_nothing_of_what_was_sent() {
     assert_eq!(slugs.len(), ProblemKind::ALL.len());
 }
 
+fn ours() -> TrustedProxy {
+    "10.0.0.0/8".parse::<IpNet>().expect("a network").into()
+}
+
 #[tokio::test]
 async fn a_request_has_an_id_that_only_a_trusted_proxy_chooses() {
     let settings = HttpSettings {
-        trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()],
+        trusted_proxies: vec![ours()],
         request_id_prefix: Some("n1".to_owned()),
         ..HttpSettings::default()
     };
@@ -145,7 +150,7 @@ async fn a_request_has_an_id_that_only_a_trusted_proxy_chooses() {
 
 #[tokio::test]
 async fn behind_a_trusted_proxy_a_device_is_seen_where_it_is() {
-    let settings = HttpSettings { trusted_proxies: vec!["10.0.0.0/8".parse().unwrap()], ..HttpSettings::default() };
+    let settings = HttpSettings { trusted_proxies: vec![ours()], ..HttpSettings::default() };
     let server = TestServer::with(settings, Router::new()).await;
     server.user("ada", PASSWORD).await;
     let forwarded = HeaderName::from_static("x-forwarded-for");

@@ -9,6 +9,7 @@ mod late;
 mod limits;
 mod login;
 mod outages;
+mod proxies;
 mod secrets;
 mod tokens;
 mod wire;

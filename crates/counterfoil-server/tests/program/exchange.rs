@@ -21,7 +21,7 @@ impl Answer {
     }
 
     /// Takes an answer apart that ends with its connection.
-    pub(crate) fn read(mut stream: TcpStream) -> Answer {
+    pub(crate) fn read(mut stream: impl Read) -> Answer {
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).expect("an answer");
         let text = String::from_utf8(bytes).expect("UTF-8");

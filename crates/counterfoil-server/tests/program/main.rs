@@ -8,3 +8,4 @@ mod in_process;
 mod running;
 mod secrets;
 mod serving;
+mod sockets;

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -102,16 +103,51 @@ impl Ran {
     }
 }
 
-/// A server under test. Killed when dropped, so that a failed test leaves nothing running.
+/// A server under test that listens on an address.
 pub(crate) struct Server {
-    child: Child,
+    process: Process,
     pub(crate) address: SocketAddr,
+}
+
+impl Server {
+    pub(crate) fn start(command: Command, stderr: PathBuf) -> Server {
+        let process = Process::start(command, stderr);
+        let address = process.place.strip_prefix("http://").and_then(|address| address.parse().ok());
+        let Some(address) = address else { panic!("{:?}; stderr: {}", process.place, process.log()) };
+        Server { process, address }
+    }
+
+    /// Tells it to stop; returns what it had written to stdout after the first line.
+    pub(crate) fn stop(self) -> String {
+        self.process.stop()
+    }
+}
+
+impl Deref for Server {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl DerefMut for Server {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
+
+/// A server under test, wherever it listens. Killed when dropped, so that a failed test leaves nothing running.
+pub(crate) struct Process {
+    child: Child,
+    /// What follows "listening on" in its first line.
+    pub(crate) place: String,
     rest_of_stdout: Receiver<String>,
     stderr: PathBuf,
 }
 
-impl Server {
-    pub(crate) fn start(mut command: Command, stderr: PathBuf) -> Server {
+impl Process {
+    pub(crate) fn start(mut command: Command, stderr: PathBuf) -> Process {
         // Appended to, because a test may start a second one.
         let log = File::options().create(true).append(true).open(&stderr).expect("a file for stderr");
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("the server starts");
@@ -126,11 +162,10 @@ impl Server {
             }
         });
         let line = lines.recv_timeout(PATIENCE).expect("a line on stdout");
-        let address = line.strip_prefix("listening on http://").and_then(|rest| rest.strip_suffix('\n'));
-        let Some(address) = address.and_then(|address| address.parse().ok()) else {
-            panic!("{line:?}; stderr: {}", fs::read_to_string(&stderr).unwrap_or_default());
-        };
-        Server { child, address, rest_of_stdout: lines, stderr }
+        let place = line.strip_prefix("listening on ").and_then(|rest| rest.strip_suffix('\n')).map(str::to_owned);
+        let process = Process { child, place: place.unwrap_or_default(), rest_of_stdout: lines, stderr };
+        assert!(!process.place.is_empty(), "{line:?}; stderr: {}", process.log());
+        process
     }
 
     /// Everything logged so far.
@@ -170,7 +205,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for Process {
     fn drop(&mut self) {
         // Both fail when it has ended already, which is what is wanted.
         self.child.kill().ok();
