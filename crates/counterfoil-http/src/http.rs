@@ -18,15 +18,26 @@ struct Shared {
     authority: Arc<Authority>,
     clock: Arc<dyn Clock>,
     settings: HttpSettings,
-    request_ids: RequestIds,
-    readiness: Readiness,
+    request_ids: Arc<RequestIds>,
+    readiness: Arc<Readiness>,
 }
 
 impl Http {
     /// Speaks for `authority`, reading the time from `clock` when a request begins and when its body is there.
     pub fn new(authority: Arc<Authority>, clock: Arc<dyn Clock>, settings: HttpSettings) -> Http {
-        let request_ids = RequestIds::new(settings.request_id_prefix.as_deref(), clock.now().wall);
-        Http(Arc::new(Shared { authority, clock, settings, request_ids, readiness: Readiness::default() }))
+        let request_ids = Arc::new(RequestIds::new(settings.request_id_prefix.as_deref(), clock.now().wall));
+        Http(Arc::new(Shared { authority, clock, settings, request_ids, readiness: Arc::default() }))
+    }
+
+    /// The same by other settings, for a server that is told anew what to go by: make its router, and let it take the
+    /// requests from now on, while those under way finish with the old one. The ids of requests are counted on, and their
+    /// prefix stays.
+    #[must_use]
+    pub fn with_settings(&self, settings: HttpSettings) -> Http {
+        let Shared { authority, clock, request_ids, readiness, .. } = self.0.as_ref();
+        let (authority, clock) = (Arc::clone(authority), Arc::clone(clock));
+        let (request_ids, readiness) = (Arc::clone(request_ids), Arc::clone(readiness));
+        Http(Arc::new(Shared { authority, clock, settings, request_ids, readiness }))
     }
 
     /// The one who judges.

@@ -45,6 +45,10 @@ pub struct Config {
     pub max_connections: NonZeroUsize,
     /// How long answers may wait for a client that makes no room for them.
     pub write_timeout: Duration,
+    /// How long a client may take to send the head of a request, and a connection may be idle between two.
+    pub head_timeout: Duration,
+    /// What the head of a request may take.
+    pub head_bytes: usize,
     /// What the routes go by.
     pub http: HttpSettings,
 }
@@ -89,7 +93,7 @@ impl Config {
             user_fields: chosen.list("http.user_fields", account_field)?,
             realm: chosen.required("http.realm", realm)?,
             request_timeout,
-            body_timeout: HttpSettings::default().body_timeout.min(request_timeout / 2),
+            body_timeout: body_timeout(seconds("http.body_timeout")?, request_timeout)?,
             ..HttpSettings::default()
         };
         let authority = Settings {
@@ -118,6 +122,11 @@ impl Config {
                 .number("http.max_connections", 1..=1_000_000)?
                 .map_or(NonZeroUsize::MIN, at_least_one),
             write_timeout: seconds("http.write_timeout")?,
+            head_timeout: seconds("http.head_timeout")?,
+            head_bytes: chosen
+                .number("http.head_bytes", 8192..=1_048_576)?
+                .and_then(|bytes| usize::try_from(bytes).ok())
+                .unwrap_or(65_536),
             http,
         })
     }
@@ -167,6 +176,15 @@ fn hashing(chosen: &Chosen) -> Result<HashingParams, Failure> {
         ))
         .hint("leave all three out for the defaults; a weaker hash gives a stolen database's passwords away")
     })
+}
+
+fn body_timeout(body: Duration, request: Duration) -> Result<Duration, Failure> {
+    if body < request {
+        return Ok(body);
+    }
+    let (body, request) = (body.as_secs(), request.as_secs());
+    let why = format!("http.body_timeout = {body}s is not less than http.request_timeout = {request}s");
+    Err(Failure::usage(why).hint("the time for a body is part of the time for its request; choose both"))
 }
 
 fn at_least_one(number: u32) -> NonZeroUsize {
@@ -310,6 +328,7 @@ mod tests {
         assert_eq!(config.capacity, HashingCapacity::default());
         assert_eq!(config.max_connections.get(), 900);
         assert_eq!(config.write_timeout, Duration::from_secs(30));
+        assert_eq!((config.head_timeout, config.head_bytes), (Duration::from_secs(10), 65_536));
         let http = HttpSettings::default();
         assert_eq!(config.http.user_fields, http.user_fields);
         assert_eq!(config.http.realm, http.realm);
@@ -351,6 +370,10 @@ mod tests {
             ("[http]\nrequest_timeout = \"0s\"", "expected a time from 1s"),
             ("[http]\nmax_connections = 0", "expected a whole number from 1 to 1000000"),
             ("[http]\nwrite_timeout = \"0s\"", "expected a time from 1s"),
+            ("[http]\nhead_timeout = \"0s\"", "expected a time from 1s"),
+            ("[http]\nhead_bytes = 8191", "expected a whole number from 8192"),
+            ("[http]\nbody_timeout = \"30s\"", "http.body_timeout = 30s is not less than http.request_timeout"),
+            ("[http]\nrequest_timeout = \"10s\"", "http.body_timeout = 10s is not less than http.request_timeout"),
             ("listen = \"8080\"", "expected an address and a port"),
             ("[log]\nlevel = \"loud\"", "expected error, warn, info, debug or trace"),
             ("[log]\nformat = \"xml\"", "expected human or json"),
@@ -358,7 +381,7 @@ mod tests {
         ] {
             let refused = judged(file).expect_err(file);
             assert!(refused.contains(reason), "{file}: {refused}");
-            assert!(refused.contains("counterfoil.toml") || refused.contains("hashing.memory"), "{file}: {refused}");
+            assert!(refused.contains("counterfoil.toml") || refused.contains(" = "), "{file}: {refused}");
         }
     }
 

@@ -21,15 +21,14 @@ pub(crate) struct Entrance {
     listener: Listener,
     places: Arc<Semaphore>,
     most: usize,
-    write_timeout: Duration,
     /// Whether the operator was told that every place is taken; again only after half of them were free.
     told: bool,
 }
 
 impl Entrance {
-    pub(crate) fn new(listener: Listener, most: NonZeroUsize, write_timeout: Duration) -> Entrance {
+    pub(crate) fn new(listener: Listener, most: NonZeroUsize) -> Entrance {
         let most = most.get();
-        Entrance { listener, places: Arc::new(Semaphore::new(most)), most, write_timeout, told: false }
+        Entrance { listener, places: Arc::new(Semaphore::new(most)), most, told: false }
     }
 
     /// The next connection. While every place is taken it stays in the queue of the kernel, not hung up on: the rush may
@@ -37,11 +36,11 @@ impl Entrance {
     ///
     /// # Errors
     /// When the system does not hand one out. What to do about it, and when to ask again, is for the caller to know.
-    pub(crate) async fn next(&mut self) -> io::Result<(Connection, Peer)> {
+    pub(crate) async fn next(&mut self) -> io::Result<Admitted> {
         self.tell_of_crowds();
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(io::Error::other)?;
         let (stream, peer) = self.listener.accept().await?;
-        Ok((Connection { stream, write_timeout: self.write_timeout, stalled: None, _place: place }, peer))
+        Ok(Admitted { stream, peer, place })
     }
 
     fn tell_of_crowds(&mut self) {
@@ -52,6 +51,21 @@ impl Entrance {
         } else if free > self.most / 2 {
             self.told = false;
         }
+    }
+}
+
+/// A client that has been let in.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    stream: Stream,
+    pub(crate) peer: Peer,
+    place: OwnedSemaphorePermit,
+}
+
+impl Admitted {
+    /// What to speak over, on which a write has so long to make progress.
+    pub(crate) fn connection(self, write_timeout: Duration) -> Connection {
+        Connection { stream: self.stream, write_timeout, stalled: None, _place: self.place }
     }
 }
 

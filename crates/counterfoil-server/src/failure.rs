@@ -58,6 +58,12 @@ impl Failure {
         if hint.is_empty() { failure } else { failure.hint(in_one_line(hint)) }
     }
 
+    /// For the log.
+    pub(crate) fn in_one_line(&self) -> String {
+        let hint = self.hint.as_ref().map_or(String::new(), |hint| format!(" ({hint})"));
+        printable(&format!("{}{hint}", self.message))
+    }
+
     /// For programs: `{"error", "hint"}`, the hint null where there is none.
     pub(crate) fn to_json(&self) -> Value {
         json!({ "error": self.message, "hint": self.hint })

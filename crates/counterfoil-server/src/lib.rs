@@ -14,6 +14,7 @@ mod log;
 mod office;
 mod output;
 mod password_input;
+mod reload;
 mod serve;
 mod service_manager;
 mod setting;
@@ -21,6 +22,7 @@ mod token;
 mod user;
 
 use std::ffi::OsString;
+use std::io;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -30,6 +32,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::cli::{Cli, Command, Common, ConfigCommand, OfficeCommand, Serve};
 use crate::office::Office;
 use crate::output::Output;
+use crate::reload::{Hangups, Reloading};
 use crate::setting::Chosen;
 
 pub use config::{Config, Log, LogFormat};
@@ -80,7 +83,7 @@ fn asks_for_json(arguments: impl Iterator<Item = OsString>) -> bool {
 fn run(cli: Cli, output: Output, environment: &[(OsString, OsString)]) -> Result<ExitCode, Failure> {
     let done = |()| ExitCode::SUCCESS;
     match cli.command {
-        Command::Serve(serve) => run_server(&serve, &cli.common, environment),
+        Command::Serve(serve) => run_server(serve, cli.common, environment),
         Command::Config(command) => run_config(command, output, &cli.common, environment).map(done),
         Command::Keyring(command) => command.run(output).map(done),
         Command::Openapi => output::line(&format!("{:#}", counterfoil::openapi())).map(done),
@@ -179,8 +182,9 @@ async fn run_command(command: OfficeCommand, config: &Config, output: Output) ->
     done
 }
 
-fn run_server(serve: &Serve, common: &Common, environment: &[(OsString, OsString)]) -> Result<ExitCode, Failure> {
-    let mut config = Config::judge(&chosen(common, Some(serve), environment)?)?;
+fn run_server(serve: Serve, common: Common, environment: &[(OsString, OsString)]) -> Result<ExitCode, Failure> {
+    let chosen = chosen(&common, Some(&serve), environment)?;
+    let mut config = Config::judge(&chosen)?;
     let demo = if serve.demo {
         if common.data_dir.is_some() || common.store.is_some() {
             return Err(Failure::usage("--demo keeps everything in a throw-away directory")
@@ -196,20 +200,50 @@ fn run_server(serve: &Serve, common: &Common, environment: &[(OsString, OsString
     } else {
         None
     };
-    log::start(config.log);
+    let volume = log::start(config.log);
     let runtime = runtime(Builder::new_multi_thread().enable_all())?;
-    let code = runtime.block_on(run_until_stopped(serve, &config, demo.is_some()));
+    let code = runtime.block_on(run_until_stopped(Start {
+        config,
+        chosen,
+        accept_rewind: serve.accept_rewind,
+        demo: demo.is_some(),
+        volume,
+        // Flags and environment stay what they were; the file may have changed.
+        read: {
+            let environment = environment.to_vec();
+            move || self::chosen(&common, Some(&serve), &environment)
+        },
+    }));
     // Whatever has not ended by now was told to and is not waited for.
     runtime.shutdown_background();
     code
 }
 
-async fn run_until_stopped(serve: &Serve, config: &Config, demo: bool) -> Result<ExitCode, Failure> {
-    let (stop, again) = serve::told_to_stop().map_err(|error| Failure::caused_by("cannot hear signals", &error))?;
+/// What a server is started with.
+struct Start<Read> {
+    config: Config,
+    /// The settings before they were judged.
+    chosen: Chosen,
+    accept_rewind: bool,
+    demo: bool,
+    volume: log::Volume,
+    /// Reads the settings again.
+    read: Read,
+}
+
+async fn run_until_stopped<Read>(start: Start<Read>) -> Result<ExitCode, Failure>
+where
+    Read: Fn() -> Result<Chosen, Failure> + Send + 'static,
+{
+    let Start { config, chosen, accept_rewind, demo, volume, read } = start;
+    let deaf = |error: io::Error| Failure::caused_by("cannot hear signals", &error);
+    let (stop, again) = serve::told_to_stop().map_err(deaf)?;
+    let hangups = Hangups::hear().map_err(deaf)?;
     // First, because whoever cannot listen should not touch the data.
     let listener = config.listen.open().await?;
     let url = listener.url().map_err(|error| Failure::caused_by("cannot tell the address", &error))?;
-    let app = App::open(config, serve.accept_rewind).await?;
+    let app = App::open(&config, accept_rewind).await?;
+    tokio::spawn(Reloading::new(read, chosen, app.adoption(), volume).run(hangups));
     let mut announcement = format!("listening on {url}\n");
     if demo {
         let counterfoil = app.counterfoil();

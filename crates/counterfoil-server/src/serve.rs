@@ -7,26 +7,23 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use counterfoil::{Authority, Counterfoil};
+use counterfoil::{Authority, Counterfoil, Http};
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown};
+use tokio::sync::watch;
 use tower::ServiceExt;
 
 use crate::config::Config;
-use crate::connection::Entrance;
+use crate::connection::{Admitted, Entrance};
 use crate::failure::{Failure, causes};
 use crate::listen::Listener;
 use crate::service_manager;
 
-/// How long a client may take to send the head of a request, and how long a connection may be idle between two: the two are
-/// one in hyper. A proxy's own limit for idle connections has to be lower.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// What the head of a request may take; beyond it the answer is 431.
-const HEAD_BYTES: usize = 64 * 1024;
+/// Fields of the head of a request; beyond it the answer is 431.
 const HEAD_FIELDS: usize = 100;
 /// After a failure to accept a connection, mostly because no file descriptor is left: time for others to end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -35,10 +32,41 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct App {
     counterfoil: Counterfoil,
-    router: Router,
+    http: Http,
+    in_force: watch::Sender<InForce>,
     max_connections: NonZeroUsize,
-    write_timeout: Duration,
     shutdown_grace: Duration,
+}
+
+/// What the next connection and the next request are served by.
+#[derive(Debug, Clone)]
+struct InForce {
+    router: Router,
+    head_timeout: Duration,
+    head_bytes: usize,
+    write_timeout: Duration,
+}
+
+impl InForce {
+    fn new(http: &Http, config: &Config) -> InForce {
+        let Config { head_timeout, head_bytes, write_timeout, .. } = *config;
+        InForce { router: http.router(), head_timeout, head_bytes, write_timeout }
+    }
+}
+
+/// Puts new settings in force in a server that runs.
+#[derive(Debug)]
+pub(crate) struct Adoption {
+    http: Http,
+    in_force: watch::Sender<InForce>,
+}
+
+impl Adoption {
+    /// Requests from now on, on whatever connection, go by `config`; those under way finish as they began.
+    pub(crate) fn adopt(&self, config: &Config) {
+        let http = self.http.with_settings(config.http.clone());
+        self.in_force.send_replace(InForce::new(&http, config));
+    }
 }
 
 impl App {
@@ -52,12 +80,13 @@ impl App {
             None => builder,
         };
         let counterfoil = builder.start().await?;
-        let router = counterfoil.router(config.http.clone());
+        let http = counterfoil.http(config.http.clone());
+        let (in_force, _) = watch::channel(InForce::new(&http, config));
         Ok(App {
             counterfoil,
-            router,
+            http,
+            in_force,
             max_connections: config.max_connections,
-            write_timeout: config.write_timeout,
             shutdown_grace: config.shutdown_grace,
         })
     }
@@ -69,43 +98,19 @@ impl App {
 
     /// The routes, for a caller that brings its own requests.
     pub fn router(&self) -> Router {
-        self.router.clone()
+        self.in_force.borrow().router.clone()
+    }
+
+    /// What puts new settings in force while [`App::serve`] runs.
+    pub(crate) fn adoption(&self) -> Adoption {
+        Adoption { http: self.http.clone(), in_force: self.in_force.clone() }
     }
 
     /// Serves until `stop`; then takes no more connections, lets the requests under way finish within the grace, and closes
     /// everything.
     pub async fn serve(self, listener: impl Into<Listener>, stop: impl Future<Output = ()>) {
-        let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_headers(HEAD_FIELDS);
-        http.max_header_size(HEAD_BYTES).max_buf_size(HEAD_BYTES);
-        let connections = GracefulShutdown::new();
-        let mut entrance = Entrance::new(listener.into(), self.max_connections, self.write_timeout);
-        let mut stop = std::pin::pin!(stop);
-        loop {
-            let accepted = tokio::select! {
-                accepted = entrance.next() => accepted,
-                () = &mut stop => break,
-            };
-            match accepted {
-                Ok((stream, peer)) => {
-                    let router = self.router.clone();
-                    let service = service_fn(move |mut request: Request<Incoming>| {
-                        peer.put_into(request.extensions_mut());
-                        router.clone().oneshot(request.map(Body::new))
-                    });
-                    let connection = connections.watch(http.serve_connection(TokioIo::new(stream), service));
-                    tokio::spawn(async move {
-                        // How it ends is the client's business: it hung up, was too slow, did not read, or sent a head
-                        // that is none.
-                        if let Err(error) = connection.await {
-                            tracing::debug!(error = causes(&error), "a connection ended badly");
-                        }
-                    });
-                }
-                Err(error) => rest(&error).await,
-            }
-        }
-        drop(entrance);
+        let entrance = Entrance::new(listener.into(), self.max_connections);
+        let connections = let_in(entrance, self.in_force.subscribe(), stop).await;
         tracing::info!("stopping");
         service_manager::stopping();
         if tokio::time::timeout(self.shutdown_grace, connections.shutdown()).await.is_err() {
@@ -120,6 +125,53 @@ impl App {
         let authority = Arc::clone(self.counterfoil.authority());
         tokio::spawn(async move { look_for_administrator(&authority, &data_dir).await });
     }
+}
+
+/// Lets clients in until `stop`, and answers them; returns the connections that are open then.
+async fn let_in(
+    mut entrance: Entrance,
+    in_force: watch::Receiver<InForce>,
+    stop: impl Future<Output = ()>,
+) -> GracefulShutdown {
+    let connections = GracefulShutdown::new();
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let admitted = tokio::select! {
+            admitted = entrance.next() => admitted,
+            () = &mut stop => return connections,
+        };
+        match admitted {
+            Ok(admitted) => {
+                let connection = connections.watch(answering(admitted, in_force.clone()));
+                tokio::spawn(async move {
+                    // How it ends is the client's business: it hung up, was too slow, did not read, or sent a head that
+                    // is none.
+                    if let Err(error) = connection.await {
+                        tracing::debug!(error = causes(&error), "a connection ended badly");
+                    }
+                });
+            }
+            Err(error) => rest(&error).await,
+        }
+    }
+}
+
+/// A connection of HTTP/1.1, each request of which goes by what is in force when it comes.
+fn answering(
+    admitted: Admitted,
+    in_force: watch::Receiver<InForce>,
+) -> impl GracefulConnection<Error = hyper::Error> + Send {
+    let InForce { head_timeout, head_bytes, write_timeout, .. } = *in_force.borrow();
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(head_timeout).max_headers(HEAD_FIELDS);
+    http.max_header_size(head_bytes).max_buf_size(head_bytes);
+    let peer = admitted.peer;
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        peer.put_into(request.extensions_mut());
+        let router = in_force.borrow().router.clone();
+        router.oneshot(request.map(Body::new))
+    });
+    http.serve_connection(TokioIo::new(admitted.connection(write_timeout)), service)
 }
 
 async fn look_for_administrator(authority: &Authority, data_dir: &str) {
@@ -147,7 +199,6 @@ async fn rest(error: &io::Error) {
 #[cfg(unix)]
 pub(crate) fn told_to_stop() -> io::Result<(impl Future<Output = ()>, impl Future<Output = ()>)> {
     use tokio::signal::unix::{SignalKind, signal};
-    use tokio::sync::watch;
 
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let (said, heard) = watch::channel(0_u32);
@@ -169,8 +220,6 @@ pub(crate) fn told_to_stop() -> io::Result<(impl Future<Output = ()>, impl Futur
 /// Ends when the process is told to stop. From then on a second word ends `again`.
 #[cfg(not(unix))]
 pub(crate) fn told_to_stop() -> io::Result<(impl Future<Output = ()>, impl Future<Output = ()>)> {
-    use tokio::sync::watch;
-
     let (said, heard) = watch::channel(0_u32);
     tokio::spawn(async move {
         while tokio::signal::ctrl_c().await.is_ok() {

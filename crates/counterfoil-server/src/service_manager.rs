@@ -10,6 +10,15 @@ pub(crate) fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
+/// The settings are read again; [`ready`] tells when that is over.
+pub(crate) fn reloading() {
+    #[cfg(unix)]
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::warn!(%error, "the service manager could not be told of the reload"),
+    }
+}
+
 /// The end has begun; requests under way are finished.
 pub(crate) fn stopping() {
     #[cfg(unix)]

@@ -19,8 +19,18 @@ pub(crate) struct Setting {
     kind: Kind,
     /// As the file would say it; empty where there is none.
     default: &'static str,
+    reload: Reload,
     /// What it does, in which unit, and what goes wrong if it is set badly.
     about: &'static str,
+}
+
+/// When a changed value takes effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reload {
+    /// When a running server gets SIGHUP.
+    OnHangup,
+    /// When the server is started again.
+    Restart,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,6 +47,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "listen",
         kind: Kind::Text,
         default: "\"127.0.0.1:8080\"",
+        reload: Reload::Restart,
         about: "Address and port, of which 0 takes any free one; or unix: and a path, where a socket of mode 0660 is made; or \
                 systemd, for the one socket that its .socket unit hands over. On another address than this machine's own, \
                 passwords and tokens cross the network in the clear: put a proxy with TLS in front.",
@@ -45,6 +56,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "data_dir",
         kind: Kind::Text,
         default: "\"counterfoil-data\"",
+        reload: Reload::Restart,
         about: "The directory that everything is kept in, from where the program is started. Made with mode 0700 if absent. \
                 On a network file system SQLite's locks may not hold, and two servers may damage the database.",
     },
@@ -52,12 +64,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "base_url",
         kind: Kind::Text,
         default: "",
+        reload: Reload::Restart,
         about: "What links in mails and pages begin with: https:// and a host, http:// on this machine alone.",
     },
     Setting {
         key: "trusted_proxies",
         kind: Kind::List,
         default: "[]",
+        reload: Reload::OnHangup,
         about: "Addresses and networks of your own proxies, whose X-Forwarded-For and X-Request-Id are believed; unix: \
                 whoever speaks over the Unix socket. A network that clients can speak from lets them choose the address \
                 that logs and device lists show. Too few, and every device seems to be at the proxy, or nowhere.",
@@ -66,6 +80,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "key_ring_file",
         kind: Kind::Text,
         default: "",
+        reload: Reload::Restart,
         about: "The file of mode 0600 with the keys that seal the secrets of clients with `reissue same`; `counterfoil \
                 keyring init` makes one. Keep it out of the data directory: who has both has the tokens. Without it no \
                 such client can be made; lost, its users must log in anew.",
@@ -74,6 +89,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "shutdown_grace",
         kind: Kind::Text,
         default: "\"10s\"",
+        reload: Reload::Restart,
         about: "How long requests under way may take to finish when the server is told to stop. Keep it below the patience \
                 of what stops it, or they are cut off.",
     },
@@ -81,12 +97,14 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "log.format",
         kind: Kind::Text,
         default: "\"human\"",
+        reload: Reload::Restart,
         about: "human: a line of text for each entry; json: a line of JSON. On stderr either way.",
     },
     Setting {
         key: "log.level",
         kind: Kind::Text,
         default: "\"info\"",
+        reload: Reload::OnHangup,
         about: "The least important entries written: error, warn, info, debug or trace. Above info the log of who logged in \
                 when is incomplete.",
     },
@@ -94,6 +112,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "hashing.memory",
         kind: Kind::Number,
         default: "19456",
+        reload: Reload::Restart,
         about: "KiB of memory that Argon2id fills for one password. Less than the floor for the number of iterations is \
                 refused; more makes every login slower, and takes that much memory for each hashing thread.",
     },
@@ -101,18 +120,21 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "hashing.iterations",
         kind: Kind::Number,
         default: "2",
+        reload: Reload::Restart,
         about: "How often it fills it. The floor of hashing.memory is 47104 for 1, 19456 for 2, 12288 for 3 and more.",
     },
     Setting {
         key: "hashing.parallelism",
         kind: Kind::Number,
         default: "1",
+        reload: Reload::Restart,
         about: "Argon2id's lanes. They run one after another here: more only cost.",
     },
     Setting {
         key: "hashing.threads",
         kind: Kind::Number,
         default: "",
+        reload: Reload::Restart,
         about: "Passwords hashed at once; unset: one for every two cores. More than cores make every login slower and leave \
                 nothing to token checks.",
     },
@@ -120,6 +142,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "hashing.queue",
         kind: Kind::Number,
         default: "64",
+        reload: Reload::Restart,
         about: "Passwords that may wait to be hashed; who comes after that is told to try again (503). Too long a queue \
                 makes people wait for an answer that comes after they have given up.",
     },
@@ -127,6 +150,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "tokens.rotation_grace",
         kind: Kind::Text,
         default: "\"30s\"",
+        reload: Reload::Restart,
         about: "How long the old secret of a rotated token is accepted while the new one is unused. Too short, and a client \
                 that lost the reply is locked out; too long, and a thief may use the old one.",
     },
@@ -134,6 +158,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "tokens.retention",
         kind: Kind::Text,
         default: "\"30d\"",
+        reload: Reload::Restart,
         about: "How long dead tokens are kept for their owners and you to look back at. Too short, and there is nothing to \
                 look at after a break-in.",
     },
@@ -141,6 +166,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "http.user_fields",
         kind: Kind::List,
         default: "[\"id\", \"username\", \"email\", \"email_confirmed\", \"first_name\", \"last_name\"]",
+        reload: Reload::OnHangup,
         about: "What login answers and /v1/me say of a user. Every client of every user reads these. Also: attributes, \
                 locale, staff, admin, created_at, last_login_at.",
     },
@@ -148,30 +174,61 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "http.realm",
         kind: Kind::Text,
         default: "\"counterfoil\"",
+        reload: Reload::OnHangup,
         about: "The realm in WWW-Authenticate: what people are told they are asked to log in to.",
     },
     Setting {
         key: "http.request_timeout",
         kind: Kind::Text,
         default: "\"30s\"",
+        reload: Reload::OnHangup,
         about: "How long a request may take altogether. Shorter than the queue of passwords takes, and logins fail when \
                 many come at once.",
+    },
+    Setting {
+        key: "http.body_timeout",
+        kind: Kind::Text,
+        default: "\"10s\"",
+        reload: Reload::OnHangup,
+        about: "How long a client may take to send a body, which has at most 65536 bytes; then it is told so (408). Less than \
+                http.request_timeout, or slow clients are told that the service is slow. Too long, and few clients that \
+                send slowly hold many connections.",
+    },
+    Setting {
+        key: "http.head_timeout",
+        kind: Kind::Text,
+        default: "\"10s\"",
+        reload: Reload::OnHangup,
+        about: "How long a client may take to send the head of a request, and a connection may be idle between two; then it \
+                is hung up on. A proxy's own limit for idle connections to this server has to be lower, or it sends \
+                requests into connections that are being closed. Counts for connections made from then on.",
+    },
+    Setting {
+        key: "http.head_bytes",
+        kind: Kind::Number,
+        default: "65536",
+        reload: Reload::OnHangup,
+        about: "What the head of a request may take, from 8192 on, in no more than 100 fields; beyond it the answer is 431. \
+                Each connection may hold as much memory. Counts for connections made from then on.",
     },
     Setting {
         key: "http.write_timeout",
         kind: Kind::Text,
         default: "\"30s\"",
+        reload: Reload::OnHangup,
         about: "How long answers may wait for a client that makes no room for them in the buffers of the system, mostly \
                 because it does not read, before it is hung up on. Too short, and clients on bad networks lose answers; \
-                too long, and those that never read hold memory and a connection.",
+                too long, and those that never read hold memory and a connection. Counts for connections made from then \
+                on.",
     },
     Setting {
         key: "http.max_connections",
         kind: Kind::Number,
         default: "900",
+        reload: Reload::Restart,
         about: "Connections open at once. More are not refused but wait until one ends. Keep it some fifty below the files \
                 that the process may open (ulimit -n, often 1024), or the database is short of them in a rush; too low, and idle \
-                clients, which are hung up on after 10 s, keep others waiting.",
+                clients, which are hung up on after http.head_timeout, keep others waiting.",
     },
 ];
 
@@ -333,6 +390,15 @@ impl Chosen {
             .hint("`counterfoil config defaults` says what each setting does")
     }
 
+    /// The names of the settings of this kind whose values are others than in `before`, wherever they come from.
+    pub(crate) fn changed_since(&self, before: &Chosen, reload: Reload) -> Vec<&'static str> {
+        let differs = |key: &&str| {
+            let value = |chosen: &Chosen| chosen.values.get(*key).map(|(value, _)| value.clone());
+            value(self) != value(before)
+        };
+        SETTINGS.iter().filter(|setting| setting.reload == reload).map(|setting| setting.key).filter(differs).collect()
+    }
+
     /// The settings in force as a file would say them, each with its origin.
     pub(crate) fn to_toml(&self) -> String {
         let lines = SETTINGS.iter().map(|setting| {
@@ -367,7 +433,11 @@ pub(crate) fn documented_defaults() -> String {
             // Writing to a string cannot fail.
             writeln!(text, "# {line}").ok();
         }
-        writeln!(text, "# In the environment: {}", variable(setting.key)).ok();
+        let again = match setting.reload {
+            Reload::OnHangup => ". Read again on SIGHUP",
+            Reload::Restart => "",
+        };
+        writeln!(text, "# In the environment: {}{again}", variable(setting.key)).ok();
         match setting.default {
             "" => writeln!(text, "# {name} =").ok(),
             default => writeln!(text, "{name} = {default}").ok(),
