@@ -1,4 +1,5 @@
-//! What happens around every handler: time, source and name of the request; its span; its deadline; a panic; the headers.
+//! What happens around every handler: time, source and name of the request, its span and the headers ([`around`]); within
+//! that its deadline and problem documents ([`answered`]); a panic.
 
 use std::any::Any;
 use std::error::Error as _;
@@ -35,6 +36,17 @@ pub(crate) async fn around(State(http): State<Http>, request: Request, next: Nex
     let body = Body::new(Drained::new(body, waits_for_continue(&parts.headers)));
     parts.extensions.insert(arrival.clone());
     let request = Request::from_parts(parts, body);
+    let mut response = next.run(request).instrument(span.clone()).await;
+    headers::protect(response.headers_mut());
+    if let Some(id) = arrival.request_id.header_value() {
+        response.headers_mut().insert(X_REQUEST_ID, id);
+    }
+    log(&span, &response, arrival.now.boot, http.clock());
+    response
+}
+
+/// The layer within that one: whatever happens, there is an answer in time, and a problem is told as a document.
+pub(crate) async fn answered(State(http): State<Http>, arrival: Arrival, request: Request, next: Next) -> Response {
     let handled = async {
         if names_its_host(&request) {
             next.run(request).await
@@ -42,18 +54,15 @@ pub(crate) async fn around(State(http): State<Http>, request: Request, next: Nex
             Problem::new(ProblemKind::InvalidRequest, "HTTP/1.1 takes exactly one Host header.").into_response()
         }
     };
-    let answer = async {
-        match tokio::time::timeout(http.settings().request_timeout, handled).await {
-            Ok(response) => finish(response, &http, &arrival),
-            Err(_) => {
-                let problem = Problem::new(ProblemKind::Timeout, "There is no answer yet. Try again later.");
-                finish(problem.into_response(), &http, &arrival)
-            }
-        }
+    let mut response = match tokio::time::timeout(http.settings().request_timeout, handled).await {
+        Ok(response) => response,
+        Err(_) => Problem::new(ProblemKind::Timeout, "There is no answer yet. Try again later.").into_response(),
     };
-    let response = answer.instrument(span.clone()).await;
-    log(&span, &response, arrival.now.boot, http.clock());
-    response
+    let Some(problem) = response.extensions_mut().remove::<Problem>() else { return response };
+    if let Some(cause) = problem.cause() {
+        tracing::error!(error = chain(cause), "no answer could be given");
+    }
+    problem.render(&http.settings().realm, Some(&arrival.request_id))
 }
 
 /// Turns a panic into an answer. Its message stays with the panic hook: it may quote what a client sent.
@@ -71,20 +80,6 @@ pub(crate) async fn not_found() -> Problem {
 /// There is, but not with this method; `Allow` names the ones it has.
 pub(crate) async fn method_not_allowed() -> Problem {
     Problem::new(ProblemKind::MethodNotAllowed, "The header Allow lists the methods of this route.")
-}
-
-fn finish(mut response: Response, http: &Http, arrival: &Arrival) -> Response {
-    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        if let Some(cause) = problem.cause() {
-            tracing::error!(error = chain(cause), "no answer could be given");
-        }
-        response = problem.render(&http.settings().realm, Some(&arrival.request_id));
-    }
-    headers::protect(response.headers_mut());
-    if let Some(id) = arrival.request_id.header_value() {
-        response.headers_mut().insert(X_REQUEST_ID, id);
-    }
-    response
 }
 
 /// An error and everything behind it, on one line.

@@ -10,6 +10,7 @@ use counterfoil_core::{Ability, Authority, Clock};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::body;
+use crate::cors::{self, Sharing};
 use crate::exchange;
 use crate::http::Http;
 use crate::openapi::{Parameter, Shape};
@@ -338,14 +339,19 @@ impl Http {
     /// # }
     /// ```
     pub fn router_with(&self, more: Router<Http>) -> Router {
-        ROUTES
+        let answering = ROUTES
             .iter()
             .fold(more, |router, route| router.route(route.path, self.handler(route)))
             .fallback(exchange::not_found)
             .method_not_allowed_fallback(exchange::method_not_allowed)
             .layer(CatchPanicLayer::custom(exchange::panicked))
-            .layer(middleware::from_fn_with_state(self.clone(), exchange::around))
-            .with_state(self.clone())
+            .layer(middleware::from_fn_with_state(self.clone(), exchange::answered));
+        // Outside of what makes problem documents, so that pages of other origins may read those, too.
+        let sharing = match Sharing::with(&self.settings().cors_origins) {
+            Some(sharing) => answering.layer(middleware::from_fn_with_state(sharing, cors::share)),
+            None => answering,
+        };
+        sharing.layer(middleware::from_fn_with_state(self.clone(), exchange::around)).with_state(self.clone())
     }
 
     /// The handler of `route`, which is not called before the body is there.

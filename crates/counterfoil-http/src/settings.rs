@@ -5,6 +5,7 @@ use std::time::Duration;
 use counterfoil_core::AccountField;
 
 use crate::device::TrustedProxy;
+use crate::origin::Origin;
 
 /// What the operator may choose. The default is safe behind nothing and behind anything: it believes no proxy.
 #[derive(Debug, Clone)]
@@ -14,6 +15,9 @@ pub struct HttpSettings {
     pub trusted_proxies: Vec<TrustedProxy>,
     /// What an answer says of an account. Every client of every user reads these.
     pub user_fields: Vec<AccountField>,
+    /// Pages of which origins may call the routes from a browser. Empty by default: none may, and nobody else needs it. Such
+    /// a page reads every answer to a token that it holds; cookies and passwords of the browser are never sent along.
+    pub cors_origins: Vec<Origin>,
     /// The realm in `WWW-Authenticate`: what people are told they are asked to log in to.
     pub realm: String,
     /// How long a client may take to send a body. 10 s. Longer ones let few clients hold many connections.
@@ -31,6 +35,7 @@ impl Default for HttpSettings {
         HttpSettings {
             trusted_proxies: Vec::new(),
             user_fields: AccountField::DEFAULT.to_vec(),
+            cors_origins: Vec::new(),
             realm: "counterfoil".to_owned(),
             body_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),

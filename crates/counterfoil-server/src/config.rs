@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use counterfoil::{
-    AccountField, HashingCapacity, HashingParams, HttpSettings, KeyRing, Lifetime, Settings, TrustedProxy,
+    AccountField, HashingCapacity, HashingParams, HttpSettings, KeyRing, Lifetime, Origin, Settings, TrustedProxy,
 };
 use ipnet::IpNet;
 use tracing::Level;
@@ -91,6 +91,8 @@ impl Config {
         let http = HttpSettings {
             trusted_proxies: chosen.list("trusted_proxies", trusted_proxy)?,
             user_fields: chosen.list("http.user_fields", account_field)?,
+            cors_origins: chosen
+                .list("http.cors_origins", |text| text.parse::<Origin>().map_err(|error| error.to_string()))?,
             realm: chosen.required("http.realm", realm)?,
             request_timeout,
             body_timeout: body_timeout(seconds("http.body_timeout")?, request_timeout)?,
@@ -366,6 +368,10 @@ mod tests {
             ("[hashing]\nqueue = \"many\"", "expected a whole number"),
             ("[http]\nuser_fields = [\"password\"]", "expected one of id, username"),
             ("[http]\nuser_fields = \"id\"", "expected a list of texts"),
+            ("[http]\ncors_origins = [\"*\"]", "wildcard"),
+            ("[http]\ncors_origins = [\"https://app.example.org\", \"null\"]", "sandboxed"),
+            ("[http]\ncors_origins = [\"https://app.example.org/\"]", "no path"),
+            ("[http]\ncors_origins = [\"http://app.example.org\"]", "plain http"),
             ("[http]\nrealm = \"a\\\"b\"", "without quotes"),
             ("[http]\nrequest_timeout = \"0s\"", "expected a time from 1s"),
             ("[http]\nmax_connections = 0", "expected a whole number from 1 to 1000000"),

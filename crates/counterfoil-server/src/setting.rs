@@ -171,6 +171,15 @@ pub(crate) const SETTINGS: &[Setting] = &[
                 locale, staff, admin, created_at, last_login_at.",
     },
     Setting {
+        key: "http.cors_origins",
+        kind: Kind::List,
+        default: "[]",
+        reload: Reload::OnHangup,
+        about: "Pages of which origins may call these routes from a browser, each as the browser names it: \
+                \"https://app.example.org\". They read every answer to a token that they hold. Programs that are no \
+                browsers need no entry.",
+    },
+    Setting {
         key: "http.realm",
         kind: Kind::Text,
         default: "\"counterfoil\"",

@@ -130,7 +130,8 @@ pub use counterfoil_core::token::{
 };
 #[cfg(feature = "axum")]
 pub use counterfoil_http::{
-    Arrival, Caller, Http, HttpSettings, Presented, Problem, ProblemKind, RequestId, TrustedProxy, UnixPeer, openapi,
+    Arrival, Caller, Http, HttpSettings, NotAnOrigin, Origin, Presented, Problem, ProblemKind, RequestId, TrustedProxy,
+    UnixPeer, openapi,
 };
 #[cfg(feature = "sqlite")]
 pub use counterfoil_store::{OpenError, SqliteStore};

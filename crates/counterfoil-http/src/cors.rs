@@ -1,0 +1,73 @@
+//! Letting pages of other origins call the routes from a browser: [`share`].
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use tower::{Layer, ServiceExt};
+use tower_http::cors::CorsLayer;
+
+use crate::origin::Origin;
+use crate::request_id::X_REQUEST_ID;
+use crate::router::ROUTES;
+
+/// How long a browser may go by what it was told: soon enough that an origin taken off the list is off.
+const MAX_AGE: Duration = Duration::from_secs(600);
+
+/// What a page may read of an answer besides its body.
+const READABLE: [HeaderName; 6] = [
+    header::LOCATION,
+    header::RETRY_AFTER,
+    header::WWW_AUTHENTICATE,
+    HeaderName::from_static("ratelimit"),
+    HeaderName::from_static("ratelimit-policy"),
+    X_REQUEST_ID,
+];
+
+/// The origins that may, and what they are told.
+#[derive(Debug, Clone)]
+pub(crate) struct Sharing {
+    origins: Vec<HeaderValue>,
+    layer: CorsLayer,
+}
+
+impl Sharing {
+    /// `None` where nobody may.
+    pub(crate) fn with(origins: &[Origin]) -> Option<Sharing> {
+        if origins.is_empty() {
+            return None;
+        }
+        let origins: Vec<HeaderValue> = origins.iter().filter_map(Origin::header_value).collect();
+        let methods: BTreeSet<&str> = ROUTES.iter().map(|route| route.method.as_str()).collect();
+        let methods: Vec<Method> = methods.into_iter().filter_map(|method| method.parse().ok()).collect();
+        // Without credentials: a token is a header that the page itself sets, and the browser adds nothing of its own.
+        let layer = CorsLayer::new()
+            .allow_origin(origins.clone())
+            .allow_methods(methods)
+            .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
+            .expose_headers(READABLE)
+            .max_age(MAX_AGE);
+        Some(Sharing { origins, layer })
+    }
+
+    fn allows(&self, request: &Request) -> bool {
+        let mut named = request.headers().get_all(header::ORIGIN).iter();
+        let (Some(origin), None) = (named.next(), named.next()) else { return false };
+        self.origins.contains(origin)
+    }
+}
+
+/// The layer that answers preflights of the origins on the list and lets their pages read answers. Everybody else is
+/// answered as if there were none, but that the answer says what it would depend on.
+pub(crate) async fn share(State(sharing): State<Sharing>, request: Request, next: Next) -> Response {
+    if !sharing.allows(&request) {
+        let mut response = next.run(request).await;
+        response.headers_mut().append(header::VARY, HeaderValue::from_static("origin"));
+        return response;
+    }
+    let Ok(response) = sharing.layer.layer(next).oneshot(request).await;
+    response
+}
