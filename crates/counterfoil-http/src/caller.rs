@@ -7,6 +7,7 @@ use counterfoil_core::{Ability, Authenticated, Authority, SecretToken};
 use crate::arrival::Arrival;
 use crate::credentials;
 use crate::http::Http;
+use crate::meter;
 use crate::problem::Problem;
 
 /// A token is presented; nothing is said yet about whether it is live. For what hands the text itself to the authority.
@@ -56,7 +57,8 @@ impl FromRequestParts<Http> for Caller {
     async fn from_request_parts(parts: &mut Parts, http: &Http) -> Result<Self, Problem> {
         let Presented(secret) = Presented::from_request_parts(parts, http).await?;
         let Ok(arrival) = Arrival::from_request_parts(parts, http).await;
-        let who = http.authority().authenticate(secret.expose(), &arrival.source, arrival.now).await?;
-        Ok(Caller { who, arrival, http: http.clone() })
+        let judgement = http.authority().authenticate(secret.expose(), &arrival.source, arrival.now).await;
+        meter::judged(&judgement);
+        Ok(Caller { who: judgement?, arrival, http: http.clone() })
     }
 }

@@ -3,6 +3,7 @@
 
 use std::any::Any;
 use std::error::Error as _;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
@@ -17,6 +18,7 @@ use crate::device::Peer;
 use crate::drain::Drained;
 use crate::headers;
 use crate::http::Http;
+use crate::meter;
 use crate::problem::{Problem, ProblemKind};
 use crate::request_id::X_REQUEST_ID;
 
@@ -25,10 +27,13 @@ use crate::request_id::X_REQUEST_ID;
 pub(crate) async fn around(State(http): State<Http>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let arrival = Arrival::of(&parts, &http);
+    let method = known_method(&parts.method);
+    let matched: Option<MatchedPath> = parts.extensions.get().cloned();
+    let route = matched.as_ref().map_or("none", MatchedPath::as_str);
     let span = tracing::info_span!(
         "request",
-        method = known_method(&parts.method),
-        route = parts.extensions.get().map_or("none", MatchedPath::as_str),
+        method,
+        route,
         id = arrival.request_id.as_str(),
         status = field::Empty,
         duration_ms = field::Empty,
@@ -41,7 +46,9 @@ pub(crate) async fn around(State(http): State<Http>, request: Request, next: Nex
     if let Some(id) = arrival.request_id.header_value() {
         response.headers_mut().insert(X_REQUEST_ID, id);
     }
-    log(&span, &response, arrival.now.boot, http.clock());
+    let taken = time_since(arrival.now.boot, http.clock());
+    meter::answered(method, route, response.status(), taken.map(|taken| taken.as_secs_f64()));
+    log(&span, &response, taken);
     response
 }
 
@@ -59,6 +66,7 @@ pub(crate) async fn answered(State(http): State<Http>, arrival: Arrival, request
         Err(_) => Problem::new(ProblemKind::Timeout, "There is no answer yet. Try again later.").into_response(),
     };
     let Some(problem) = response.extensions_mut().remove::<Problem>() else { return response };
+    meter::refused(&problem);
     if let Some(cause) = problem.cause() {
         tracing::error!(error = chain(cause), "no answer could be given");
     }
@@ -94,10 +102,15 @@ fn chain(error: &Error) -> String {
     text
 }
 
-fn log(span: &Span, response: &Response, arrived: Option<BootTime>, clock: &dyn Clock) {
+fn time_since(arrived: Option<BootTime>, clock: &dyn Clock) -> Option<Duration> {
+    let (BootTime(start), BootTime(end)) = (arrived?, clock.now().boot?);
+    Some(Duration::from_nanos(end.saturating_sub(start)))
+}
+
+fn log(span: &Span, response: &Response, taken: Option<Duration>) {
     span.record("status", response.status().as_u16());
-    if let (Some(BootTime(start)), Some(BootTime(end))) = (arrived, clock.now().boot) {
-        span.record("duration_ms", end.saturating_sub(start) / 1_000_000);
+    if let Some(taken) = taken {
+        span.record("duration_ms", u64::try_from(taken.as_millis()).unwrap_or(u64::MAX));
     }
     span.in_scope(|| tracing::info!("answered"));
 }

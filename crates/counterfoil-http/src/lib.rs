@@ -16,6 +16,7 @@ mod drain;
 mod exchange;
 mod headers;
 mod http;
+mod meter;
 mod openapi;
 mod origin;
 mod problem;

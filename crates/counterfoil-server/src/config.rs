@@ -37,6 +37,8 @@ pub struct Config {
     pub shutdown_grace: Duration,
     /// What the log says and how.
     pub log: Log,
+    /// Where what is measured is shown; nothing is measured without it.
+    pub metrics_listen: Option<Place>,
     /// How much hashing may go on at once.
     pub capacity: HashingCapacity,
     /// What the authority goes by.
@@ -118,6 +120,7 @@ impl Config {
                 format: chosen.required("log.format", log_format)?,
                 level: chosen.required("log.level", log_level)?,
             },
+            metrics_listen: chosen.optional("metrics.listen", metrics_place)?,
             capacity,
             authority,
             max_connections: chosen
@@ -226,6 +229,14 @@ fn trusted_proxy(text: &str) -> Result<TrustedProxy, String> {
         );
     }
     Ok(net.into())
+}
+
+/// systemd hands over one socket, and that is not for this.
+fn metrics_place(text: &str) -> Result<Place, String> {
+    match Place::parse(text)? {
+        Place::Systemd => Err("expected an address and a port: \"127.0.0.1:9464\"; or \"unix:PATH\"".to_owned()),
+        place @ (Place::Address(_) | Place::UnixSocket(_)) => Ok(place),
+    }
 }
 
 /// The names of [`AccountField`], as answers carry them.
@@ -381,6 +392,8 @@ mod tests {
             ("[http]\nbody_timeout = \"30s\"", "http.body_timeout = 30s is not less than http.request_timeout"),
             ("[http]\nrequest_timeout = \"10s\"", "http.body_timeout = 10s is not less than http.request_timeout"),
             ("listen = \"8080\"", "expected an address and a port"),
+            ("[metrics]\nlisten = \"9464\"", "expected an address and a port"),
+            ("[metrics]\nlisten = \"systemd\"", "expected an address and a port"),
             ("[log]\nlevel = \"loud\"", "expected error, warn, info, debug or trace"),
             ("[log]\nformat = \"xml\"", "expected human or json"),
             ("data_dir = \"\"", "expected a path"),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use metrics::{Counter, Gauge, counter, gauge};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -23,12 +24,17 @@ pub(crate) struct Entrance {
     most: usize,
     /// Whether the operator was told that every place is taken; again only after half of them were free.
     told: bool,
+    open: Gauge,
+    accepted: Counter,
 }
 
 impl Entrance {
-    pub(crate) fn new(listener: Listener, most: NonZeroUsize) -> Entrance {
+    /// `name` is what the listener is called where connections are counted.
+    pub(crate) fn new(name: &'static str, listener: Listener, most: NonZeroUsize) -> Entrance {
         let most = most.get();
-        Entrance { listener, places: Arc::new(Semaphore::new(most)), most, told: false }
+        let open = gauge!("counterfoil_connections_open", "listener" => name);
+        let accepted = counter!("counterfoil_connections_accepted_total", "listener" => name);
+        Entrance { listener, places: Arc::new(Semaphore::new(most)), most, told: false, open, accepted }
     }
 
     /// The next connection. While every place is taken it stays in the queue of the kernel, not hung up on: the rush may
@@ -40,7 +46,8 @@ impl Entrance {
         self.tell_of_crowds();
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(io::Error::other)?;
         let (stream, peer) = self.listener.accept().await?;
-        Ok(Admitted { stream, peer, place })
+        self.accepted.increment(1);
+        Ok(Admitted { stream, peer, place: Place::taken(place, &self.open) })
     }
 
     fn tell_of_crowds(&mut self) {
@@ -59,7 +66,27 @@ impl Entrance {
 pub(crate) struct Admitted {
     stream: Stream,
     pub(crate) peer: Peer,
-    place: OwnedSemaphorePermit,
+    place: Place,
+}
+
+/// One of the connections that may be open at once.
+#[derive(Debug)]
+struct Place {
+    open: Gauge,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    fn taken(permit: OwnedSemaphorePermit, open: &Gauge) -> Place {
+        open.increment(1);
+        Place { open: open.clone(), _permit: permit }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.open.decrement(1);
+    }
 }
 
 impl Admitted {
@@ -112,7 +139,7 @@ pub(crate) struct Connection {
     /// When a write that waits has waited long enough.
     stalled: Option<Pin<Box<Sleep>>>,
     /// After the stream, so that the descriptor is free before the place is.
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Connection {

@@ -6,6 +6,7 @@ mod client;
 mod config;
 mod connection;
 mod demo;
+mod exposition;
 mod failure;
 mod key;
 mod keyring;
@@ -28,8 +29,10 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser};
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinSet;
 
 use crate::cli::{Cli, Command, Common, ConfigCommand, OfficeCommand, Serve};
+use crate::exposition::Exposition;
 use crate::office::Office;
 use crate::output::Output;
 use crate::reload::{Hangups, Reloading};
@@ -242,7 +245,18 @@ where
     // First, because whoever cannot listen should not touch the data.
     let listener = config.listen.open().await?;
     let url = listener.url().map_err(|error| Failure::caused_by("cannot tell the address", &error))?;
+    let metrics = match &config.metrics_listen {
+        Some(place) => Some((Exposition::begin()?, place.open().await?)),
+        None => None,
+    };
     let app = App::open(&config, accept_rewind).await?;
+    // Until requests have been finished at the end.
+    let mut exposing = JoinSet::new();
+    if let Some((exposition, listener)) = metrics {
+        let url = listener.url().map_err(|error| Failure::caused_by("cannot tell the address", &error))?;
+        exposing.spawn(app.expose(&exposition, listener));
+        tracing::info!(metrics = %url, "what is measured is shown");
+    }
     tokio::spawn(Reloading::new(read, chosen, app.adoption(), volume).run(hangups));
     let mut announcement = format!("listening on {url}\n");
     if demo {
@@ -256,11 +270,13 @@ where
     output::write(&announcement)?;
     tracing::info!(%url, data_dir = %config.data_dir.display(), version = env!("CARGO_PKG_VERSION"), "listening");
     service_manager::ready();
-    tokio::select! {
-        () = app.serve(listener, stop) => Ok(ExitCode::SUCCESS),
+    let code = tokio::select! {
+        () = app.serve(listener, stop) => ExitCode::SUCCESS,
         () = again => {
             tracing::warn!("told twice to stop: requests under way were cut off");
-            Ok(ExitCode::from(130))
+            ExitCode::from(130)
         }
-    }
+    };
+    exposing.shutdown().await;
+    Ok(code)
 }

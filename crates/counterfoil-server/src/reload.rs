@@ -2,6 +2,8 @@
 
 use std::io;
 
+use metrics::counter;
+
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::log::Volume;
@@ -35,9 +37,11 @@ impl<Read: Fn() -> Result<Chosen, Failure>> Reloading<Read> {
             service_manager::reloading();
             match self.reload() {
                 Ok(changed) => {
+                    counter!("counterfoil_reloads_total", "outcome" => "adopted").increment(1);
                     tracing::info!(changed = changed.join(", "), "the settings were read again and are in force");
                 }
                 Err(failure) => {
+                    counter!("counterfoil_reloads_total", "outcome" => "refused").increment(1);
                     tracing::error!(
                         error = failure.in_one_line(),
                         "the settings were read again and refused; those from before stay in force"

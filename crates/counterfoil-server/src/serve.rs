@@ -19,12 +19,15 @@ use tower::ServiceExt;
 
 use crate::config::Config;
 use crate::connection::{Admitted, Entrance};
+use crate::exposition::Exposition;
 use crate::failure::{Failure, causes};
 use crate::listen::Listener;
 use crate::service_manager;
 
 /// Fields of the head of a request; beyond it the answer is 431.
 const HEAD_FIELDS: usize = 100;
+/// Connections at once to the page of what is measured.
+const MOST_READERS: NonZeroUsize = NonZeroUsize::new(16).expect("16 is not zero");
 /// After a failure to accept a connection, mostly because no file descriptor is left: time for others to end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -109,7 +112,7 @@ impl App {
     /// Serves until `stop`; then takes no more connections, lets the requests under way finish within the grace, and closes
     /// everything.
     pub async fn serve(self, listener: impl Into<Listener>, stop: impl Future<Output = ()>) {
-        let entrance = Entrance::new(listener.into(), self.max_connections);
+        let entrance = Entrance::new("main", listener.into(), self.max_connections);
         let connections = let_in(entrance, self.in_force.subscribe(), stop).await;
         tracing::info!("stopping");
         service_manager::stopping();
@@ -117,6 +120,19 @@ impl App {
             tracing::warn!("requests that had not finished within the shutdown grace were cut off");
         }
         self.counterfoil.shutdown().await;
+    }
+
+    /// Shows what is measured, on a listener of its own, for as long as it is polled.
+    pub(crate) fn expose(
+        &self,
+        exposition: &Exposition,
+        listener: Listener,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let entrance = Entrance::new("metrics", listener, MOST_READERS);
+        let router = exposition.router();
+        let (_, in_force) = watch::channel(InForce { router, ..self.in_force.borrow().clone() });
+        let keep_small = exposition.clone().keep_small();
+        async move { drop(let_in(entrance, in_force, keep_small).await) }
     }
 
     /// Tells the operator how to make the first administrator, if there is none. Looks in the background: it need not be

@@ -239,6 +239,15 @@ pub(crate) const SETTINGS: &[Setting] = &[
                 that the process may open (ulimit -n, often 1024), or the database is short of them in a rush; too low, and idle \
                 clients, which are hung up on after http.head_timeout, keep others waiting.",
     },
+    Setting {
+        key: "metrics.listen",
+        kind: Kind::Text,
+        default: "",
+        reload: Reload::Restart,
+        about: "Where GET /metrics is answered for Prometheus: \"127.0.0.1:9464\", or unix: and a path. Never where the routes \
+                are. Unset: nowhere, and nothing is measured. Nobody is asked for a token there; on another address than \
+                this machine's own, whoever reaches it reads how many logins fail.",
+    },
 ];
 
 /// Where a value came from.

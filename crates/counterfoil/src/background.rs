@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use counterfoil_core::{Authority, Clock, Error};
+use metrics::{counter, gauge};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep};
@@ -46,7 +47,7 @@ impl Background {
 }
 
 async fn flush(authority: Arc<Authority>, clock: Arc<dyn Clock>, mut stopped: watch::Receiver<bool>) {
-    let mut health = Health::of("writing down what was seen of tokens");
+    let mut health = Health::of("flush", "writing down what was seen of tokens");
     let mut ticks = interval(FLUSH_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -62,13 +63,17 @@ async fn flush(authority: Arc<Authority>, clock: Arc<dyn Clock>, mut stopped: wa
 }
 
 async fn purge(authority: Arc<Authority>, clock: Arc<dyn Clock>, mut stopped: watch::Receiver<bool>) {
-    let mut health = Health::of("removing dead tokens");
+    let mut health = Health::of("purge", "removing dead tokens");
     loop {
         tokio::select! {
             () = sleep(PURGE_EVERY) => {}
             () = told_to_stop(&mut stopped) => return,
         }
-        while health.note(authority.purge(PURGE_BATCH, clock.now()).await).is_some_and(|n| n >= PURGE_BATCH.into()) {
+        while let Some(purged) = health.note(authority.purge(PURGE_BATCH, clock.now()).await) {
+            counter!("counterfoil_tokens_purged_total").increment(purged);
+            if purged < PURGE_BATCH.into() {
+                break;
+            }
             tokio::select! {
                 () = sleep(PURGE_PAUSE) => {}
                 () = told_to_stop(&mut stopped) => return,
@@ -84,18 +89,25 @@ async fn told_to_stop(stopped: &mut watch::Receiver<bool>) {
 
 /// Tells the log when something begins to fail and when it works again, and not every half second in between.
 struct Health {
+    work: &'static str,
     doing: &'static str,
     failing: bool,
 }
 
 impl Health {
-    fn of(doing: &'static str) -> Health {
-        Health { doing, failing: false }
+    fn of(work: &'static str, doing: &'static str) -> Health {
+        Health { work, doing, failing: false }
+    }
+
+    fn count(&self, outcome: &'static str, healthy: f64) {
+        counter!("counterfoil_background_runs_total", "work" => self.work, "outcome" => outcome).increment(1);
+        gauge!("counterfoil_background_healthy", "work" => self.work).set(healthy);
     }
 
     fn note<T>(&mut self, result: Result<T, Error>) -> Option<T> {
         match result {
             Ok(value) => {
+                self.count("succeeded", 1.0);
                 if self.failing {
                     tracing::info!("{} works again", self.doing);
                 }
@@ -103,6 +115,10 @@ impl Health {
                 Some(value)
             }
             Err(error) => {
+                self.count("failed", 0.0);
+                if matches!(error, Error::Store(_)) {
+                    counter!("counterfoil_store_errors_total", "work" => self.work).increment(1);
+                }
                 if !self.failing {
                     tracing::error!(error = %Chain(&error), "{} fails; it is tried again", self.doing);
                 }

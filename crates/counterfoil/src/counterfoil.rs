@@ -18,7 +18,7 @@ use counterfoil_store::sqlite::{Absent, OpenError, OpenOptions, Rewound, SqliteS
 
 use crate::background::Background;
 use crate::hashing_threads::{HashingCapacity, HashingThreads};
-use crate::{OsEntropy, SystemClock, TracingEvents};
+use crate::{EventSinks, MetricEvents, OsEntropy, SystemClock, TracingEvents};
 
 /// A deployment that is open in this process, with the work in the background that it needs.
 ///
@@ -183,7 +183,8 @@ impl Builder {
         Builder { capacity, ..self }
     }
 
-    /// Where events go; by default into the log, see [`TracingEvents`].
+    /// Where events go; by default into the log and the counters, see [`TracingEvents`] and [`MetricEvents`]. To add a place
+    /// of your own, name these two as well: [`EventSinks`].
     #[must_use]
     pub fn events(self, events: Arc<dyn EventSink>) -> Builder {
         Builder { events: Some(events), ..self }
@@ -213,7 +214,8 @@ impl Builder {
     /// [`StartError`].
     pub async fn start(mut self) -> Result<Counterfoil, StartError> {
         let hashing = HashingThreads::start(self.capacity).map_err(StartError::Hashing)?;
-        let events = self.events.take().unwrap_or_else(|| Arc::new(TracingEvents));
+        let events =
+            self.events.take().unwrap_or_else(|| Arc::new(EventSinks::new().with(TracingEvents).with(MetricEvents)));
         let mut counterfoil = self.open_with(Arc::new(hashing), events, true).await?;
         counterfoil.background = Some(Background::start(&counterfoil.authority, &counterfoil.clock));
         Ok(counterfoil)

@@ -6,10 +6,15 @@ use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use counterfoil_core::hashing::{CheckTask, Checked, HashTask, Hashed, Hashing, Overloaded};
 use counterfoil_core::password::{EncodedPassword, Scratch};
+use counterfoil_core::{BootTime, Clock};
+use metrics::{counter, gauge, histogram};
 use tokio::sync::oneshot;
+
+use crate::SystemClock;
 
 /// How much hashing may go on at once, and how much may wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +109,13 @@ struct Jobs {
     closed: bool,
 }
 
+impl Jobs {
+    fn tell_how_many_wait(&self) {
+        // Far fewer than 2⁵³.
+        gauge!("counterfoil_hashing_waiting").set(self.waiting.len() as f64);
+    }
+}
+
 #[derive(Debug)]
 enum Job {
     Check(Box<CheckTask>, oneshot::Sender<Checked>),
@@ -149,9 +161,11 @@ impl Queue {
             jobs.waiting.retain(|job| !job.is_abandoned());
         }
         if jobs.closed || jobs.waiting.len() >= self.limit {
+            counter!("counterfoil_hashing_refused_total").increment(1);
             return Err(Overloaded);
         }
         jobs.waiting.push_back(job);
+        jobs.tell_how_many_wait();
         drop(jobs);
         self.arrived.notify_one();
         Ok(())
@@ -164,7 +178,9 @@ impl Queue {
             if jobs.closed {
                 return None;
             }
-            match jobs.waiting.pop_front() {
+            let next = jobs.waiting.pop_front();
+            jobs.tell_how_many_wait();
+            match next {
                 Some(job) if job.is_abandoned() => {}
                 Some(job) => return Some(job),
                 None => jobs = self.arrived.wait(jobs).unwrap_or_else(PoisonError::into_inner),
@@ -185,7 +201,13 @@ fn work(queue: &Queue) {
     yield_to_requests();
     let mut scratch = Scratch::new();
     while let Some(job) = queue.next() {
-        if catch_unwind(AssertUnwindSafe(|| job.run(&mut scratch))).is_err() {
+        let begun = SystemClock.now().boot;
+        let ran = catch_unwind(AssertUnwindSafe(|| job.run(&mut scratch)));
+        if let (Some(BootTime(begun)), Some(BootTime(ended))) = (begun, SystemClock.now().boot) {
+            let taken = Duration::from_nanos(ended.saturating_sub(begun));
+            histogram!("counterfoil_hashing_duration_seconds").record(taken.as_secs_f64());
+        }
+        if ran.is_err() {
             tracing::error!("hashing a password panicked; that login was given up");
             scratch = Scratch::new();
         }

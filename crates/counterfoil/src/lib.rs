@@ -86,13 +86,17 @@ counterfoil.shutdown().await;
 
 mod background;
 mod counterfoil;
+mod event_sinks;
 mod hashing_threads;
+mod metric_events;
 mod os_entropy;
 mod system_clock;
 mod tracing_events;
 
 pub use crate::counterfoil::{Builder, Counterfoil, StartError};
+pub use event_sinks::EventSinks;
 pub use hashing_threads::{HashingCapacity, HashingThreads};
+pub use metric_events::MetricEvents;
 pub use os_entropy::OsEntropy;
 pub use system_clock::SystemClock;
 pub use tracing_events::TracingEvents;

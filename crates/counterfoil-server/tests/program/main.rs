@@ -5,6 +5,7 @@ mod configuration;
 mod demonstration;
 mod exchange;
 mod in_process;
+mod measuring;
 mod reloading;
 mod running;
 mod secrets;

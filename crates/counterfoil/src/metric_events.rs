@@ -1,0 +1,71 @@
+//! The events as counters: [`MetricEvents`].
+
+use counterfoil_core::event::{Event, EventSink, LoginFailure, Occurrence, RevokedBy, Scope};
+use metrics::counter;
+
+/// Counts events for the recorder of the crate [`metrics`] that the program has installed; without one it costs next to
+/// nothing. Names and labels are in `docs/metrics.md`; none of them says whom it was about.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct MetricEvents;
+
+impl EventSink for MetricEvents {
+    fn publish(&self, occurrence: &Occurrence) {
+        match &occurrence.event {
+            Event::LoggedIn(_) => logins("succeeded"),
+            Event::LoginFailed { why, .. } => logins(failure(why)),
+            Event::TokenIssued(token) => {
+                counter!("counterfoil_tokens_issued_total", "kind" => token.kind.as_str()).increment(1);
+            }
+            Event::TokenRenewed(_) => counter!("counterfoil_tokens_renewed_total").increment(1),
+            Event::TokenRotated(_) => counter!("counterfoil_tokens_rotated_total").increment(1),
+            Event::LoggedOut(_) => revoked("itself"),
+            Event::TokenRevoked(_, by) => revoked(match by {
+                RevokedBy::Owner => "owner",
+                RevokedBy::Operator => "operator",
+                RevokedBy::LaterLogin => "later_login",
+                RevokedBy::Reuse => "reuse",
+            }),
+            Event::Ended { scope, .. } => {
+                let scope = match scope {
+                    Scope::Subject(_) => "subject",
+                    Scope::Client(_) => "client",
+                    Scope::Everybody => "everybody",
+                };
+                counter!("counterfoil_endings_total", "scope" => scope).increment(1);
+            }
+            Event::ReuseDetected(_) => counter!("counterfoil_reuses_detected_total").increment(1),
+            Event::MarksLost(lost) => counter!("counterfoil_marks_lost_total").increment(*lost),
+            // Counted where requests are answered, or too rare to be watched.
+            Event::LoginStarted { .. }
+            | Event::TokenExpired(_)
+            | Event::Refused(..)
+            | Event::AccountCreated(_)
+            | Event::AccountDisabled(_)
+            | Event::AccountEnabled(_)
+            | Event::AccountDeleted(_)
+            | Event::PasswordChanged(_)
+            | Event::RoleChanged(_)
+            | Event::ClientCreated(_)
+            | Event::ClientChanged(_)
+            | Event::ClientDeleted(_) => {}
+        }
+    }
+}
+
+fn logins(outcome: &'static str) {
+    counter!("counterfoil_logins_total", "outcome" => outcome).increment(1);
+}
+
+fn revoked(by: &'static str) {
+    counter!("counterfoil_tokens_revoked_total", "by" => by).increment(1);
+}
+
+fn failure(why: &LoginFailure) -> &'static str {
+    match why {
+        LoginFailure::UnknownUser => "unknown_user",
+        LoginFailure::WrongPassword => "wrong_password",
+        LoginFailure::Inactive => "inactive",
+        LoginFailure::Overtaken => "overtaken",
+        LoginFailure::Refused(_) => "refused",
+    }
+}
