@@ -50,6 +50,16 @@ impl Entrance {
         Ok(Admitted { stream, peer, place: Place::taken(place, &self.open) })
     }
 
+    /// Closes the door behind those who stand in it already, as far as there are places for them.
+    pub(crate) fn close(self) -> impl Iterator<Item = Admitted> {
+        let Entrance { listener, places, open, accepted, .. } = self;
+        listener.close().map_while(move |(stream, peer)| {
+            let place = Arc::clone(&places).try_acquire_owned().ok()?;
+            accepted.increment(1);
+            Some(Admitted { stream, peer, place: Place::taken(place, &open) })
+        })
+    }
+
     fn tell_of_crowds(&mut self) {
         let free = self.places.available_permits();
         if free == 0 && !self.told {

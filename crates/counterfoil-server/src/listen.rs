@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use axum::extract::ConnectInfo;
 use counterfoil::UnixPeer;
 use http::Extensions;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::connection::Stream;
 use crate::failure::{Failure, printable};
@@ -38,7 +38,7 @@ enum Kind {
     Unix {
         listener: tokio::net::UnixListener,
         /// None where somebody else made the socket, who also keeps it.
-        _file: Option<SocketFile>,
+        file: Option<SocketFile>,
     },
 }
 
@@ -145,6 +145,33 @@ impl Listener {
     }
 }
 
+impl Listener {
+    /// Those whom the system has connected and who wait to be accepted; from the last of them on nobody is connected any
+    /// more. Asks the system itself: tokio does not know yet of those who have just come.
+    pub(crate) fn close(self) -> Box<dyn Iterator<Item = (Stream, Peer)> + Send> {
+        match self.0 {
+            Kind::Tcp(listener) => {
+                let Ok(listener) = listener.into_std() else { return Box::new(std::iter::empty()) };
+                Box::new(std::iter::from_fn(move || {
+                    let (stream, peer) = listener.accept().ok()?;
+                    stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true)).ok()?;
+                    Some((Stream::Tcp(TcpStream::from_std(stream).ok()?), Peer::Address(peer)))
+                }))
+            }
+            #[cfg(unix)]
+            Kind::Unix { listener, file } => {
+                drop(file);
+                let Ok(listener) = listener.into_std() else { return Box::new(std::iter::empty()) };
+                Box::new(std::iter::from_fn(move || {
+                    let (stream, _) = listener.accept().ok()?;
+                    stream.set_nonblocking(true).ok()?;
+                    Some((Stream::Unix(tokio::net::UnixStream::from_std(stream).ok()?), Peer::UnixSocket))
+                }))
+            }
+        }
+    }
+}
+
 impl Peer {
     /// Tells the routes of it.
     pub(crate) fn put_into(self, extensions: &mut Extensions) {
@@ -229,7 +256,7 @@ mod socket {
             let listener = listener.ok_or_else(|| failed(io::Error::other("it is gone")))?;
             listener.set_nonblocking(true).map_err(failed)?;
             let listener = UnixListener::from_std(listener).map_err(failed)?;
-            Ok(Listener(Kind::Unix { listener, _file: None }))
+            Ok(Listener(Kind::Unix { listener, file: None }))
         }
     }
 
@@ -242,7 +269,7 @@ mod socket {
         let file = SocketFile { path: path.to_owned(), made: fs::symlink_metadata(path)? };
         // Before anybody can be heard: until it listens, whoever the umask would let in is refused.
         fs::set_permissions(path, Permissions::from_mode(SOCKET_MODE))?;
-        Ok(Listener(Kind::Unix { listener: socket.listen(BACKLOG)?, _file: Some(file) }))
+        Ok(Listener(Kind::Unix { listener: socket.listen(BACKLOG)?, file: Some(file) }))
     }
 
     /// Whether there is a socket at `path` on which nobody listens.

@@ -31,6 +31,9 @@ const MOST_READERS: NonZeroUsize = NonZeroUsize::new(16).expect("16 is not zero"
 /// After a failure to accept a connection, mostly because no file descriptor is left: time for others to end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long requests that were on their way when the server was told to stop may take to arrive.
+const LAST_REQUESTS: Duration = Duration::from_millis(100);
+
 /// A deployment opened for serving, with its routes.
 #[derive(Debug)]
 pub struct App {
@@ -144,32 +147,38 @@ impl App {
 }
 
 /// Lets clients in until `stop`, and answers them; returns the connections that are open then.
+///
+/// Who has connected by then has been taken on by the system in our name and may have sent a request already. So the queue is
+/// emptied first, and the connections are left alone for a moment: told at once, those not yet read from would be closed.
 async fn let_in(
     mut entrance: Entrance,
     in_force: watch::Receiver<InForce>,
     stop: impl Future<Output = ()>,
 ) -> GracefulShutdown {
     let connections = GracefulShutdown::new();
+    let let_in = |admitted| {
+        let connection = connections.watch(answering(admitted, in_force.clone()));
+        tokio::spawn(async move {
+            // How it ends is the client's business: it hung up, was too slow, did not read, or sent a head that is none.
+            if let Err(error) = connection.await {
+                tracing::debug!(error = causes(&error), "a connection ended badly");
+            }
+        });
+    };
     let mut stop = std::pin::pin!(stop);
     loop {
         let admitted = tokio::select! {
             admitted = entrance.next() => admitted,
-            () = &mut stop => return connections,
+            () = &mut stop => break,
         };
         match admitted {
-            Ok(admitted) => {
-                let connection = connections.watch(answering(admitted, in_force.clone()));
-                tokio::spawn(async move {
-                    // How it ends is the client's business: it hung up, was too slow, did not read, or sent a head that
-                    // is none.
-                    if let Err(error) = connection.await {
-                        tracing::debug!(error = causes(&error), "a connection ended badly");
-                    }
-                });
-            }
+            Ok(admitted) => let_in(admitted),
             Err(error) => rest(&error).await,
         }
     }
+    entrance.close().for_each(let_in);
+    tokio::time::sleep(LAST_REQUESTS).await;
+    connections
 }
 
 /// A connection of HTTP/1.1, each request of which goes by what is in force when it comes.

@@ -1,5 +1,6 @@
 //! The program as its users have it: started, spoken to over HTTP, told to stop.
 
+mod bounds;
 mod command_line;
 mod configuration;
 mod demonstration;
@@ -11,3 +12,4 @@ mod running;
 mod secrets;
 mod serving;
 mod sockets;
+mod stress;

@@ -168,6 +168,17 @@ impl Process {
         process
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A line of `/proc/PID/status`, in KiB: `VmRSS` is the memory in use, `VmHWM` the most there was.
+    pub(crate) fn memory(&self, name: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("the server runs");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).expect("a line");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
     /// Everything logged so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.stderr).expect("stderr")
