@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use axum::extract::ConnectInfo;
+#[cfg(unix)]
 use counterfoil::UnixPeer;
 use http::Extensions;
 use tokio::net::{TcpListener, TcpStream};
@@ -74,7 +75,7 @@ impl Place {
         match self {
             Place::Address(address) => Listener::on_address(*address).await,
             #[cfg(unix)]
-            Place::UnixSocket(path) => Listener::on_socket(path),
+            Place::UnixSocket(path) => Listener::on_socket(path).await,
             #[cfg(unix)]
             Place::Systemd => Listener::handed_over(),
             #[cfg(not(unix))]
@@ -188,11 +189,10 @@ mod socket {
     use std::fs::{self, Metadata, Permissions};
     use std::io;
     use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-    use std::os::unix::net::UnixStream;
     use std::path::{Path, PathBuf};
 
     use listenfd::ListenFd;
-    use tokio::net::{TcpListener, UnixListener, UnixSocket};
+    use tokio::net::{TcpListener, UnixListener, UnixSocket, UnixStream};
 
     use super::{Kind, Listener};
     use crate::failure::Failure;
@@ -221,7 +221,7 @@ mod socket {
 
     impl Listener {
         /// Makes a socket at `path`. One that is left over from a server that is gone gives way; anything else does not.
-        pub(super) fn on_socket(path: &Path) -> Result<Listener, Failure> {
+        pub(super) async fn on_socket(path: &Path) -> Result<Listener, Failure> {
             let failed = |error: &io::Error| {
                 let failure = Failure::caused_by(format!("cannot listen on unix:{}", path.display()), error);
                 if error.kind() == io::ErrorKind::AddrInUse {
@@ -231,7 +231,7 @@ mod socket {
                     failure
                 }
             };
-            bind(path).map_err(|error| failed(&error))
+            bind(path).await.map_err(|error| failed(&error))
         }
 
         /// Takes the socket that the service manager opened for us.
@@ -260,8 +260,8 @@ mod socket {
         }
     }
 
-    fn bind(path: &Path) -> io::Result<Listener> {
-        if is_left_over(path)? {
+    async fn bind(path: &Path) -> io::Result<Listener> {
+        if is_left_over(path).await? {
             fs::remove_file(path)?;
         }
         let socket = UnixSocket::new_stream()?;
@@ -273,10 +273,12 @@ mod socket {
     }
 
     /// Whether there is a socket at `path` on which nobody listens.
-    fn is_left_over(path: &Path) -> io::Result<bool> {
+    async fn is_left_over(path: &Path) -> io::Result<bool> {
         match fs::symlink_metadata(path) {
             Ok(found) if found.file_type().is_socket() => {
-                Ok(UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused))
+                // Does not wait where the queue of a listener is full, which is another error.
+                let connected = UnixStream::connect(path).await;
+                Ok(connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused))
             }
             Ok(_) => Ok(false),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),

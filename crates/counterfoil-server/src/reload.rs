@@ -61,7 +61,7 @@ impl<Read: Fn() -> Result<Chosen, Failure>> Reloading<Read> {
         self.adoption.adopt(&config);
         self.volume.turn_to(config.log.level);
         for key in chosen.changed_since(&self.started, Reload::Restart) {
-            tracing::warn!(setting = key, "it has changed and takes effect when the server is started again");
+            tracing::warn!(setting = key, "a changed setting takes effect when the server is started again");
         }
         let changed = chosen.changed_since(&self.chosen, Reload::OnHangup);
         self.chosen = chosen;

@@ -137,8 +137,8 @@ impl Job {
     fn run(self, scratch: &mut Scratch) {
         // The caller may go away at the last moment; then nobody wants the answer.
         match self {
-            Job::Check(task, reply) => drop(reply.send(task.run(scratch))),
-            Job::Hash(task, reply) => drop(reply.send(task.run(scratch))),
+            Job::Check(task, reply) => drop(reply.send(timed(|| task.run(scratch)))),
+            Job::Hash(task, reply) => drop(reply.send(timed(|| task.run(scratch)))),
             #[cfg(test)]
             Job::Call(function, reply) => {
                 function();
@@ -197,17 +197,21 @@ impl Queue {
     }
 }
 
+fn timed<T>(hash: impl FnOnce() -> T) -> T {
+    let begun = SystemClock.now().boot;
+    let hashed = hash();
+    if let (Some(BootTime(begun)), Some(BootTime(ended))) = (begun, SystemClock.now().boot) {
+        let taken = Duration::from_nanos(ended.saturating_sub(begun));
+        histogram!("counterfoil_hashing_duration_seconds").record(taken.as_secs_f64());
+    }
+    hashed
+}
+
 fn work(queue: &Queue) {
     yield_to_requests();
     let mut scratch = Scratch::new();
     while let Some(job) = queue.next() {
-        let begun = SystemClock.now().boot;
-        let ran = catch_unwind(AssertUnwindSafe(|| job.run(&mut scratch)));
-        if let (Some(BootTime(begun)), Some(BootTime(ended))) = (begun, SystemClock.now().boot) {
-            let taken = Duration::from_nanos(ended.saturating_sub(begun));
-            histogram!("counterfoil_hashing_duration_seconds").record(taken.as_secs_f64());
-        }
-        if ran.is_err() {
+        if catch_unwind(AssertUnwindSafe(|| job.run(&mut scratch))).is_err() {
             tracing::error!("hashing a password panicked; that login was given up");
             scratch = Scratch::new();
         }

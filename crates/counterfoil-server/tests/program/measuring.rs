@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::thread;
 
 use rustix::process::Signal;
 
@@ -185,5 +186,24 @@ fn reloads_are_counted() {
             Some(page(metrics)).filter(|page| value(page, series) == 1.0)
         });
     }
+    server.stop();
+}
+
+#[test]
+fn a59_what_a_full_queue_turns_away_is_counted() {
+    let site = Site::new();
+    let (server, metrics) = measured(&site, "[hashing]\nthreads = 1\nqueue = 1\n");
+    let shed: usize = thread::scope(|scope| {
+        let storm: Vec<_> = (0..12).map(|_| scope.spawn(|| login(server.address, "ada", PASSWORD).status)).collect();
+        storm.into_iter().map(|one| usize::from(one.join().expect("an answer") == 503)).sum()
+    });
+    let page = page(metrics);
+    assert!(shed > 0);
+    for series in ["counterfoil_hashing_refused_total", "counterfoil_problems_total{type=\"overloaded\"}"] {
+        assert_eq!(value(&page, series), shed as f64, "{series}");
+    }
+    let failed = value(&page, "counterfoil_logins_total{outcome=\"unknown_user\"}");
+    assert_eq!(failed, (12 - shed) as f64);
+    assert_eq!(value(&page, "counterfoil_hashing_duration_seconds_count"), failed);
     server.stop();
 }
