@@ -21,7 +21,6 @@ pub(crate) struct Record {
     #[schema(value_type = String, format = "uuid")]
     id: TokenId,
     /// A signed-in device or an API key.
-    #[schema(inline)]
     kind: KindWord,
     /// The client it was issued on.
     #[schema(value_type = String)]
@@ -133,7 +132,6 @@ pub(crate) struct NewToken {
     #[schema(value_type = String, format = "uuid")]
     id: TokenId,
     /// A signed-in device or an API key.
-    #[schema(inline)]
     kind: KindWord,
     /// The client it was issued on.
     #[schema(value_type = String)]

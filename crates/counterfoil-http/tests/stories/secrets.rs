@@ -209,8 +209,8 @@ async fn a17_no_route_shows_a_digest_or_a_hash_to_anyone() {
         let document = counterfoil_http::openapi();
         let schemas = document["components"]["schemas"].as_object().unwrap();
         for schema in schemas.values() {
-            let fields = schema["properties"].as_object().map(serde_json::Map::keys).unwrap();
-            for field in fields {
+            // A word such as a token's kind has none.
+            for field in schema["properties"].as_object().into_iter().flat_map(serde_json::Map::keys) {
                 assert!(!["digest", "hash", "number", "epoch"].contains(&field.as_str()), "{field}");
             }
         }
