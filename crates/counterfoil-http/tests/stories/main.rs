@@ -9,6 +9,7 @@ mod keys;
 mod late;
 mod limits;
 mod login;
+mod matrix;
 mod outages;
 mod proxies;
 mod secrets;
