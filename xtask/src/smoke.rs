@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn run() -> Result<(), Failure> {
     process::run(&mut process::cargo(&["build"]))?;
-    let target = target_directory()?;
+    let target = process::target_directory()?;
     let program = target.join("debug").join(format!("counterfoil{}", std::env::consts::EXE_SUFFIX));
     let scratch = target.join(format!("smoke-{}", std::process::id()));
     fs::create_dir_all(&scratch)?;
@@ -109,12 +109,6 @@ impl Drop for Server {
         self.0.kill().ok();
         self.0.wait().ok();
     }
-}
-
-fn target_directory() -> Result<PathBuf, Failure> {
-    let metadata = process::output(&mut process::cargo(&["metadata", "--format-version", "1", "--no-deps"]))?;
-    let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
-    Ok(metadata["target_directory"].as_str().ok_or("cargo metadata names no target directory")?.into())
 }
 
 #[cfg(test)]

@@ -82,6 +82,16 @@ impl Default for Config {
 }
 
 impl Config {
+    /// What a file of this name with this text says, over the defaults, without the environment.
+    ///
+    /// # Errors
+    /// As the program refuses it, with status 2.
+    pub fn of_file(name: &str, text: &str) -> Result<Config, Failure> {
+        let mut chosen = Chosen::defaults();
+        chosen.read_file(Path::new(name), text)?;
+        Config::judge(&chosen)
+    }
+
     /// Makes of raw settings what they mean.
     ///
     /// # Errors

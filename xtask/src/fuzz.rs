@@ -1,0 +1,206 @@
+//! `cargo xtask fuzz`: feeds what strangers and operators may write to what reads it, and looks for panics, for answers
+//! that are our fault, and for readings other than the specification's.
+//!
+//! libFuzzer comes as a crate, and the instrumentation it needs is a pass that the stable compiler has: no nightly and no
+//! other tool. It wants a C++ compiler.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Child;
+
+use crate::{Failure, process};
+
+const USAGE: &str = "usage: cargo xtask fuzz [TARGET…] [--seconds N]
+  TARGET       authorization, configuration, forwarded, password, request, token; all of them unless named
+  --seconds N  how long each is fed, two at a time [default: 60]";
+
+/// Each is a module of `fuzz/src` and a directory of `fuzz/corpus`.
+const TARGETS: &[&str] = &["authorization", "configuration", "forwarded", "password", "request", "token"];
+
+/// A machine with two cores is what CI has.
+const AT_ONCE: usize = 2;
+
+/// In the smoke. Two of a kind run side by side, so the whole takes three times as long.
+const SMOKE_SECONDS: u32 = 15;
+
+/// The pass and its settings, as cargo-fuzz has them: counters at every edge, and what is compared with what.
+const INSTRUMENTED: &[&str] = &[
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Cllvm-args=-sanitizer-coverage-trace-compares",
+];
+
+/// What was asked for on the command line.
+#[derive(Debug, PartialEq)]
+struct Options {
+    targets: Vec<&'static str>,
+    seconds: u32,
+}
+
+pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
+    let options = Options::parse(arguments)?;
+    feed(&build()?, &options)
+}
+
+/// The step of `cargo xtask test`.
+pub(crate) fn smoke() -> Result<(), Failure> {
+    feed(&build()?, &Options { targets: TARGETS.to_vec(), seconds: SMOKE_SECONDS })
+}
+
+/// Builds every target and says where they are.
+fn build() -> Result<PathBuf, Failure> {
+    let target = process::target_directory()?.join("fuzz");
+    // Named, because what is built for the machine at hand by default (build scripts, macros) would be instrumented too,
+    // and has nobody to count for.
+    let host = host()?;
+    // Its lock file follows that of the crates when one of them takes up another dependency.
+    let mut cargo = process::cargo(&["build", "--release", "--manifest-path", "fuzz/Cargo.toml"]);
+    cargo.args(["--target", &host]).env("CARGO_TARGET_DIR", &target).env("RUSTFLAGS", INSTRUMENTED.join(" "));
+    process::run(&mut cargo)?;
+    Ok(target.join(host).join("release"))
+}
+
+fn host() -> Result<String, Failure> {
+    let told = process::output(process::program("rustc").arg("-vV"))?;
+    let host = told.lines().find_map(|line| line.strip_prefix("host: ")).ok_or("rustc -vV names no host")?;
+    Ok(host.to_owned())
+}
+
+/// Runs the targets, [`AT_ONCE`] at a time. All of them, so that one run shows everything that is wrong.
+fn feed(programs: &Path, options: &Options) -> Result<(), Failure> {
+    let mut wrong = Vec::new();
+    for together in options.targets.chunks(AT_ONCE) {
+        let started: Result<Vec<Feeding>, Failure> =
+            together.iter().map(|target| Feeding::start(programs, target, options.seconds)).collect();
+        for feeding in started? {
+            let name = feeding.target;
+            if let Err(failure) = feeding.end(options.seconds) {
+                println!("{name}: {failure}");
+                wrong.push(name);
+            }
+        }
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(format!("something is wrong with {}", wrong.join(", ")).into()) }
+}
+
+/// One target at work.
+struct Feeding {
+    target: &'static str,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Feeding {
+    /// What is found on the way is kept beside the programs, where the next run goes on from it; the committed corpus
+    /// stays as it is.
+    fn start(programs: &Path, target: &'static str, seconds: u32) -> Result<Feeding, Failure> {
+        let kept = programs.join("corpus").join(target);
+        let found = programs.join("found").join(target);
+        fs::create_dir_all(&kept)?;
+        fs::create_dir_all(&found)?;
+        let log = programs.join(format!("{target}.log"));
+        let mut command = process::program(programs.join(target));
+        command.arg(format!("-max_total_time={seconds}")).arg(format!("-artifact_prefix={}/", found.display()));
+        // Ten seconds for one input is a hang; nothing here needs a gigabyte.
+        command.args(["-timeout=10", "-rss_limit_mb=1024", "-max_len=4096", "-print_final_stats=1"]);
+        command.arg(&kept).arg(process::root().join("fuzz/corpus").join(target));
+        let child = command
+            // Forty frames of libFuzzer under every panic would hide what it says.
+            .env("RUST_BACKTRACE", "0")
+            .stdout(File::create(&log)?)
+            .stderr(File::options().append(true).open(&log)?)
+            .spawn()
+            .map_err(|error| format!("{target}: {error}"))?;
+        Ok(Feeding { target, child, log })
+    }
+
+    /// Waits for it and says how many inputs it tried.
+    fn end(mut self, seconds: u32) -> Result<(), Failure> {
+        let status = self.child.wait()?;
+        let log = String::from_utf8_lossy(&fs::read(&self.log)?).into_owned();
+        if !status.success() {
+            return Err(format!("{status}\n{}", tail(&log)).into());
+        }
+        let tried = stat(&log, "stat::number_of_executed_units:");
+        // A program that was built without the counters finds nothing and ends well.
+        if !log.contains("inline 8-bit counters") || tried.is_none_or(|tried| tried < u64::from(seconds)) {
+            return Err(format!("nothing was tried\n{}", tail(&log)).into());
+        }
+        println!("{:<14} {:>9} inputs in {seconds} s, nothing found", self.target, tried.unwrap_or_default());
+        Ok(())
+    }
+}
+
+impl Drop for Feeding {
+    fn drop(&mut self) {
+        // When another one could not be started; both fail once it has ended.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// The end of a log, where the complaint is and the file with the input.
+fn tail(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
+}
+
+fn stat(log: &str, name: &str) -> Option<u64> {
+    log.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+}
+
+impl Options {
+    fn parse(arguments: &[String]) -> Result<Options, Failure> {
+        let mut options = Options { targets: Vec::new(), seconds: 60 };
+        let mut arguments = arguments.iter();
+        while let Some(argument) = arguments.next() {
+            if argument == "--seconds" {
+                let seconds = arguments.next().and_then(|text| text.parse().ok()).filter(|&seconds| seconds > 0);
+                options.seconds = seconds.ok_or_else(|| format!("--seconds needs a number\n{USAGE}"))?;
+                continue;
+            }
+            let known = TARGETS.iter().find(|target| *target == argument);
+            options.targets.push(known.ok_or_else(|| format!("there is no target {argument:?}\n{USAGE}"))?);
+        }
+        if options.targets.is_empty() {
+            options.targets = TARGETS.to_vec();
+        }
+        Ok(options)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_target_has_its_source_its_program_and_a_corpus() {
+        let root = process::root().join("fuzz");
+        let manifest = fs::read_to_string(root.join("Cargo.toml")).unwrap();
+        for target in TARGETS {
+            assert!(root.join("src").join(format!("{target}.rs")).is_file(), "{target}");
+            assert!(manifest.contains(&format!("path = \"targets/{target}.rs\"")), "{target}");
+            assert!(fs::read_dir(root.join("corpus").join(target)).unwrap().count() > 0, "{target}");
+        }
+        assert_eq!(manifest.matches("[[bin]]").count(), TARGETS.len(), "a target that nobody runs");
+    }
+
+    #[test]
+    fn targets_are_named_and_times_are_numbers() {
+        let parse = |text: &str| Options::parse(&text.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+        assert_eq!(parse("").unwrap(), Options { targets: TARGETS.to_vec(), seconds: 60 });
+        assert_eq!(parse("token --seconds 5").unwrap(), Options { targets: vec!["token"], seconds: 5 });
+        for wrong in ["mouse", "--seconds", "--seconds many", "--seconds 0", "--fast"] {
+            parse(wrong).expect_err(wrong);
+        }
+    }
+
+    #[test]
+    fn the_number_of_inputs_is_read_from_the_log() {
+        let log = "INFO: seed\nstat::number_of_executed_units: 4711\nstat::average_exec_per_sec:     2\n";
+        assert_eq!(stat(log, "stat::number_of_executed_units:"), Some(4711));
+        assert_eq!(stat("", "stat::number_of_executed_units:"), None);
+    }
+}
