@@ -17,16 +17,17 @@ pub(crate) fn take(steps: &mut Steps) -> Result<(), Failure> {
         install::ensure_component("fmt", "rustfmt")?;
         install::ensure_component("clippy", "clippy")
     })?;
-    steps.take("formatting", || process::run(&mut process::cargo(&["fmt", "--all", "--", "--check"])))?;
+    steps.take("formatting", || {
+        process::run(&mut process::cargo(&["fmt", "--all", "--", "--check"]))?;
+        // A workspace of its own.
+        process::run(&mut process::cargo(&["fmt", "--manifest-path", "fuzz/Cargo.toml", "--", "--check"]))
+    })?;
     steps.take("house rules", house::keep)?;
     steps.take("clippy", || {
         let everything = ["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"];
-        process::run(&mut process::cargo(&everything))
-    })?;
-    if process::on_path("cargo-deny").is_some() {
-        steps.take("cargo deny", || process::run(&mut process::cargo(&["deny", "check"])))
-    } else {
-        steps.skip("cargo deny", "it is not installed (cargo install --locked cargo-deny)");
-        Ok(())
-    }
+        process::run(&mut process::cargo(&everything))?;
+        let fuzz = ["clippy", "--manifest-path", "fuzz/Cargo.toml", "--all-targets", "--", "-D", "warnings"];
+        // Into the same target directory: most of what it depends on is there.
+        process::run(process::cargo(&fuzz).env("CARGO_TARGET_DIR", process::target_directory()?))
+    })
 }

@@ -8,7 +8,7 @@ mod integrity;
 mod kills;
 mod power;
 mod recording;
-mod server;
+pub(crate) mod server;
 mod verdict;
 mod workload;
 
@@ -110,7 +110,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     }
     let seed = options.seed.unwrap_or_else(workload::now);
     println!("seed {seed} (--seed {seed} draws the same again)");
-    let scratch = server::target_directory()?.join(format!("crash-{}", std::process::id()));
+    let scratch = process::target_directory()?.join(format!("crash-{}", std::process::id()));
     fs::create_dir_all(&scratch)?;
     // As the kernel names it, because the recording does.
     let scratch = fs::canonicalize(scratch)?;

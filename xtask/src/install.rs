@@ -1,5 +1,8 @@
 //! Installing what is missing, where that is ours to do, and saying what to install where it is not.
 
+use std::fs;
+use std::path::PathBuf;
+
 use crate::Failure;
 use crate::process::{self, on_path, program};
 
@@ -47,6 +50,46 @@ pub(crate) fn ensure_component(subcommand: &str, component: &str) -> Result<(), 
         return Err(format!("`cargo {subcommand}` is missing: install {component} for this toolchain").into());
     }
     process::run(program("rustup").args(["component", "add", component]))
+}
+
+/// Makes a virtual environment under the target directory with what `xtask/python/NAME.txt` lists, and says where its
+/// programs are. Done once for each content of the list.
+///
+/// # Errors
+/// Without Python, or where the list cannot be installed.
+pub(crate) fn ensure_python(name: &str, options: &[&str]) -> Result<PathBuf, Failure> {
+    let list = process::root().join("xtask/python").join(format!("{name}.txt"));
+    let wanted = fs::read_to_string(&list)?;
+    let environment = process::target_directory()?.join("python").join(name);
+    let programs = environment.join(if cfg!(windows) { "Scripts" } else { "bin" });
+    // Written last, so that half an installation is none.
+    let installed = environment.join("installed.txt");
+    if fs::read_to_string(&installed).is_ok_and(|installed| installed == wanted) {
+        println!("{name}: nothing to install");
+        return Ok(programs);
+    }
+    let make = || process::run(program("python3").args(["-m", "venv", "--clear"]).arg(&environment));
+    if make().is_err() {
+        // Debian splits it off; there is no program to look for.
+        println!("python3 -m venv does not work; it may be the package python3-venv that is missing");
+        if on_path("apt-get").is_none() || !is_root() {
+            return Err("python3 -m venv does not work; on Debian, as root: apt-get install python3-venv".into());
+        }
+        process::run(program("apt-get").args(["update", "--quiet"]))?;
+        process::run(program("apt-get").args([
+            "install",
+            "--yes",
+            "--quiet",
+            "--no-install-recommends",
+            "python3-venv",
+        ]))?;
+        make()?;
+    }
+    let mut pip = program(programs.join("python"));
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:"]);
+    process::run(pip.args(options).arg("--requirement").arg(&list))?;
+    fs::write(&installed, &wanted)?;
+    Ok(programs)
 }
 
 fn to_install(missing: &[&Debian]) -> String {

@@ -10,12 +10,16 @@
 
 mod bench;
 mod check;
+mod contract;
 mod crash;
+mod fuzz;
 mod house;
 mod install;
 mod process;
+mod sbom;
 mod smoke;
 mod steps;
+mod supply;
 mod test;
 
 use std::error::Error;
@@ -51,6 +55,26 @@ const COMMANDS: &[Command] = &[
         name: "crash",
         about: "kill the server and cut its power, look for lost writes: crash --kills N --power-cuts N",
         run: crash::run,
+    },
+    Command {
+        name: "contract",
+        about: "hold a running server to its OpenAPI document, by thousands of requests: contract [--seconds N]",
+        run: contract::run,
+    },
+    Command {
+        name: "supply",
+        about: "hold what we depend on to deny.toml and to the advisories of RustSec",
+        run: supply::run,
+    },
+    Command {
+        name: "sbom",
+        about: "write the program's bill of materials, CycloneDX 1.5: sbom [FILE]",
+        run: sbom::run,
+    },
+    Command {
+        name: "fuzz",
+        about: "feed everything that strangers may write to what reads it: fuzz [TARGET…] [--seconds N]",
+        run: fuzz::run,
     },
 ];
 

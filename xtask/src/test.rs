@@ -2,22 +2,26 @@
 
 use crate::install::{self, Debian};
 use crate::steps::Steps;
-use crate::{Failure, check, crash, process, smoke};
+use crate::{Failure, check, contract, crash, fuzz, process, smoke, supply};
 
 /// Programs that the tests call and that a machine with only Rust and Python may lack.
-const PROGRAMS: &[Debian] = &[Debian { program: "strace", package: "strace" }];
+const PROGRAMS: &[Debian] =
+    &[Debian { program: "strace", package: "strace" }, Debian { program: "c++", package: "g++" }];
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     crate::refuse_arguments(arguments)?;
     let mut steps = Steps::begin();
     steps.take("programs", || install::ensure_debian(PROGRAMS))?;
     check::take(&mut steps)?;
+    supply::take(&mut steps)?;
     let tally = steps.take("tests and doc tests", run_tests)?;
     steps.take("documentation", || {
         let mut doc = process::cargo(&["doc", "--workspace", "--no-deps", "--all-features"]);
         process::run(doc.env("RUSTDOCFLAGS", "-Dwarnings"))
     })?;
     steps.take("smokes", smoke::run)?;
+    steps.take("contract", contract::smoke)?;
+    steps.take("fuzzing", fuzz::smoke)?;
     steps.take("crashes", crash::smoke)?;
     steps.sum_up();
     println!("\n{} passed, {} failed", tally.passed, tally.failed);

@@ -85,7 +85,8 @@ impl Program {
     /// Builds it.
     pub(crate) fn build(scratch: &Path) -> Result<Program, Failure> {
         process::run(&mut process::cargo(&["build", "-p", "counterfoil-server", "--bin", "counterfoil"]))?;
-        let built = target_directory()?.join("debug").join(format!("counterfoil{}", std::env::consts::EXE_SUFFIX));
+        let built =
+            process::target_directory()?.join("debug").join(format!("counterfoil{}", std::env::consts::EXE_SUFFIX));
         Program::copied(&built, scratch)
     }
 
@@ -94,6 +95,11 @@ impl Program {
         let path = scratch.join("counterfoil");
         fs::copy(file, &path).map_err(|error| format!("{}: {error}", file.display()))?;
         Ok(Program { path, log: scratch.join("stderr") })
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     fn command(&self, watch: &Watch) -> Result<Command, Failure> {
@@ -105,6 +111,8 @@ impl Program {
             .env("COUNTERFOIL_HASHING_MEMORY", "12288")
             .env("COUNTERFOIL_HASHING_ITERATIONS", "3")
             .env("COUNTERFOIL_TOKENS_ROTATION_GRACE", "1d")
+            // So that whoever asks can see whether they still are what they were.
+            .env("COUNTERFOIL_HTTP_USER_FIELDS", "id,username,staff,admin")
             .stderr(File::create(&self.log)?);
         Ok(command)
     }
@@ -246,11 +254,4 @@ fn first_line(stdout: ChildStdout) -> Result<String, Failure> {
         Ok(read) => Ok(read?),
         Err(_) => Err(format!("serve printed no line within {PATIENCE:?}").into()),
     }
-}
-
-/// Where cargo builds.
-pub(crate) fn target_directory() -> Result<PathBuf, Failure> {
-    let metadata = process::output(&mut process::cargo(&["metadata", "--format-version", "1", "--no-deps"]))?;
-    let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
-    Ok(metadata["target_directory"].as_str().ok_or("cargo metadata names no target directory")?.into())
 }
