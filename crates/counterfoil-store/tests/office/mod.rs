@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use counterfoil_core::client::Reissue;
@@ -115,6 +116,40 @@ impl Office {
         let IssueOutcome::Issued { token, .. } = outcome else { panic!("{outcome:?}") };
         (*token, secret)
     }
+}
+
+/// The test of this name in this program, in a process of its own with `directory` as its own, and under strace where it
+/// is to fail or to be watched. It is one that is ignored unless it is asked for.
+pub(crate) fn child(test: &str, directory: &Path, strace: &[&str]) -> Command {
+    let program = std::env::current_exe().expect("the program that runs");
+    let mut command = match strace {
+        [] => Command::new(program),
+        options => {
+            let mut strace = Command::new("strace");
+            assert!(
+                strace.arg("-V").stdout(Stdio::null()).status().is_ok_and(|status| status.success()),
+                "this test needs strace; on Debian, as root: apt-get install strace"
+            );
+            let mut strace = Command::new("strace");
+            strace.args(["-f", "-qq"]).args(options).arg(program);
+            strace
+        }
+    };
+    command.args([test, "--exact", "--ignored", "--nocapture", "--test-threads=1"]);
+    command.current_dir(directory).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// A copy of every file in `from`, in a directory of its own.
+pub(crate) fn copy_of(from: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().expect("a directory");
+    for entry in fs::read_dir(from).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_file() {
+            fs::copy(&path, copy.path().join(path.file_name().expect("a name"))).expect("a copy");
+        }
+    }
+    copy
 }
 
 pub(crate) fn default_client(store: &SqliteStore) -> Arc<Client> {
