@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::backup::{Backup, Restore};
 use crate::client::ClientCommand;
 use crate::key::KeyCommand;
 use crate::keyring::KeyringCommand;
+use crate::serve::Rewound;
 use crate::token::TokenCommand;
 use crate::user::UserCommand;
 
@@ -44,6 +46,10 @@ pub(crate) enum Command {
     Serve(Serve),
     #[command(flatten)]
     Office(OfficeCommand),
+    /// Copy everything into one file, while the server runs
+    Backup(Backup),
+    /// Put a backup in place, while no server runs
+    Restore(Restore),
     /// The keys that seal the secrets of clients with `reissue same`
     #[command(subcommand)]
     Keyring(KeyringCommand),
@@ -87,12 +93,26 @@ pub(crate) struct Serve {
     /// Go on from a database that has lost commits; tokens revoked since then live again
     #[arg(long, conflicts_with = "demo")]
     pub(crate) accept_rewind: bool,
+    /// As --accept-rewind, and end every token issued before, so that none lives again
+    #[arg(long, conflicts_with_all = ["demo", "accept_rewind"])]
+    pub(crate) revoke_rewound: bool,
     /// For whom the log is: human or json
     #[arg(long, value_name = "FORMAT")]
     pub(crate) log_format: Option<String>,
     /// The least important log entries written: error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL")]
     pub(crate) log_level: Option<String>,
+}
+
+impl Serve {
+    /// What to do with a database that has lost commits.
+    pub(crate) fn rewound(&self) -> Rewound {
+        match (self.accept_rewind, self.revoke_rewound) {
+            (_, true) => Rewound::Revoke,
+            (true, false) => Rewound::Accept,
+            (false, false) => Rewound::Refuse,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]

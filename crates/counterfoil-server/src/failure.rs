@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use counterfoil::{Error, OpenError, Refusal, StartError};
+use counterfoil::{Error, OpenError, Refusal, RestoreError, StartError};
 use serde_json::{Value, json};
 
 /// What went wrong and what to do about it, for the person at the keyboard.
@@ -179,24 +179,57 @@ impl From<StartError> for Failure {
     fn from(error: StartError) -> Failure {
         match error {
             StartError::Authority(error) => error.into(),
-            StartError::Open(error) => {
-                let failure = Failure::refused(causes(&error));
-                match error {
-                    OpenError::Absent(_) => failure.hint(
-                        "name another one with --data-dir DIR; `counterfoil serve` and `counterfoil user create` make one",
-                    ),
-                    OpenError::Rewound { .. } => failure.hint("`counterfoil serve --accept-rewind` goes on from what is there"),
-                    OpenError::Unusable(..)
-                    | OpenError::Served(_)
-                    | OpenError::Vanished(_)
-                    | OpenError::Empty(_)
-                    | OpenError::Foreign(_)
-                    | OpenError::Newer { .. }
-                    | OpenError::Damaged(..)
-                    | OpenError::Sqlite(..) => failure,
-                }
-            }
+            StartError::Open(error) => error.into(),
             StartError::NoStore | StartError::Hashing(_) => Failure::refused(causes(&error)),
+        }
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Failure {
+        let failure = Failure::refused(causes(&error));
+        match error {
+            OpenError::Absent(_) => failure.hint(
+                "name another one with --data-dir DIR; `counterfoil serve` and `counterfoil user create` make one",
+            ),
+            OpenError::Rewound { .. } | OpenError::Copied(_) | OpenError::OtherLife(_) => failure.hint(
+                "`counterfoil serve --accept-rewind` goes on from what is there; `counterfoil serve --revoke-rewound` does, \
+                 and ends every token issued before",
+            ),
+            OpenError::Unusable(..)
+            | OpenError::Served(_)
+            | OpenError::Vanished(_)
+            | OpenError::Empty(_)
+            | OpenError::Foreign(_)
+            | OpenError::Newer { .. }
+            | OpenError::Older { .. }
+            | OpenError::NotCopied(_)
+            | OpenError::Restoring(_)
+            | OpenError::OtherLog(_)
+            | OpenError::Damaged(..)
+            | OpenError::Sqlite(..) => failure,
+        }
+    }
+}
+
+impl From<RestoreError> for Failure {
+    fn from(error: RestoreError) -> Failure {
+        let failure = Failure::refused(causes(&error));
+        match error {
+            RestoreError::Present(_) => failure.hint(
+                "--replace keeps it whole in a directory replaced-1 beside it, or the next number that is free, and puts \
+                 the backup in its place",
+            ),
+            RestoreError::Unreadable(..)
+            | RestoreError::HasLog(_)
+            | RestoreError::Foreign(_)
+            | RestoreError::Newer { .. }
+            | RestoreError::Damaged(..)
+            | RestoreError::Served(_)
+            | RestoreError::InUse(_)
+            | RestoreError::Full(_)
+            | RestoreError::Unusable(..)
+            | RestoreError::Sqlite(..) => failure,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The counterfoil server as a library: what the program `counterfoil` consists of, so that tests can start it in their own
 //! process. Services in Rust depend on the crate `counterfoil` instead.
 
+mod backup;
 mod cli;
 mod client;
 mod config;
@@ -36,6 +37,7 @@ use crate::exposition::Exposition;
 use crate::office::Office;
 use crate::output::Output;
 use crate::reload::{Hangups, Reloading};
+use crate::serve::Rewound;
 use crate::setting::Chosen;
 
 pub use config::{Config, Log, LogFormat};
@@ -48,7 +50,7 @@ pub use serve::App;
 /// # Errors
 /// When the store does not open; the text says what to do.
 pub async fn app(config: &Config) -> Result<App, Failure> {
-    App::open(config, false).await
+    App::open(config, Rewound::Refuse).await
 }
 
 /// The program: reads arguments and environment, does what they say, returns the exit status: 0 when it was done, 1 when it
@@ -88,6 +90,14 @@ fn run(cli: Cli, output: Output, environment: &[(OsString, OsString)]) -> Result
     match cli.command {
         Command::Serve(serve) => run_server(serve, cli.common, environment),
         Command::Config(command) => run_config(command, output, &cli.common, environment).map(done),
+        Command::Backup(command) => {
+            let config = Config::judge(&chosen(&cli.common, None, environment)?)?;
+            command.run(&config, output).map(done)
+        }
+        Command::Restore(command) => {
+            let config = Config::judge(&chosen(&cli.common, None, environment)?)?;
+            command.run(&config, output).map(done)
+        }
         Command::Keyring(command) => command.run(output).map(done),
         Command::Openapi => output::line(&format!("{:#}", counterfoil::openapi())).map(done),
         Command::Completions { shell } => {
@@ -208,7 +218,7 @@ fn run_server(serve: Serve, common: Common, environment: &[(OsString, OsString)]
     let code = runtime.block_on(run_until_stopped(Start {
         config,
         chosen,
-        accept_rewind: serve.accept_rewind,
+        rewound: serve.rewound(),
         demo: demo.is_some(),
         volume,
         // Flags and environment stay what they were; the file may have changed.
@@ -227,7 +237,7 @@ struct Start<Read> {
     config: Config,
     /// The settings before they were judged.
     chosen: Chosen,
-    accept_rewind: bool,
+    rewound: Rewound,
     demo: bool,
     volume: log::Volume,
     /// Reads the settings again.
@@ -238,7 +248,7 @@ async fn run_until_stopped<Read>(start: Start<Read>) -> Result<ExitCode, Failure
 where
     Read: Fn() -> Result<Chosen, Failure> + Send + 'static,
 {
-    let Start { config, chosen, accept_rewind, demo, volume, read } = start;
+    let Start { config, chosen, rewound, demo, volume, read } = start;
     let deaf = |error: io::Error| Failure::caused_by("cannot hear signals", &error);
     let (stop, again) = serve::told_to_stop().map_err(deaf)?;
     let hangups = Hangups::hear().map_err(deaf)?;
@@ -249,7 +259,7 @@ where
         Some(place) => Some((Exposition::begin()?, place.open().await?)),
         None => None,
     };
-    let app = App::open(&config, accept_rewind).await?;
+    let app = App::open(&config, rewound).await?;
     // Until requests have been finished at the end.
     let mut exposing = JoinSet::new();
     if let Some((exposition, listener)) = metrics {

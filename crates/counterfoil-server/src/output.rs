@@ -1,6 +1,6 @@
 //! The one place that writes to stdout: tables for people, JSON for programs.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use serde_json::Value;
 
@@ -94,6 +94,62 @@ impl List {
     }
 }
 
+/// Tells on stderr how far something has come that takes long: in place on a terminal, otherwise in a line for each tenth.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    doing: &'static str,
+    /// Whether to write at all: not for programs.
+    told: bool,
+    in_place: bool,
+    tenth: u64,
+}
+
+impl Meter {
+    /// Below so many bytes it is done before anybody wonders.
+    const LONG: u64 = 64 * 1024 * 1024;
+
+    pub(crate) fn new(doing: &'static str, output: Output) -> Meter {
+        Meter { doing, told: output == Output::Human, in_place: io::stderr().is_terminal(), tenth: 0 }
+    }
+
+    /// So many bytes are done, of so many.
+    pub(crate) fn come(&mut self, done: u64, of: u64) {
+        if let Some(text) = self.word(done, of) {
+            // Where stderr is closed, nobody wants to know.
+            write!(io::stderr().lock(), "{text}").ok();
+        }
+    }
+
+    fn word(&mut self, done: u64, of: u64) -> Option<String> {
+        if !self.told || of < Meter::LONG {
+            return None;
+        }
+        let tenth = done.saturating_mul(10) / of;
+        let text = format!("{}: {} of {}", self.doing, size(done), size(of));
+        if self.in_place {
+            let end = if done >= of { "\n" } else { "" };
+            return Some(format!("\r{text}\u{1b}[K{end}"));
+        }
+        let is_next = tenth > self.tenth;
+        self.tenth = tenth;
+        is_next.then(|| text + "\n")
+    }
+}
+
+/// Bytes in the unit that suits people.
+pub(crate) fn size(bytes: u64) -> String {
+    let mut unit = "bytes";
+    let mut count = bytes as f64;
+    for larger in ["KiB", "MiB", "GiB", "TiB"] {
+        if count < 1024.0 {
+            break;
+        }
+        count /= 1024.0;
+        unit = larger;
+    }
+    if unit == "bytes" { format!("{bytes} bytes") } else { format!("{count:.1} {unit}") }
+}
+
 fn aligned(heads: &[&str], mut rows: Vec<Vec<String>>) -> String {
     if !heads.is_empty() {
         rows.insert(0, heads.iter().map(|head| head.to_uppercase()).collect());
@@ -129,4 +185,35 @@ pub(crate) fn write(text: &str) -> Result<(), Failure> {
 pub(crate) fn remark(text: &str) {
     // Where stderr is closed, nobody wants to know.
     writeln!(io::stderr().lock(), "{}", printable(text)).ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1024 * 1024 * 1024;
+
+    #[test]
+    fn what_takes_long_is_told_in_a_line_for_each_tenth_and_on_a_terminal_in_place() {
+        let told = |in_place, of: u64| {
+            let mut meter = Meter { doing: "copied", told: true, in_place, tenth: 0 };
+            (1..=100).filter_map(|part| meter.word(of / 100 * part, of / 100 * 100)).collect::<Vec<String>>()
+        };
+        let lines = told(false, GIB);
+        assert_eq!(lines.len(), 10, "{lines:?}");
+        assert_eq!(lines[4], "copied: 512.0 MiB of 1024.0 MiB\n");
+        let terminal = told(true, GIB);
+        assert_eq!(terminal.len(), 100);
+        assert!(terminal.iter().all(|text| text.starts_with("\rcopied: ")));
+        assert_eq!(terminal.iter().filter(|text| text.ends_with('\n')).count(), 1);
+        assert!(told(false, 1024 * 1024).is_empty(), "too short to tell");
+        assert_eq!(Meter { told: false, ..Meter::new("copied", Output::Json) }.word(GIB, GIB), None);
+    }
+
+    #[test]
+    fn sizes_are_in_the_unit_that_suits_people() {
+        for (bytes, text) in [(0, "0 bytes"), (1023, "1023 bytes"), (1536, "1.5 KiB"), (5 * GIB, "5.0 GiB")] {
+            assert_eq!(size(bytes), text);
+        }
+    }
 }

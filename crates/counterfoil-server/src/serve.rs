@@ -34,6 +34,17 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long requests that were on their way when the server was told to stop may take to arrive.
 const LAST_REQUESTS: Duration = Duration::from_millis(100);
 
+/// What the operator said to do with a database that has lost commits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rewound {
+    /// Nothing.
+    Refuse,
+    /// To go on from it.
+    Accept,
+    /// To go on from it and end every token issued before.
+    Revoke,
+}
+
 /// A deployment opened for serving, with its routes.
 #[derive(Debug)]
 pub struct App {
@@ -77,10 +88,14 @@ impl Adoption {
 
 impl App {
     /// Opens the store and starts the work in the background. Nothing is served yet.
-    pub(crate) async fn open(config: &Config, accept_rewind: bool) -> Result<App, Failure> {
+    pub(crate) async fn open(config: &Config, rewound: Rewound) -> Result<App, Failure> {
         let builder =
             Counterfoil::builder().sqlite(&config.data_dir).settings(config.authority.clone()).hashing(config.capacity);
-        let builder = if accept_rewind { builder.accept_rewind() } else { builder };
+        let builder = match rewound {
+            Rewound::Refuse => builder,
+            Rewound::Accept => builder.accept_rewind(),
+            Rewound::Revoke => builder.revoke_rewound(),
+        };
         let builder = match config.key_ring()? {
             Some(ring) => builder.key_ring(ring),
             None => builder,

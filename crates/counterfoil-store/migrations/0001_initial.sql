@@ -9,6 +9,12 @@ CREATE TABLE deployment (
     -- by SQLite's own generator: it must differ and guards nothing.
     incarnation BLOB NOT NULL
         CONSTRAINT deployment_incarnation_is_16_bytes CHECK (length(incarnation) = 16),
+    -- The one before it, for a crash between a rewind that was accepted and the note of it outside this file.
+    predecessor BLOB
+        CONSTRAINT deployment_predecessor_is_16_bytes CHECK (length(predecessor) = 16),
+    -- 1 in every copy made of it, until an operator says how to go on from there: it may lack what was revoked since.
+    copied INTEGER NOT NULL DEFAULT 0
+        CONSTRAINT deployment_copied_is_0_or_1 CHECK (copied IN (0, 1)),
     -- Outlives every token stamped before: the end of everybody's tokens is one changed row.
     epoch INTEGER NOT NULL DEFAULT 0
         CONSTRAINT deployment_epoch_is_not_negative CHECK (epoch >= 0),

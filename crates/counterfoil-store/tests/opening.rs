@@ -17,6 +17,8 @@ use counterfoil_store::{OpenError, OpenOptions, SqliteStore};
 use office::{NOW, Office, find, revoke, standing};
 use rusqlite::Connection;
 
+const ACCEPT: Rewound = Rewound::Accept { at: NOW };
+
 fn refusal(directory: &Path) -> OpenError {
     SqliteStore::open(directory, &OpenOptions::serve()).expect_err("refused")
 }
@@ -146,7 +148,8 @@ fn only_the_owner_reads_what_is_in_the_directory() {
         names.push(path.file_name().expect("a name").to_string_lossy().into_owned());
     }
     names.sort();
-    let expected = ["db", "db-shm", "db-wal", "lock", "reserve", "witness"].map(|end| format!("counterfoil.{end}"));
+    let expected =
+        ["db", "db-shm", "db-wal", "in-use", "lock", "reserve", "witness"].map(|end| format!("counterfoil.{end}"));
     assert_eq!(names, expected);
 }
 
@@ -281,7 +284,7 @@ fn f08_a_missing_write_ahead_log_is_refused_until_the_operator_accepts_it() {
     assert!(refused.to_string().contains("counterfoil.db-wal was lost"), "{refused}");
     assert!(matches!(refusal(left.path()), OpenError::Rewound { .. }), "asking twice changes nothing");
 
-    let accepting = OpenOptions { rewound: Rewound::Accept, ..OpenOptions::serve() };
+    let accepting = OpenOptions { rewound: ACCEPT, ..OpenOptions::serve() };
     let store = left.open(&accepting);
     assert_eq!(standing(&store, &secret), Some(Standing::Live), "that is what accepting means");
     assert_ne!(wait(store.changes(0, 0)).incarnation, incarnation, "and every cache is told");
@@ -317,7 +320,7 @@ fn f10_command_lines_do_not_launder_an_older_copy() {
     fs::write(office.file("counterfoil.db"), older).expect("written");
 
     // What they write would raise the count until the server could not tell any more.
-    for options in [OpenOptions::beside(), OpenOptions { rewound: Rewound::Accept, ..OpenOptions::beside() }] {
+    for options in [OpenOptions::beside(), OpenOptions { rewound: ACCEPT, ..OpenOptions::beside() }] {
         let refused = SqliteStore::open(office.path(), &options).expect_err("refused");
         assert!(matches!(refused, OpenError::Rewound { .. }), "{refused:?}");
         assert!(refused.to_string().contains("accept the rewind"), "{refused}");
@@ -325,7 +328,7 @@ fn f10_command_lines_do_not_launder_an_older_copy() {
     assert!(matches!(refusal(office.path()), OpenError::Rewound { .. }));
 
     // The server accepts it for them.
-    let store = office.open(&OpenOptions { rewound: Rewound::Accept, ..OpenOptions::serve() });
+    let store = office.open(&OpenOptions { rewound: ACCEPT, ..OpenOptions::serve() });
     let beside = office.open(&OpenOptions::beside());
     assert_eq!(standing(&beside, &secret), Some(Standing::Live), "that is what accepting means");
     drop((beside, store));

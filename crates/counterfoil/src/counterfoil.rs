@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 #[cfg(feature = "sqlite")]
+use std::panic;
+#[cfg(feature = "sqlite")]
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,7 +16,9 @@ use counterfoil_core::{AccountStore, Authority, Clock, Entropy, Error, EventSink
 #[cfg(feature = "axum")]
 use counterfoil_http::{Http, HttpSettings};
 #[cfg(feature = "sqlite")]
-use counterfoil_store::sqlite::{Absent, OpenError, OpenOptions, Rewound, SqliteStore};
+use counterfoil_store::sqlite::{
+    Absent, BackupError, Contents, OpenError, OpenOptions, Progress, Rewound, SqliteStore,
+};
 
 use crate::background::Background;
 use crate::hashing_threads::{HashingCapacity, HashingThreads};
@@ -61,6 +65,29 @@ impl Counterfoil {
         Http::new(Arc::clone(&self.authority), Arc::clone(&self.clock), settings)
     }
 
+    /// The embedded store, if that is what keeps everything.
+    #[cfg(feature = "sqlite")]
+    pub fn sqlite(&self) -> Option<&SqliteStore> {
+        self.sqlite.as_deref()
+    }
+
+    /// Copies everything to `file`, which must not be there, while it is in use; see [`SqliteStore::backup`]. The sealing
+    /// key ring is not in it. `progress` hears of it every few megabytes, on another thread.
+    ///
+    /// # Errors
+    /// [`NotBackedUp`]; then there is nothing at `file`, unless there was before.
+    #[cfg(feature = "sqlite")]
+    pub async fn backup(
+        &self,
+        file: impl Into<PathBuf>,
+        progress: impl FnMut(Progress) + Send + 'static,
+    ) -> Result<Contents, NotBackedUp> {
+        let Some(sqlite) = self.sqlite.clone() else { return Err(NotBackedUp::NotSqlite) };
+        let file = file.into();
+        let done = tokio::task::spawn_blocking(move || sqlite.backup(&file, progress)).await;
+        done.unwrap_or_else(|panicked| panic::resume_unwind(panicked.into_panic())).map_err(NotBackedUp::Failed)
+    }
+
     /// Ends the background work, writes what is left to write and closes the store. Stop taking requests first: one that
     /// comes later is answered as if the store were away.
     pub async fn shutdown(self) {
@@ -87,7 +114,7 @@ impl Counterfoil {
 pub struct Builder {
     store: Store,
     #[cfg(feature = "sqlite")]
-    rewound: Rewound,
+    rewound: OnRewind,
     accounts: Option<Arc<dyn AccountStore>>,
     settings: Settings,
     capacity: HashingCapacity,
@@ -95,6 +122,15 @@ pub struct Builder {
     ring: Option<KeyRing>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+}
+
+/// What to do with a database that has lost commits, before the time of it is known.
+#[cfg(feature = "sqlite")]
+#[derive(Debug, Clone, Copy)]
+enum OnRewind {
+    Refuse,
+    Accept,
+    Revoke,
 }
 
 #[derive(Debug)]
@@ -114,7 +150,7 @@ impl Default for Builder {
         Builder {
             store: Store::NotSaid,
             #[cfg(feature = "sqlite")]
-            rewound: Rewound::Refuse,
+            rewound: OnRewind::Refuse,
             accounts: None,
             settings: Settings::default(),
             capacity: HashingCapacity::default(),
@@ -150,7 +186,15 @@ impl Builder {
     #[cfg(feature = "sqlite")]
     #[must_use]
     pub fn accept_rewind(self) -> Builder {
-        Builder { rewound: Rewound::Accept, ..self }
+        Builder { rewound: OnRewind::Accept, ..self }
+    }
+
+    /// As [`Builder::accept_rewind`], but ends every token that was issued before, keys included, so that none that was
+    /// revoked lives again. A database that has lost nothing is served as ever.
+    #[cfg(feature = "sqlite")]
+    #[must_use]
+    pub fn revoke_rewound(self) -> Builder {
+        Builder { rewound: OnRewind::Revoke, ..self }
     }
 
     /// Keeps everything in memory, gone with the process: for tests and demonstrations.
@@ -249,7 +293,13 @@ impl Builder {
             #[cfg(feature = "sqlite")]
             Store::Sqlite { path, absent } => {
                 let options = if serve { OpenOptions::serve() } else { OpenOptions::beside() };
-                let options = OpenOptions { absent, rewound: self.rewound, ..options };
+                let at = self.clock.now().wall;
+                let rewound = match self.rewound {
+                    OnRewind::Refuse => Rewound::Refuse,
+                    OnRewind::Accept => Rewound::Accept { at },
+                    OnRewind::Revoke => Rewound::EndTokens { at },
+                };
+                let options = OpenOptions { absent, rewound, ..options };
                 let store = Arc::new(SqliteStore::open(&path, &options).map_err(StartError::Open)?);
                 sqlite = Some(Arc::clone(&store));
                 (Arc::clone(&store) as _, store)
@@ -273,6 +323,36 @@ impl Builder {
             #[cfg(feature = "sqlite")]
             sqlite,
         })
+    }
+}
+
+/// Why there is no backup.
+#[cfg(feature = "sqlite")]
+#[derive(Debug)]
+pub enum NotBackedUp {
+    /// Everything is kept somewhere else than in the embedded store, which alone has a way to copy it.
+    NotSqlite,
+    /// It was tried.
+    Failed(BackupError),
+}
+
+#[cfg(feature = "sqlite")]
+impl fmt::Display for NotBackedUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NotBackedUp::NotSqlite => f.write_str("only the embedded store can be backed up from here"),
+            NotBackedUp::Failed(error) => fmt::Display::fmt(error, f),
+        }
+    }
+}
+
+#[cfg(feature = "sqlite")]
+impl std::error::Error for NotBackedUp {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            NotBackedUp::NotSqlite => None,
+            NotBackedUp::Failed(error) => error.source(),
+        }
     }
 }
 

@@ -93,6 +93,8 @@ mod os_entropy;
 mod system_clock;
 mod tracing_events;
 
+#[cfg(feature = "sqlite")]
+pub use crate::counterfoil::NotBackedUp;
 pub use crate::counterfoil::{Builder, Counterfoil, StartError};
 pub use event_sinks::EventSinks;
 pub use hashing_threads::{HashingCapacity, HashingThreads};
@@ -138,4 +140,6 @@ pub use counterfoil_http::{
     UnixPeer, openapi,
 };
 #[cfg(feature = "sqlite")]
-pub use counterfoil_store::{OpenError, SqliteStore};
+pub use counterfoil_store::sqlite;
+#[cfg(feature = "sqlite")]
+pub use counterfoil_store::{BackupError, OpenError, RestoreError, SqliteStore, restore};

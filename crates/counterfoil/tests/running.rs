@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use counterfoil::{
-    Abilities, Counterfoil, Entropy, EntropyError, Error, Expiry, HashingParams, Issued, Kind, Login, ManualClock,
-    Metadata, NewAccount, OpenError, OsEntropy, PageRequest, Password, Refusal, Settings, Source, StartError,
-    SubjectId, Timestamp, TokenOrder, TokenQuery,
+    Abilities, BackupError, Counterfoil, Entropy, EntropyError, Error, Expiry, HashingParams, Issued, Kind, Login,
+    ManualClock, Metadata, NewAccount, NotBackedUp, OpenError, OsEntropy, PageRequest, Password, Refusal, Settings,
+    Source, StartError, SubjectId, Timestamp, TokenOrder, TokenQuery, restore, sqlite,
 };
 
 fn here() -> Source {
@@ -148,4 +148,41 @@ async fn one_server_and_any_number_of_commands_beside_it() {
     assert!(matches!(refused, Err(Error::Refused(Refusal::TokenRevoked))));
     server.shutdown().await;
     Counterfoil::builder().sqlite(&data).start().await.expect("the directory is free again").shutdown().await;
+}
+
+#[tokio::test]
+async fn f10_a_deployment_is_backed_up_while_it_runs_and_what_is_restored_serves_only_as_it_is_told() {
+    let directory = tempfile::tempdir().expect("directory");
+    let (data, file) = (directory.path().join("data"), directory.path().join("counterfoil.backup"));
+    let counterfoil = Counterfoil::builder().sqlite(&data).start().await.expect("started");
+    let issued = issue(&counterfoil).await.expect("issued");
+    let contents = counterfoil.backup(&file, |_| ()).await.expect("backed up");
+    assert_eq!((contents.tokens, contents.accounts), (1, 0));
+    assert!(counterfoil.sqlite().expect("the embedded store").write_ahead_bytes() > 0);
+    let refused = counterfoil.backup(&file, |_| ()).await;
+    assert!(matches!(refused, Err(NotBackedUp::Failed(BackupError::Exists(_)))), "{refused:?}");
+    counterfoil.shutdown().await;
+
+    let elsewhere = directory.path().join("elsewhere");
+    let plainly = sqlite::Restore { present: sqlite::Present::Refuse, issued: sqlite::Issued::Undecided };
+    restore(&file, &elsewhere, &plainly, |_| ()).expect("restored");
+    let refused = Counterfoil::builder().sqlite(&elsewhere).start().await;
+    assert!(matches!(refused, Err(StartError::Open(OpenError::Copied(_)))), "{refused:?}");
+    let counterfoil = Counterfoil::builder().sqlite(&elsewhere).revoke_rewound().start().await.expect("started");
+    let now = counterfoil.clock().now();
+    let refused = counterfoil.authority().authenticate(issued.secret.expose(), &here(), now).await;
+    assert!(matches!(refused, Err(Error::Refused(Refusal::TokenRevoked))), "{refused:?}");
+    let fresh = issue(&counterfoil).await.expect("issued");
+    counterfoil.shutdown().await;
+
+    // What has lost nothing is served as ever, though the word is still said.
+    let counterfoil = Counterfoil::builder().sqlite(&elsewhere).revoke_rewound().start().await.expect("started");
+    let now = counterfoil.clock().now();
+    counterfoil.authority().authenticate(fresh.secret.expose(), &here(), now).await.expect("live");
+    counterfoil.shutdown().await;
+
+    let counterfoil = Counterfoil::builder().memory().start().await.expect("started");
+    let refused = counterfoil.backup(directory.path().join("memory"), |_| ()).await;
+    assert!(matches!(refused, Err(NotBackedUp::NotSqlite)), "{refused:?}");
+    counterfoil.shutdown().await;
 }

@@ -1,6 +1,8 @@
 //! The program as its users have it: started, spoken to over HTTP, told to stop.
 
 mod bounds;
+#[cfg(unix)]
+mod backups;
 mod command_line;
 mod configuration;
 mod demonstration;

@@ -8,6 +8,7 @@
 //! on threads of the store's own; no runtime is needed, any executor will do.
 
 mod accounts;
+mod backup;
 mod changes;
 mod checkpoint;
 mod clients;
@@ -20,14 +21,18 @@ mod place;
 mod purge;
 mod readers;
 mod reserve;
+mod restore;
 mod schema;
 mod subjects;
 mod tokens;
+#[cfg(all(test, unix))]
+mod upgrades;
 mod witness;
 mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use counterfoil_core::account::{Account, AccountChange, Credentials, LoginName, Role as AccountRole, Username};
 use counterfoil_core::client::{Client, ClientId, ClientName};
@@ -41,11 +46,15 @@ use counterfoil_core::token::{Kind, Token, TokenId, TokenName};
 use counterfoil_core::{AccountStore, Answer, Subject, SubjectId, SubjectState, Timestamp, TokenStore};
 use rusqlite::Connection;
 
+pub use self::backup::{BackupError, Contents, Progress};
 use self::column::{Column, get};
 use self::fault::Fault;
 use self::opening::Opened;
 pub use self::opening::{Absent, OpenError, OpenOptions, Rewound, Role};
+use self::place::Place;
 use self::readers::{Reader, Readers};
+pub use self::restore::{Issued, Present, Restore, RestoreError, Restored, restore};
+use self::schema::Schema;
 use self::tokens::{Renaming, Revocation};
 use self::writer::{Purpose, Writer};
 
@@ -70,6 +79,8 @@ use self::writer::{Purpose, Writer};
 /// ```
 #[derive(Debug)]
 pub struct SqliteStore {
+    place: Arc<Place>,
+    busy_timeout: Duration,
     readers: Arc<Readers>,
     writer: Writer,
 }
@@ -83,12 +94,18 @@ impl SqliteStore {
     /// # Errors
     /// [`OpenError`], whose text says what to do. A file that cannot be trusted is never replaced by an empty one.
     pub fn open(data_directory: &Path, options: &OpenOptions) -> Result<SqliteStore, OpenError> {
-        let opened: Opened = opening::open(data_directory, options)?;
+        SqliteStore::open_with(data_directory, options, schema::OURS)
+    }
+
+    /// As the program does that knows `schema`.
+    fn open_with(data_directory: &Path, options: &OpenOptions, schema: Schema) -> Result<SqliteStore, OpenError> {
+        let opened: Opened = opening::open(data_directory, options, schema)?;
+        let place = Arc::clone(&opened.place);
         let threads = |error| OpenError::Unusable(data_directory.to_owned(), error);
         let readers = Readers::start(Arc::clone(&opened.place), options.busy_timeout).map_err(threads)?;
         let writer =
             Writer::start(opened, Arc::clone(&readers), options.role, options.busy_timeout).map_err(threads)?;
-        Ok(SqliteStore { readers, writer })
+        Ok(SqliteStore { place, busy_timeout: options.busy_timeout, readers, writer })
     }
 
     /// Finishes what has been asked for, writes everything back into the database file and lets the data directory go.
@@ -96,6 +113,27 @@ impl SqliteStore {
     pub fn close(&self) {
         self.readers.close();
         self.writer.close();
+    }
+
+    /// Copies everything to `file`, which must not be there, while others read and write: one file, for its owner alone,
+    /// holding what was committed when it began. It is made under the name of a draft, `FILE.draft-…`, read through, and
+    /// on disk when this returns. Blocks, for as long as the disk takes; `progress` hears of it every few megabytes.
+    ///
+    /// The key ring is not in it, because it is not in the database. Nothing serves from a copy before an operator has
+    /// said how: see [`restore`].
+    ///
+    /// # Errors
+    /// [`BackupError`]; then there is nothing at `file`, unless there was before.
+    pub fn backup(&self, file: &Path, mut progress: impl FnMut(Progress)) -> Result<Contents, BackupError> {
+        let source = self.place.reading(self.busy_timeout);
+        let source = source.map_err(|error| BackupError::Sqlite(file.to_owned(), error))?;
+        backup::write(&source, file, &backup::draft_of(file), self.busy_timeout, &mut progress)
+    }
+
+    /// How large the write-ahead log is. It is written back and begun anew all the time, unless somebody reads in it
+    /// without end; the log of the process tells of that from 128 MiB on.
+    pub fn write_ahead_bytes(&self) -> u64 {
+        self.place.write_ahead_bytes()
     }
 
     /// One transition, on the writing thread.

@@ -1,6 +1,7 @@
 //! Where the files of a store lie, and how each kind of connection is opened: [`Place`].
 
-use std::fs::{self, File};
+use std::fmt::Write as _;
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,6 +19,8 @@ pub(super) struct Place {
     pub(super) write_ahead: PathBuf,
     /// Held by the one server.
     pub(super) lock: PathBuf,
+    /// Held by everybody who has the database open, and by a restore alone.
+    pub(super) in_use: PathBuf,
     /// How far the database had come when it was last written, kept outside it.
     pub(super) witness: PathBuf,
     /// Room that revocations may use when there is no other.
@@ -31,9 +34,15 @@ impl Place {
             database: directory.join("counterfoil.db"),
             write_ahead: directory.join("counterfoil.db-wal"),
             lock: directory.join("counterfoil.lock"),
+            in_use: directory.join("counterfoil.in-use"),
             witness: directory.join("counterfoil.witness"),
             reserve: directory.join("counterfoil.reserve"),
         }
+    }
+
+    /// How large the write-ahead log is; none is none.
+    pub(super) fn write_ahead_bytes(&self) -> u64 {
+        fs::metadata(&self.write_ahead).map_or(0, |metadata| metadata.len())
     }
 
     /// A connection that writes, and waits up to `busy` for others that do. Never creates the file.
@@ -53,6 +62,19 @@ impl Place {
         guard(&connection, busy)?;
         connection.execute_batch(READING)?;
         Ok(connection)
+    }
+
+    /// The database file as it is by itself. What it says is a hint, because others may be writing to it.
+    pub(super) fn without_its_log(&self) -> rusqlite::Result<Connection> {
+        // By SQLite and not by hand: closing the file would drop the locks that SQLite holds on it in this process.
+        let mut name = String::from("file:");
+        for byte in self.database.as_os_str().as_encoded_bytes() {
+            // Writing to a String cannot fail.
+            write!(name, "%{byte:02x}").ok();
+        }
+        name.push_str("?immutable=1");
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+        Connection::open_with_flags(name, flags)
     }
 }
 
@@ -109,6 +131,57 @@ pub(super) fn private_file(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
+/// Who may hold the lock of a file at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// Nobody else.
+    Alone,
+    /// All others who hold it so.
+    Shared,
+}
+
+/// The file, made if need be, with its lock, which goes when the process does, however it ends; `None` where somebody
+/// holds it otherwise.
+pub(super) fn locked(path: &Path, hold: Hold) -> io::Result<Option<File>> {
+    let file = private_file(path)?;
+    let lock = match hold {
+        Hold::Alone => file.try_lock(),
+        Hold::Shared => file.try_lock_shared(),
+    };
+    match lock {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Makes a file for its owner alone, and fails where there is one.
+pub(super) fn new_private_file(path: &Path) -> io::Result<File> {
+    let mut options = fs::OpenOptions::new();
+    options.read(true).write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// There was no room left to write.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Removes a file that may be gone already.
+pub(super) fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
+}
+
+/// The directory that a file of this name is in.
+pub(super) fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Makes the directory and what is missing above it; for its owner alone where it is new, and there after a power cut.
 pub(super) fn private_directory(path: &Path) -> io::Result<()> {
     let is_missing = |level: &&Path| !level.as_os_str().is_empty() && !level.exists();
@@ -120,8 +193,7 @@ pub(super) fn private_directory(path: &Path) -> io::Result<()> {
     builder.create(path)?;
     for level in missing {
         // What is synced in a directory is lost all the same if its own name is.
-        let above = level.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        match sync_directory(above) {
+        match sync_directory(directory_of(level)) {
             // One that we may write to and not read cannot be synced.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
             done => done?,

@@ -130,7 +130,7 @@ mod tests {
     /// One subject with so many keys, and a login token of each epoch that a bump ended.
     fn with(keys: u32, bumps: u32) -> Connection {
         let mut connection = Connection::open_in_memory().expect("memory");
-        schema::migrate(&mut connection).expect("migrated");
+        schema::OURS.migrate(&mut connection).expect("migrated");
         let ada: SubjectId = "ada".parse().expect("a subject");
         subjects::open(&connection, &ada).expect("made");
         connection

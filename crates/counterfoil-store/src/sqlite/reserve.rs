@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use super::place::{Place, private_file};
+use super::place::{Place, private_file, remove_if_there};
 
 /// A revocation writes some eight pages of 4 KiB to the log; sixty-four of them last for eight alone, or hundreds that
 /// share transactions, and the log is used over again after each checkpoint.
@@ -48,9 +48,6 @@ impl Reserve {
 
     /// Deletes it, so that its room is free.
     pub(super) fn give_up(&self) -> io::Result<()> {
-        match fs::remove_file(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            done => done,
-        }
+        remove_if_there(&self.path)
     }
 }

@@ -1,18 +1,23 @@
-//! The schema and its migrations, in order, each in one transaction.
+//! The schema and its migrations, in order, all that are missing in one transaction: [`Schema`]. A crash leaves the old
+//! schema or the new one.
 //!
 //! A released migration is never edited. A new one only adds (the program of the version before still runs beside it);
 //! what it makes superfluous goes in a later one.
 
-use rusqlite::{Connection, TransactionBehavior};
-
-/// The schema this program knows: the number of the last migration, and SQLite's `user_version`.
-pub(super) const NEWEST: i64 = MIGRATIONS.len() as i64;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 /// SQLite's `application_id`, "cofl", by which `file` and we know a database of ours.
 pub(super) const APPLICATION_ID: i64 = 0x636f_666c;
 
-/// Migration `n` is at `n - 1`.
-const MIGRATIONS: &[&str] = &[include_str!("../../migrations/0001_initial.sql")];
+/// The migrations that a program knows. Which those are is an argument, so that a test can stand for the next version.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Schema {
+    /// Migration `n` is at `n - 1`.
+    pub(super) migrations: &'static [&'static str],
+}
+
+/// Those of this program.
+pub(super) const OURS: Schema = Schema { migrations: &[include_str!("../../migrations/0001_initial.sql")] };
 
 /// Whose file it is and how far its schema has come.
 pub(super) fn identity(connection: &Connection) -> rusqlite::Result<(i64, i64)> {
@@ -23,18 +28,29 @@ pub(super) fn identity(connection: &Connection) -> rusqlite::Result<(i64, i64)> 
     )
 }
 
-/// Applies what is missing. Processes that start at once agree, because each step looks again once it holds the lock.
-pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
-    loop {
-        let step = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let (_, version) = identity(&step)?;
-        let Some(migration) = usize::try_from(version).ok().and_then(|version| MIGRATIONS.get(version)) else {
-            return Ok(());
-        };
-        step.execute_batch(migration)?;
-        step.pragma_update(None, "application_id", APPLICATION_ID)?;
-        step.pragma_update(None, "user_version", version + 1)?;
-        step.commit()?;
+impl Schema {
+    /// The number of the last migration, and SQLite's `user_version` once it has been applied.
+    pub(super) const fn newest(self) -> i64 {
+        self.migrations.len() as i64
+    }
+
+    /// Applies what is missing. Processes that start at once agree, because each looks again once it holds the lock.
+    pub(super) fn migrate(self, connection: &mut Connection) -> rusqlite::Result<()> {
+        let whole = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        self.apply(&whole)?;
+        whole.commit()
+    }
+
+    /// As [`Schema::migrate`], in a transaction that is open and holds the lock.
+    pub(super) fn apply(self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+        let (_, version) = identity(transaction)?;
+        let missing = usize::try_from(version).ok().and_then(|version| self.migrations.get(version..));
+        for (migration, number) in missing.unwrap_or_default().iter().zip(version + 1..) {
+            transaction.execute_batch(migration)?;
+            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+            transaction.pragma_update(None, "user_version", number)?;
+        }
+        Ok(())
     }
 }
 
@@ -45,9 +61,9 @@ mod tests {
     #[test]
     fn migrations_apply_once_and_a_second_run_finds_nothing_to_do() {
         let mut connection = Connection::open_in_memory().expect("memory");
-        migrate(&mut connection).expect("migrate");
-        assert_eq!(identity(&connection).expect("identity"), (APPLICATION_ID, NEWEST));
-        migrate(&mut connection).expect("again");
+        OURS.migrate(&mut connection).expect("migrate");
+        assert_eq!(identity(&connection).expect("identity"), (APPLICATION_ID, OURS.newest()));
+        OURS.migrate(&mut connection).expect("again");
         let tables: i64 = connection
             .query_row("SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'tokens'", [], |row| {
                 row.get(0)
@@ -59,7 +75,7 @@ mod tests {
     #[test]
     fn every_column_of_every_table_is_strictly_typed() {
         let mut connection = Connection::open_in_memory().expect("memory");
-        migrate(&mut connection).expect("migrate");
+        OURS.migrate(&mut connection).expect("migrate");
         let lax: i64 = connection
             .query_row(
                 "SELECT count(*) FROM pragma_table_list

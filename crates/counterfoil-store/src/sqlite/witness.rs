@@ -37,8 +37,8 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    /// Whether a database that stands here lacks what one that stood at `acknowledged` had. Another life of the store is
-    /// no matter of this one's: whoever began it has told every cache.
+    /// Whether a database that stands here lacks what one that stood at `acknowledged` had. Counts of another life of the
+    /// store cannot be compared; whether that life may follow the one before is for whoever opens it to say.
     pub(super) fn lacks(&self, acknowledged: &Mark) -> bool {
         self.incarnation == acknowledged.incarnation
             && (self.commits < acknowledged.commits

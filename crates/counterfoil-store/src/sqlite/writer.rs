@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use super::checkpoint::Checkpointer;
 use super::column::get;
 use super::fault::Fault;
-use super::opening::{Opened, Role, close_whole, marked};
+use super::opening::{Held, Opened, Role, close_whole, marked};
 use super::place::Place;
 use super::readers::Readers;
 use super::reserve::Reserve;
@@ -77,7 +77,7 @@ impl Writer {
             checkpointer,
             pages: Arc::new(AtomicI32::new(0)),
             checkpoint_at: Checkpointer::PAGES,
-            _lock: opened.lock,
+            _held: opened.held,
         };
         let connection = opened.connection;
         let thread = thread::Builder::new().name("counterfoil-write".to_owned()).spawn(move || {
@@ -181,7 +181,7 @@ struct Desk {
     pages: Arc<AtomicI32>,
     /// How long it may grow before the checkpointer is called.
     checkpoint_at: i32,
-    _lock: Option<std::fs::File>,
+    _held: Held,
 }
 
 impl Desk {
