@@ -297,9 +297,9 @@ fn f10_an_older_file_put_in_by_hand_is_refused_until_the_operator_says_how_to_go
         assert!(refusals(&fresh).iter().all(|refused| matches!(refused, OpenError::Copied(_))));
         let store = fresh.open(&serving(rewound));
         if rewound == ACCEPT {
-            story.assert_back_then(&store)
+            story.assert_back_then(&store);
         } else {
-            story.assert_ended(&store)
+            story.assert_ended(&store);
         }
         store.close();
         fresh.serve();

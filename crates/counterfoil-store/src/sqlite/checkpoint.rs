@@ -1,4 +1,5 @@
-//! Writing the log back into the database file, off the writer's thread: [`Checkpointer`].
+//! Writing the log back into the database file, off the writer's thread: [`Checkpointer`]; and noticing when that does not
+//! help: [`Watch`].
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -42,6 +43,41 @@ impl Checkpointer {
         if let Some(thread) = self.thread.take() {
             thread.join().ok();
         }
+    }
+}
+
+/// Tells the operator of a log that only grows. A reader that never ends its transaction keeps it from being begun anew;
+/// nobody may end another process's transaction, so somebody has to be told.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    /// Whether this episode has been told of.
+    told: bool,
+}
+
+impl Watch {
+    /// Pages from which on it is an alarm: 128 MiB. The writer itself writes the log back from half of that on.
+    const PAGES: i64 = 32_768;
+
+    /// A checkpoint of a log so long got no further than `written_back`, and no other checkpoint was in its way.
+    pub(super) fn stuck(&mut self, pages: i64, written_back: i64, place: &Place) {
+        if self.told || pages < Watch::PAGES || written_back >= pages {
+            return;
+        }
+        self.told = true;
+        tracing::warn!(
+            log = %place.write_ahead.display(),
+            bytes = place.write_ahead_bytes(),
+            "the write-ahead log grows and cannot be begun anew: some process has been reading in the database for long; \
+             look for a backup, a shell of SQLite or another program that has the file open"
+        );
+    }
+
+    /// The log is short.
+    pub(super) fn short(&mut self, place: &Place) {
+        if self.told {
+            tracing::info!(bytes = place.write_ahead_bytes(), "the write-ahead log was begun anew");
+        }
+        self.told = false;
     }
 }
 

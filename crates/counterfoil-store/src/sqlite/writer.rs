@@ -16,7 +16,7 @@ use counterfoil_core::StoreError;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::checkpoint::Checkpointer;
+use super::checkpoint::{Checkpointer, Watch};
 use super::column::get;
 use super::fault::Fault;
 use super::opening::{Held, Opened, Role, close_whole, marked};
@@ -77,6 +77,7 @@ impl Writer {
             checkpointer,
             pages: Arc::new(AtomicI32::new(0)),
             checkpoint_at: Checkpointer::PAGES,
+            watch: Watch::default(),
             _held: opened.held,
         };
         let connection = opened.connection;
@@ -181,6 +182,7 @@ struct Desk {
     pages: Arc<AtomicI32>,
     /// How long it may grow before the checkpointer is called.
     checkpoint_at: i32,
+    watch: Watch,
     _held: Held,
 }
 
@@ -305,7 +307,10 @@ impl Desk {
         let pages = self.pages.load(Ordering::Relaxed);
         if pages >= MOST_PAGES {
             self.write_the_log_back();
-        } else if pages >= self.checkpoint_at {
+            return;
+        }
+        self.watch.short(&self.place);
+        if pages >= self.checkpoint_at {
             self.checkpointer.call();
             self.checkpoint_at = pages + Checkpointer::PAGES;
         } else if pages + Checkpointer::PAGES < self.checkpoint_at {
@@ -334,9 +339,13 @@ impl Desk {
     }
 
     /// Lets the next commit begin the log from its start, if no reader and no other checkpoint is in the way.
-    fn write_the_log_back(&self) {
-        if let Some(connection) = &self.connection {
-            connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).ok();
+    fn write_the_log_back(&mut self) {
+        let Some(connection) = &self.connection else { return };
+        let far = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+            Ok((row.get::<_, bool>(0)?, row.get(1)?, row.get(2)?))
+        });
+        if let Ok((false, pages, written_back)) = far {
+            self.watch.stuck(pages, written_back, &self.place);
         }
     }
 
