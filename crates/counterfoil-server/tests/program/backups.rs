@@ -37,6 +37,7 @@ impl Story {
         let answers = [&self.live, &self.revoked_since, &self.issued_since].map(|token| me(server.address, token));
         let (fresh, _) = token(server.address, "ada", PASSWORD);
         assert_eq!(me(server.address, &fresh), 200);
+        assert!(options.is_empty() || server.log().contains("a rewind was accepted"), "{}", server.log());
         server.stop();
         answers
     }

@@ -339,6 +339,12 @@ pub(super) fn open(directory: &Path, options: &OpenOptions, schema: Schema) -> R
     }
     if let Some((before, at)) = before {
         mark = begin_anew(&mut connection, before, at).map_err(sqlite)?;
+        match before {
+            Before::Stays => {
+                tracing::warn!("a rewind was accepted: tokens revoked since that copy was made live again");
+            }
+            Before::Ends => tracing::warn!("a rewind was accepted, and every token that was issued before has ended"),
+        }
     }
     keep_write_ahead_log(&connection).map_err(sqlite)?;
     if options.role == Role::Server {
