@@ -16,7 +16,7 @@ use counterfoil_core::token::{Standing, Token};
 use counterfoil_core::{SecretToken, TokenStore};
 use counterfoil_store::sqlite::{Contents, Issued, Present, Progress, Restore, Restored, Rewound};
 use counterfoil_store::{BackupError, OpenError, OpenOptions, RestoreError, SqliteStore, restore};
-use office::{NOW, Office, child, copy_of, find, revoke, standing};
+use office::{NOW, Office, child, copy_of, find, in_turn, revoke, standing};
 use rusqlite::Connection;
 
 const ACCEPT: Rewound = Rewound::Accept { at: NOW };
@@ -101,6 +101,7 @@ impl Story {
 
 #[test]
 fn a_backup_is_one_whole_file_for_its_owner_alone_and_the_server_goes_on() {
+    let _turn = in_turn();
     let office = Office::new();
     let store = office.serve();
     let issued: Vec<(Token, SecretToken)> = (0..30).map(|_| office.issue(&store, "ada")).collect();
@@ -129,6 +130,7 @@ fn a_backup_is_one_whole_file_for_its_owner_alone_and_the_server_goes_on() {
 
 #[test]
 fn a_backup_overwrites_nothing() {
+    let _turn = in_turn();
     let office = Office::new();
     let store = office.serve();
     let elsewhere = tempfile::tempdir().expect("a directory");
@@ -152,6 +154,7 @@ fn a_backup_overwrites_nothing() {
 
 #[test]
 fn a_backup_beside_writers_holds_what_was_acknowledged_before_it_and_nothing_in_part() {
+    let _turn = in_turn();
     let office = Office::new();
     let store = office.serve();
     let elsewhere = tempfile::tempdir().expect("a directory");
@@ -206,6 +209,7 @@ impl Drop for SmallDisk {
 
 #[test]
 fn f04_a_disk_that_fills_leaves_no_half_backup_and_no_half_restore() {
+    let _turn = in_turn();
     let small = tempfile::tempdir().expect("a directory");
     let Some(_disk) = SmallDisk::mount(small.path(), "128k") else {
         eprintln!("skipped: needs the right to mount a tmpfs");
@@ -225,6 +229,7 @@ fn f04_a_disk_that_fills_leaves_no_half_backup_and_no_half_restore() {
 
 #[test]
 fn f10_a_restored_backup_serves_nobody_until_the_operator_accepts_the_rewind() {
+    let _turn = in_turn();
     let story = Story::new();
     // On the machine it was made on, and on one that has never seen it.
     let replacing = Restore { present: Present::SetAside, ..PLAINLY };
@@ -251,6 +256,7 @@ fn f10_a_restored_backup_serves_nobody_until_the_operator_accepts_the_rewind() {
 
 #[test]
 fn f10_a_restore_that_ends_tokens_serves_at_once_and_revoked_tokens_stay_dead() {
+    let _turn = in_turn();
     let story = Story::new();
     let replacing = Restore { present: Present::SetAside, ..ENDING };
     put_back(&story.backup, &story.office, &replacing);
@@ -266,6 +272,7 @@ fn f10_a_restore_that_ends_tokens_serves_at_once_and_revoked_tokens_stay_dead() 
 
 #[test]
 fn f10_an_older_file_put_in_by_hand_is_refused_until_the_operator_says_how_to_go_on() {
+    let _turn = in_turn();
     for rewound in [ACCEPT, END_TOKENS] {
         // The file of a server that had stopped, as cp makes it.
         let office = Office::new();
@@ -308,6 +315,7 @@ fn f10_an_older_file_put_in_by_hand_is_refused_until_the_operator_says_how_to_go
 
 #[test]
 fn f10_a_backup_put_over_a_database_whose_log_is_still_there_is_not_mixed_with_it() {
+    let _turn = in_turn();
     let story = Story::new();
     let store = story.office.serve();
     for _ in 0..20 {
@@ -329,6 +337,7 @@ fn f10_a_backup_put_over_a_database_whose_log_is_still_there_is_not_mixed_with_i
 
 #[test]
 fn f10_a_file_from_before_an_accepted_rewind_is_refused() {
+    let _turn = in_turn();
     let story = Story::new();
     let before = fs::read(story.office.file("counterfoil.db")).expect("there");
     put_back(&story.backup, &story.office, &Restore { present: Present::SetAside, ..ENDING });
@@ -349,6 +358,7 @@ fn f10_a_file_from_before_an_accepted_rewind_is_refused() {
 
 #[test]
 fn f10_a_server_killed_between_accepting_a_rewind_and_noting_it_needs_no_second_word() {
+    let _turn = in_turn();
     let story = Story::new();
     let witness = fs::read(story.office.file("counterfoil.witness")).expect("there");
     fs::copy(&story.backup, story.office.file("counterfoil.db")).expect("a copy");
@@ -359,6 +369,7 @@ fn f10_a_server_killed_between_accepting_a_rewind_and_noting_it_needs_no_second_
 
 #[test]
 fn a_restore_replaces_nothing_unless_told_and_keeps_what_was_there_whole() {
+    let _turn = in_turn();
     let story = Story::new();
     let store = story.office.serve();
     let (_, newest) = story.office.issue(&store, "ada");
@@ -391,6 +402,7 @@ fn a_restore_replaces_nothing_unless_told_and_keeps_what_was_there_whole() {
 
 #[test]
 fn a_restore_waits_for_nobody_it_refuses_while_a_server_or_a_command_is_there() {
+    let _turn = in_turn();
     let story = Story::new();
     let replacing = Restore { present: Present::SetAside, ..ENDING };
     let refused = || restore(&story.backup, story.office.path(), &replacing, |_| ()).expect_err("refused");
@@ -415,6 +427,7 @@ fn a_restore_waits_for_nobody_it_refuses_while_a_server_or_a_command_is_there() 
 
 #[test]
 fn f08_a_file_that_is_no_sound_backup_of_ours_is_not_put_in_place() {
+    let _turn = in_turn();
     let story = Story::new();
     let sound = fs::read(&story.backup).expect("there");
     let bad = story.elsewhere.path().join("bad");
@@ -461,6 +474,7 @@ fn child_that_restores() {
 
 #[test]
 fn f10_a_restore_killed_at_any_step_leaves_the_old_database_or_the_new_one_or_a_refusal() {
+    let _turn = in_turn();
     let story = Story::new();
     let store = story.office.serve();
     let (_, newest) = story.office.issue(&store, "ada");

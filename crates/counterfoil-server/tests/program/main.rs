@@ -1,8 +1,8 @@
 //! The program as its users have it: started, spoken to over HTTP, told to stop.
 
-mod bounds;
 #[cfg(unix)]
 mod backups;
+mod bounds;
 mod command_line;
 mod configuration;
 mod demonstration;

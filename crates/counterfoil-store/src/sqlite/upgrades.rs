@@ -11,7 +11,7 @@ use counterfoil_core::SecretToken;
 use counterfoil_core::token::Standing;
 use rusqlite::Connection;
 
-use self::office::{NOW, Office, child, copy_of, find, revoke, standing};
+use self::office::{NOW, Office, child, copy_of, find, in_turn, revoke, standing};
 use super::schema::{OURS, Schema};
 use super::{BackupError, OpenError, OpenOptions, Rewound, SqliteStore};
 
@@ -80,6 +80,7 @@ impl Before {
 
 #[test]
 fn f09_before_an_upgrade_a_whole_copy_is_kept_and_tokens_live_through_it() {
+    let _turn = in_turn();
     let before = Before::new();
     let store = next_opens(before.office.path(), &OpenOptions::serve()).expect("upgraded");
     before.assert_as_before(&store);
@@ -108,6 +109,7 @@ fn f09_before_an_upgrade_a_whole_copy_is_kept_and_tokens_live_through_it() {
 
 #[test]
 fn f09_old_and_new_programs_on_old_and_new_schemas() {
+    let _turn = in_turn();
     // The old program on the new schema.
     let before = Before::new();
     let path = before.office.path();
@@ -152,6 +154,7 @@ fn f09_old_and_new_programs_on_old_and_new_schemas() {
 
 #[test]
 fn f09_without_a_copy_nothing_is_upgraded() {
+    let _turn = in_turn();
     let before = Before::new();
     let path = before.office.path();
     // What cannot be removed is in the way of the draft.
@@ -167,6 +170,7 @@ fn f09_without_a_copy_nothing_is_upgraded() {
 
 #[test]
 fn f09_half_a_copy_is_made_again_and_a_whole_one_of_another_state_stays() {
+    let _turn = in_turn();
     let before = Before::new();
     let path = before.office.path();
     fs::write(before.office.file(&format!("{}.draft", first_copy())), "half").expect("written");
@@ -181,6 +185,7 @@ fn f09_half_a_copy_is_made_again_and_a_whole_one_of_another_state_stays() {
 
 #[test]
 fn f09_a_rewound_database_is_refused_before_it_is_upgraded() {
+    let _turn = in_turn();
     let before = Before::new();
     let path = before.office.path();
     let older = fs::read(before.database()).expect("there");
@@ -205,6 +210,7 @@ fn child_that_upgrades() {
 
 #[test]
 fn f09_an_upgrade_killed_at_any_step_is_taken_up_again_and_nothing_is_lost() {
+    let _turn = in_turn();
     let before = Before::new();
     let mut killed = 0;
     let mut found = Vec::new();

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use counterfoil_core::client::Reissue;
 use counterfoil_core::conformance::wait;
@@ -116,6 +116,13 @@ impl Office {
         let IssueOutcome::Issued { token, .. } = outcome else { panic!("{outcome:?}") };
         (*token, secret)
     }
+}
+
+/// For tests that open a directory again while others start processes: until a process that is being started has become
+/// the other program, it holds all locks that this one holds, and so longer than this one does.
+pub(crate) fn in_turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The test of this name in this program, in a process of its own with `directory` as its own, and under strace where it
