@@ -19,6 +19,8 @@ import schemathesis
 URL = os.environ["CONTRACT_URL"]
 PROGRAM = [os.environ["CONTRACT_PROGRAM"], "--data-dir", os.environ["CONTRACT_DATA_DIR"], "--json"]
 SUMMARY = os.environ["CONTRACT_SUMMARY"]
+# Another process of the same kind runs beside this one.
+NAMES = os.environ["CONTRACT_NAMES"]
 PASSWORD = "a counterfoil is kept by the issuer"
 
 lock = threading.Lock()
@@ -65,7 +67,7 @@ class Actor:
         return answer.status_code == 200 and all(user.get(role) is (role == self.role) for role in ("staff", "admin"))
 
     def create(self):
-        self.name = f"{self.role}{next(serials)}"
+        self.name = f"{NAMES}-{self.role}{next(serials)}"
         flags = [] if self.role == "user" else [f"--{self.role}"]
         if command("user", "create", self.name, *flags, "--password-stdin", stdin=PASSWORD) is None:
             raise RuntimeError(f"no user {self.name}")
