@@ -146,6 +146,12 @@ const METRICS: &[Metric] = &[
         about: "Failures of the store",
     },
     Metric {
+        name: "counterfoil_write_ahead_bytes",
+        kind: Kind::Gauge,
+        starts: Starts::AtZero,
+        about: "Size of the database's write-ahead log, up to half a second ago",
+    },
+    Metric {
         name: "counterfoil_background_healthy",
         kind: Kind::Gauge,
         starts: Starts::WhenItHappens,

@@ -27,10 +27,14 @@ pub(crate) struct Background {
 }
 
 impl Background {
-    /// Starts both on the current tokio runtime.
-    pub(crate) fn start(authority: &Arc<Authority>, clock: &Arc<dyn Clock>) -> Background {
+    /// Starts both on the current tokio runtime; `measure` is called as often as marks are flushed.
+    pub(crate) fn start(
+        authority: &Arc<Authority>,
+        clock: &Arc<dyn Clock>,
+        measure: impl Fn() + Send + 'static,
+    ) -> Background {
         let (stop, stopped) = watch::channel(false);
-        let flusher = flush(Arc::clone(authority), Arc::clone(clock), stopped.clone());
+        let flusher = flush(Arc::clone(authority), Arc::clone(clock), measure, stopped.clone());
         let purger = purge(Arc::clone(authority), Arc::clone(clock), stopped);
         Background { stop, tasks: vec![tokio::spawn(flusher), tokio::spawn(purger)] }
     }
@@ -46,7 +50,12 @@ impl Background {
     }
 }
 
-async fn flush(authority: Arc<Authority>, clock: Arc<dyn Clock>, mut stopped: watch::Receiver<bool>) {
+async fn flush(
+    authority: Arc<Authority>,
+    clock: Arc<dyn Clock>,
+    measure: impl Fn() + Send,
+    mut stopped: watch::Receiver<bool>,
+) {
     let mut health = Health::of("flush", "writing down what was seen of tokens");
     let mut ticks = interval(FLUSH_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -56,6 +65,7 @@ async fn flush(authority: Arc<Authority>, clock: Arc<dyn Clock>, mut stopped: wa
             () = told_to_stop(&mut stopped) => true,
         };
         health.note(authority.flush(clock.now()).await);
+        measure();
         if last {
             return;
         }

@@ -261,7 +261,19 @@ impl Builder {
         let events =
             self.events.take().unwrap_or_else(|| Arc::new(EventSinks::new().with(TracingEvents).with(MetricEvents)));
         let mut counterfoil = self.open_with(Arc::new(hashing), events, true).await?;
-        counterfoil.background = Some(Background::start(&counterfoil.authority, &counterfoil.clock));
+        #[cfg(feature = "sqlite")]
+        let measure = {
+            let sqlite = counterfoil.sqlite.clone();
+            move || {
+                if let Some(sqlite) = &sqlite {
+                    // Far below 2⁵³.
+                    metrics::gauge!("counterfoil_write_ahead_bytes").set(sqlite.write_ahead_bytes() as f64);
+                }
+            }
+        };
+        #[cfg(not(feature = "sqlite"))]
+        let measure = || {};
+        counterfoil.background = Some(Background::start(&counterfoil.authority, &counterfoil.clock, measure));
         Ok(counterfoil)
     }
 

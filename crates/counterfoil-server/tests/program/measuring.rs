@@ -6,8 +6,8 @@ use std::thread;
 
 use rustix::process::Signal;
 
-use crate::exchange::{login, me, send, token};
-use crate::running::{PASSWORD, Server, Site};
+use crate::exchange::{PATIENCE, login, me, send, token};
+use crate::running::{PASSWORD, Server, Site, within};
 
 /// A server that shows what it measures, and where.
 fn measured(site: &Site, more: &str) -> (Server, SocketAddr) {
@@ -97,6 +97,10 @@ fn what_happens_is_counted_and_nobody_is_named() {
         assert_eq!(value(&page, series), expected, "{series}:\n{page}");
     }
     assert!(value(&page, "counterfoil_connections_accepted_total{listener=\"main\"}") >= 12.0);
+    let log = within(PATIENCE, || {
+        Some(value(&self::page(metrics), "counterfoil_write_ahead_bytes")).filter(|size| *size > 0.0)
+    });
+    assert!(log < 64.0 * 1024.0 * 1024.0, "{log}");
     let strangers = ["ada", "nobody-of-this-name", "some/secret", "127.0.0.1", "BREW", "cf_", "limit="];
     for text in secrets.iter().map(String::as_str).chain(strangers) {
         assert!(!page.contains(text), "{text} is on the page:\n{page}");
@@ -182,9 +186,7 @@ fn reloads_are_counted() {
     ] {
         site.write("counterfoil.toml", content);
         server.signal(Signal::HUP);
-        crate::running::within(crate::exchange::PATIENCE, || {
-            Some(page(metrics)).filter(|page| value(page, series) == 1.0)
-        });
+        within(PATIENCE, || Some(page(metrics)).filter(|page| value(page, series) == 1.0));
     }
     server.stop();
 }
