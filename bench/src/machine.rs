@@ -26,6 +26,7 @@ pub(crate) async fn authority(tokens: Arc<dyn TokenStore>, accounts: Arc<dyn Acc
     let parts = Parts {
         tokens,
         accounts,
+        audit: None,
         hashing: Arc::new(OnThisThread),
         entropy: Arc::new(OsEntropy),
         events: Arc::new(Silent),

@@ -7,7 +7,7 @@ use std::time::Instant;
 use counterfoil_core::authority::{Expiry, TokenOrder};
 use counterfoil_core::store::Touch;
 use counterfoil_core::token::Metadata;
-use counterfoil_core::{Abilities, Authority, Kind, Sighting, Source, TokenId, TokenStore};
+use counterfoil_core::{Abilities, Authority, By, Kind, Sighting, Source, TokenId, TokenStore};
 use counterfoil_store::{OpenOptions, SqliteStore};
 use rusqlite::Connection;
 
@@ -111,5 +111,5 @@ async fn issue(authority: &Authority) {
         metadata: Metadata::default(),
         expiry: Expiry::ByPolicy,
     };
-    authority.issue(order, &Source::default(), now()).await.unwrap();
+    authority.issue(order, &By::operator(), now()).await.unwrap();
 }

@@ -17,7 +17,7 @@ use counterfoil_core::hashing::OnThisThread;
 use counterfoil_core::password::{HashingParams, Password};
 use counterfoil_core::token::Metadata;
 use counterfoil_core::{
-    Abilities, Ability, Authority, Clock, Kind, ManualClock, MemoryStore, Parts, Settings, Source, Timestamp,
+    Abilities, Ability, Authority, By, Clock, Kind, ManualClock, MemoryStore, Parts, Settings, Timestamp,
 };
 use counterfoil_http::{HttpSettings, ROUTES, Route};
 use http_body_util::BodyExt;
@@ -104,7 +104,8 @@ impl Deployment {
         let store = Arc::new(MemoryStore::new());
         let parts = Parts {
             tokens: store.clone(),
-            accounts: store,
+            accounts: store.clone(),
+            audit: Some(store),
             hashing: Arc::new(OnThisThread),
             entropy: Arc::new(PredictableEntropy::from_seed(1)),
             events: Arc::new(Silent),
@@ -122,10 +123,10 @@ impl Deployment {
             ("svc", Role::User, Kind::Key, everything),
             ("kim", Role::User, Kind::Key, Abilities::new([]).expect("none of them")),
         ] {
-            let (source, now) = (Source::default(), clock.now());
+            let (by, now) = (By::operator(), clock.now());
             let new = NewAccount { role, ..NewAccount::named(name.parse().expect("a name")) };
             let password = Password::new(PASSWORD).expect("a password");
-            let account = authority.create_user(new, password, &source, now).await.expect("a user");
+            let account = authority.create_user(new, Some(password), &by, now).await.expect("a user");
             let order = TokenOrder {
                 kind,
                 subject: account.subject,
@@ -135,7 +136,7 @@ impl Deployment {
                 metadata: Metadata::default(),
                 expiry: Expiry::ByPolicy,
             };
-            let issued = authority.issue(order, &source, now).await.expect("a token");
+            let issued = authority.issue(order, &by, now).await.expect("a token");
             tokens.push((issued.secret.expose().to_owned(), issued.token.id.to_string()));
         }
         let router = counterfoil_http::router(Arc::new(authority), clock, HttpSettings::default());

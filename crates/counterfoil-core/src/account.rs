@@ -37,7 +37,7 @@ impl Username {
 }
 
 /// NFKC, lower case, NFKC again: lowering can make text that is no longer normal.
-fn fold(text: &str) -> String {
+pub(crate) fn fold(text: &str) -> String {
     text.nfkc().collect::<String>().to_lowercase().nfkc().collect()
 }
 
@@ -238,6 +238,24 @@ impl AccountField {
 }
 
 impl Account {
+    /// Makes one change.
+    pub fn apply(&mut self, change: &AccountChange) {
+        match change {
+            AccountChange::Active(active) => self.active = *active,
+            AccountChange::Role(role) => self.role = *role,
+            AccountChange::Email(email, confirmed_at) => {
+                self.email.clone_from(email);
+                self.email_confirmed_at = confirmed_at.filter(|_| email.is_some());
+            }
+            AccountChange::FirstName(name) => self.first_name.clone_from(name),
+            AccountChange::LastName(name) => self.last_name.clone_from(name),
+            AccountChange::Attributes(attributes) => self.attributes = attributes.clone(),
+            AccountChange::Locale(locale) => self.locale.clone_from(locale),
+            AccountChange::RotationLocked(locked) => self.rotation_locked = *locked,
+            AccountChange::LoggedIn(at) => self.last_login_at = Some(*at),
+        }
+    }
+
     /// The account as an answer shows it: `fields` and nothing else.
     pub fn view(&self, fields: &[AccountField]) -> Map<String, Value> {
         let time = |at: Option<Timestamp>| at.map_or(Value::Null, |at| at.to_string().into());
@@ -304,8 +322,16 @@ pub enum AccountChange {
     Role(Role),
     /// Where mail goes, and since when that is proved.
     Email(Option<Email>, Option<Timestamp>),
-    /// First and last name.
-    Names(String, String),
+    /// Given name.
+    FirstName(String),
+    /// Family name.
+    LastName(String),
+    /// The host's own facts about it.
+    Attributes(Metadata),
+    /// The language its owner reads.
+    Locale(Option<String>),
+    /// Whether its owner bars its tokens from changing their secret.
+    RotationLocked(bool),
     /// A password opened it.
     LoggedIn(Timestamp),
 }

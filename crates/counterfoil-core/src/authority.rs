@@ -7,19 +7,30 @@
 mod authenticate;
 mod clients;
 mod issue;
+mod limits;
 mod login;
+mod records;
+mod reseal;
+mod services;
+mod staff;
 mod tokens;
 mod users;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 pub use authenticate::Authenticating;
 pub use clients::ClientOrder;
 pub use issue::{Expiry, NewKey, TokenOrder};
+pub use limits::FailedLogins;
 pub use login::{LoggedIn, Login};
+pub use records::{AuditPage, UserExport};
+pub use services::Introspected;
+pub use staff::Ending;
 pub use tokens::{Cursor, Page, PageRequest};
-pub use users::Ending;
 
+use crate::actor::{Actor, By};
+use crate::audit::AuditLog;
+use crate::authority::limits::Limits;
 use crate::client::ClientId;
 use crate::client::{ClientName, Lifetime, Policy, Reissue};
 use crate::clock::{Now, Timestamp};
@@ -31,9 +42,9 @@ use crate::password::HashingParams;
 use crate::refusal::{Error, Refusal};
 use crate::seal::KeyRing;
 use crate::secret::{CheckKey, TokenFormat};
-use crate::store::{AccountStore, Found, NewClient, StoreError, TokenStore};
+use crate::store::{AccountStore, AuditStore, Found, NewClient, StoreError, TokenStore};
 use crate::subject::SubjectId;
-use crate::throttle::Throttles;
+use crate::throttle::{Period, Rate, RouteRates, Throttles};
 use crate::token::{Authenticated, Metadata, Source, Token};
 
 /// How many marks share a transaction: few enough that a revocation behind them hardly waits.
@@ -46,6 +57,8 @@ pub struct Parts {
     pub tokens: Arc<dyn TokenStore>,
     /// Where accounts are kept.
     pub accounts: Arc<dyn AccountStore>,
+    /// Where the audit log is kept; `None`: events go to `events` alone.
+    pub audit: Option<Arc<dyn AuditStore>>,
     /// Where passwords are hashed.
     pub hashing: Arc<dyn Hashing>,
     /// Where chance comes from.
@@ -68,15 +81,42 @@ pub struct Settings {
     pub hashing: HashingParams,
     /// How long a dead token is kept for its owner and the operator to look back at.
     pub retention: Lifetime,
+    /// How many logins may fail.
+    pub failed_logins: FailedLogins,
+    /// How many texts from one address may look like imported tokens and be none: each costs a query. 60/m. Matters only
+    /// while the store holds imported tokens.
+    pub misses: Rate,
+    /// How many requests each class of native routes takes.
+    pub requests: RouteRates,
+    /// How long entries of the audit log are kept. 365d.
+    pub audit_retention: Lifetime,
+    /// How long entries of the audit log tell address and agent. 90d.
+    pub audit_anonymous_after: Lifetime,
+}
+
+/// A lifetime that is known when this is compiled.
+const fn lifetime(seconds: u64) -> Lifetime {
+    match Lifetime::from_seconds(seconds) {
+        Ok(lifetime) => lifetime,
+        Err(_) => panic!("not a lifetime"),
+    }
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        const GRACE: Lifetime = match Lifetime::from_seconds(30) {
-            Ok(lifetime) => lifetime,
-            Err(_) => panic!("30 s is a lifetime"),
-        };
-        Settings { rotation_grace: GRACE, hashing: HashingParams::default(), retention: Lifetime::DEFAULT }
+        const GRACE: Lifetime = lifetime(30);
+        const YEAR: Lifetime = lifetime(365 * 24 * 60 * 60);
+        const QUARTER: Lifetime = lifetime(90 * 24 * 60 * 60);
+        Settings {
+            rotation_grace: GRACE,
+            hashing: HashingParams::default(),
+            retention: Lifetime::DEFAULT,
+            failed_logins: FailedLogins::default(),
+            misses: Rate::per(60, Period::Minute),
+            requests: RouteRates::default(),
+            audit_retention: YEAR,
+            audit_anonymous_after: QUARTER,
+        }
     }
 }
 
@@ -88,13 +128,21 @@ pub struct Authority {
     hashing: Arc<dyn Hashing>,
     entropy: Arc<dyn Entropy>,
     events: Arc<dyn EventSink>,
-    ring: Option<KeyRing>,
-    settings: Settings,
+    audit: Option<AuditLog>,
+    chosen: RwLock<Arc<Chosen>>,
     format: TokenFormat,
     marks: Marks,
     throttles: Throttles,
+    limits: Limits,
     /// A subject that nobody is: what is looked up for a login whose user does not exist.
     nobody: SubjectId,
+}
+
+/// What may change while everything runs.
+#[derive(Debug)]
+struct Chosen {
+    settings: Settings,
+    ring: Option<KeyRing>,
 }
 
 impl Authority {
@@ -105,7 +153,7 @@ impl Authority {
     /// When a store or the source of randomness fails, and with [`Refusal::KeyRingMissing`] where a client hands out sealed
     /// secrets and there is no ring to open them with: a node without it would log nobody in on that client.
     pub async fn open(parts: Parts, now: Now) -> Result<Authority, Error> {
-        let Parts { tokens, accounts, hashing, entropy, events, ring, settings } = parts;
+        let Parts { tokens, accounts, audit, hashing, entropy, events, ring, settings } = parts;
         let key = CheckKey::generate(entropy.as_ref())?;
         let default_client = NewClient {
             id: ClientId::generate(now.wall, entropy.as_ref())?,
@@ -119,9 +167,7 @@ impl Authority {
         let mut keys = formats.check_keys.into_iter();
         let newest = keys.next().ok_or_else(|| StoreError::new("opening the deployment", "there is no check key"))?;
         let format = TokenFormat::new(newest, keys.collect(), formats.imported);
-        if ring.is_none() && tokens.clients().await?.iter().any(|client| client.policy.reissue == Reissue::Same) {
-            return Err(Refusal::KeyRingMissing.into());
-        }
+        needs_no_ring(ring.as_ref(), tokens.as_ref()).await?;
         let nobody = "-".parse().map_err(|error| StoreError::new("opening the deployment", error))?;
         Ok(Authority {
             tokens,
@@ -129,11 +175,12 @@ impl Authority {
             hashing,
             entropy,
             events,
-            ring,
-            settings,
+            audit: audit.map(AuditLog::new),
+            chosen: RwLock::new(Arc::new(Chosen { settings, ring })),
             format,
             marks: Marks::default(),
             throttles: Throttles::default(),
+            limits: Limits::default(),
             nobody,
         })
     }
@@ -147,11 +194,25 @@ impl Authority {
     }
 
     /// What was chosen.
-    pub fn settings(&self) -> &Settings {
-        &self.settings
+    pub fn settings(&self) -> Settings {
+        self.chosen().settings.clone()
     }
 
-    /// Writes down what was seen of tokens since the last call; to be called about every second and once at the end. What
+    /// Goes by other settings and another ring from now on; what is under way ends by those it began with.
+    ///
+    /// # Errors
+    /// [`Refusal::KeyRingMissing`] where a client hands out sealed secrets and the ring is gone; then nothing changes.
+    pub async fn adopt(&self, settings: Settings, ring: Option<KeyRing>) -> Result<(), Error> {
+        needs_no_ring(ring.as_ref(), self.tokens.as_ref()).await?;
+        *self.chosen.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Chosen { settings, ring });
+        Ok(())
+    }
+
+    fn chosen(&self) -> Arc<Chosen> {
+        Arc::clone(&self.chosen.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Writes down what was seen of tokens, and what is for the audit log, since the last call; to be called about every second and once at the end. What
     /// the store does not take is kept for the next call.
     ///
     /// # Errors
@@ -159,7 +220,7 @@ impl Authority {
     pub async fn flush(&self, now: Now) -> Result<usize, Error> {
         let (touches, lost) = self.marks.drain();
         if lost > 0 {
-            self.publish(Event::MarksLost(lost), &Source::default(), now.wall);
+            self.publish(Event::MarksLost(lost), Actor::Deployment, &Source::default(), now.wall);
         }
         for (written, chunk) in touches.chunks(FLUSHED_AT_ONCE).enumerate() {
             if let Err(error) = self.tokens.touch(chunk, now.wall).await {
@@ -167,23 +228,65 @@ impl Authority {
                 return Err(error.into());
             }
         }
+        self.write_audit(now).await?;
         Ok(touches.len())
     }
 
-    /// Forgets the throttles of subjects that are idle, and removes up to `batch` rows that have been dead for longer than the retention; returns how many. To be called until
-    /// it returns less than `batch`, with pauses, so that it never holds up a login for long.
+    /// Forgets the limits of whoever is idle, and removes up to `batch` rows that have been dead for longer than the
+    /// retention, and as many of the audit log; returns how many. To be called until it returns less than `batch`, with
+    /// pauses, so that it never holds up a login for long.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn purge(&self, batch: u32, now: Now) -> Result<u64, Error> {
         self.throttles.forget_idle(now);
-        let dead_since = now.wall.minus_millis(self.settings.retention.millis());
-        Ok(self.tokens.purge(dead_since, batch).await?)
+        self.limits.forget_idle(now);
+        let Settings { retention, audit_retention, audit_anonymous_after, .. } = self.settings();
+        let before = |age: Lifetime| now.wall.minus_millis(age.millis());
+        let purged = self.tokens.purge(before(retention), batch).await?;
+        let forgotten = match &self.audit {
+            Some(audit) => audit.store().forget(before(audit_retention), before(audit_anonymous_after), batch).await?,
+            None => 0,
+        };
+        Ok(purged.max(forgotten))
     }
 
-    fn publish(&self, event: Event, source: &Source, at: Timestamp) {
-        self.events.publish(&Occurrence { at, source: source.clone(), event });
+    /// Writes what is for the audit log and was published so far.
+    async fn write_audit(&self, now: Now) -> Result<(), Error> {
+        match &self.audit {
+            Some(audit) => Ok(audit.write(now.wall).await?),
+            None => Ok(()),
+        }
     }
+
+    fn publish(&self, event: Event, actor: Actor, source: &Source, at: Timestamp) {
+        let occurrence = Occurrence { at, actor, source: source.clone(), event };
+        self.events.publish(&occurrence);
+        if let Some(audit) = &self.audit {
+            audit.note(&occurrence);
+        }
+    }
+
+    /// Tells what was done on an order, and sees it written into the audit log before the order is acknowledged.
+    async fn record(&self, event: Event, by: &By, now: Now) -> Result<(), Error> {
+        self.publish(event, by.actor.clone(), &by.source, now.wall);
+        self.write_audit(now).await
+    }
+
+    /// As [`Authority::record`], for what ends tokens: it holds, and on a full disk it holds alone. To answer that it failed
+    /// would be untrue, so the entry waits for the next flush.
+    async fn record_ending(&self, event: Event, by: &By, now: Now) {
+        self.publish(event, by.actor.clone(), &by.source, now.wall);
+        self.write_audit(now).await.ok();
+    }
+}
+
+/// A node without the ring would log nobody in on a client that hands out sealed secrets.
+async fn needs_no_ring(ring: Option<&KeyRing>, tokens: &dyn TokenStore) -> Result<(), Error> {
+    if ring.is_none() && tokens.clients().await?.iter().any(|client| client.policy.reissue == Reissue::Same) {
+        return Err(Refusal::KeyRingMissing.into());
+    }
+    Ok(())
 }
 
 impl From<&Token> for TokenRef {

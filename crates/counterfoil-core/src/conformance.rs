@@ -6,7 +6,7 @@
 //!
 //! conformance::run_all(|_case| {
 //!     let store = Arc::new(MemoryStore::new());
-//!     conformance::Stores { tokens: store.clone(), accounts: store }
+//!     conformance::Stores { tokens: store.clone(), accounts: store.clone(), audit: store }
 //! });
 //! ```
 //!
@@ -23,6 +23,9 @@ use std::thread::{self, Thread};
 
 use crate::ability::Abilities;
 use crate::account::{Account, AccountChange, LoginName, Role, Username};
+use crate::actor::Actor;
+use crate::attempts::Tries;
+use crate::audit::Entry;
 use crate::client::{AtCap, Cap, Client, ClientId, ClientName, Policy, Reissue};
 use crate::clock::Timestamp;
 use crate::entropy::{Entropy, PredictableEntropy};
@@ -30,19 +33,22 @@ use crate::password::EncodedPassword;
 use crate::seal::Sealed;
 use crate::secret::{Candidates, CheckKey, DigestScheme, TokenDigest};
 use crate::store::{
-    AccountStore, Answer, Bump, CHANGES_KEPT, Changed, ClientOutcome, ClientUpdate, Found, Issue, IssueOutcome,
-    NewClient, Presented, RenewOutcome, RevokeOutcome, RotateOutcome, Rotation, TokenQuery, TokenStore, Touch, Warrant,
+    AccountQuery, AccountStore, Answer, AuditQuery, AuditStore, Bump, CHANGES_KEPT, Changed, ClientOutcome,
+    ClientUpdate, Found, Issue, IssueOutcome, NewClient, Presented, RenewOutcome, RevokeOutcome, RotateOutcome,
+    Rotation, SealedSecret, TokenFilter, TokenQuery, TokenStore, Touch, Warrant,
 };
 use crate::subject::{Epoch, SubjectId, SubjectState};
 use crate::token::{Kind, Metadata, Sighting, Source, Standing, Token, TokenId, TokenName, UserAgent};
 
-/// The two stores under test; may be one thing.
+/// The stores under test; may be one thing.
 #[derive(Debug, Clone)]
 pub struct Stores {
     /// Where tokens are kept.
     pub tokens: Arc<dyn TokenStore>,
     /// Where accounts are kept.
     pub accounts: Arc<dyn AccountStore>,
+    /// Where the audit log is kept.
+    pub audit: Arc<dyn AuditStore>,
 }
 
 /// Runs every case, each on stores of its own.
@@ -117,6 +123,15 @@ cases![
     a_password_is_replaced_only_where_it_is_still_the_one_that_was_read,
     a74_a_name_is_free_again_when_its_account_is_deleted,
     accounts_are_listed_by_name_and_changed_one_thing_at_a_time,
+    accounts_are_filtered_and_changed_in_one_transition,
+    tokens_are_filtered_by_what_they_have_in_common,
+    matching_tokens_are_counted_and_revoked_in_batches,
+    a54_racing_tries_never_exceed_what_is_free,
+    tries_are_forgotten_by_a_login_by_a_word_and_by_burying,
+    a58_a_try_at_nobodys_password_leaves_nothing,
+    secrets_sealed_with_another_key_are_found_and_sealed_anew,
+    the_audit_log_is_read_newest_first_by_what_is_asked_for,
+    the_audit_log_forgets_who_and_then_everything,
 ];
 
 /// Waits for a store on this thread.
@@ -251,7 +266,7 @@ impl World {
     }
 
     fn query(&self) -> TokenQuery {
-        TokenQuery { subject: None, client: None, kind: None, live_at: None, after: 0, limit: 100 }
+        TokenQuery { limit: 100, ..TokenQuery::default() }
     }
 
     fn credentials(&self, username: &str, email: Option<(&str, bool)>) -> Account {
@@ -293,6 +308,10 @@ fn new_client(name: &str, policy: Policy, entropy: &dyn Entropy) -> NewClient {
         metadata: Metadata::default(),
         created_at: NOW,
     }
+}
+
+fn logins() -> TokenFilter {
+    TokenFilter { kind: Some(Kind::Login), ..TokenFilter::default() }
 }
 
 fn race<T: Send>(racers: usize, act: impl Fn(usize) -> T + Sync) -> Vec<T> {
@@ -409,9 +428,9 @@ fn absence_is_a_value(world: &World) {
     assert!(world.named("nobody").is_empty());
     assert!(wait(accounts.account(&nobody)).is_none());
     assert!(!wait(accounts.set_password(&nobody, None, &EncodedPassword::unusable())));
-    assert_eq!(wait(accounts.change(&nobody, &AccountChange::Active(false))), None);
+    assert_eq!(wait(accounts.change(&nobody, &[AccountChange::Active(false)])), None);
     assert!(!wait(accounts.delete(&nobody)));
-    assert_eq!(wait(accounts.accounts(None, 10)), []);
+    assert_eq!(wait(accounts.accounts(&AccountQuery { limit: 10, ..AccountQuery::default() })), []);
     assert_eq!(wait(accounts.password_costs()), []);
 }
 
@@ -765,7 +784,7 @@ fn a75_racers_never_exceed_a_cap(world: &World) {
             mine.map(|order| wait(world.tokens().issue(order, NOW))).collect::<Vec<_>>()
         });
         let issued = outcomes.iter().flatten().filter(|outcome| matches!(outcome, IssueOutcome::Issued { .. })).count();
-        let live = TokenQuery { subject: Some(who.clone()), live_at: Some(NOW), ..world.query() };
+        let live = TokenQuery { filter: TokenFilter::of(who.clone()), live_at: Some(NOW), ..world.query() };
         assert_eq!(wait(world.tokens().list(&live)).len(), 3, "{at_cap:?}");
         match at_cap {
             AtCap::Refuse => assert_eq!(issued, 3),
@@ -789,7 +808,7 @@ fn replacing_ends_the_tokens_before(world: &World) {
     world.assert_logged(head, first);
     let orders: Vec<Issue> = (0..RACERS).map(|_| Issue { reissue: Reissue::Replace, ..world.order() }).collect();
     race(RACERS, |racer| wait(world.tokens().issue(&orders[racer], NOW)));
-    let live = TokenQuery { live_at: Some(NOW), kind: Some(Kind::Login), ..world.query() };
+    let live = TokenQuery { live_at: Some(NOW), filter: logins(), ..world.query() };
     assert_eq!(wait(world.tokens().list(&live)).len(), 1);
 }
 
@@ -955,7 +974,8 @@ fn lists_are_pages_in_order_of_number(world: &World) {
             world.issue(&Issue { kind: Kind::Key, ..world.order() });
         }
     }
-    let logins = TokenQuery { subject: Some(world.ada.clone()), kind: Some(Kind::Login), limit: 2, ..world.query() };
+    let filter = TokenFilter { subject: Some(world.ada.clone()), ..logins() };
+    let logins = TokenQuery { filter, limit: 2, ..world.query() };
     let mut seen = Vec::new();
     let mut after = 0;
     loop {
@@ -967,11 +987,14 @@ fn lists_are_pages_in_order_of_number(world: &World) {
         seen.extend(page.iter().map(|token| token.id));
     }
     assert_eq!(seen, ids);
-    assert_eq!(wait(world.tokens().list(&TokenQuery { kind: Some(Kind::Key), ..world.query() })).len(), 1);
+    let keys = TokenFilter { kind: Some(Kind::Key), ..TokenFilter::default() };
+    assert_eq!(wait(world.tokens().list(&TokenQuery { filter: keys, ..world.query() })).len(), 1);
     assert_eq!(wait(world.tokens().list(&world.query())).len(), 11);
-    let on_default = TokenQuery { client: Some(client_name("default")), subject: Some(bob), ..world.query() };
+    let filter = TokenFilter { client: Some(client_name("default")), ..TokenFilter::of(bob) };
+    let on_default = TokenQuery { filter, ..world.query() };
     assert_eq!(wait(world.tokens().list(&on_default)).len(), 5);
-    let elsewhere = TokenQuery { client: Some(client_name("elsewhere")), ..world.query() };
+    let filter = TokenFilter { client: Some(client_name("elsewhere")), ..TokenFilter::default() };
+    let elsewhere = TokenQuery { filter, ..world.query() };
     assert_eq!(wait(world.tokens().list(&elsewhere)), []);
 }
 
@@ -982,7 +1005,7 @@ fn a47_hostile_text_is_text(world: &World) {
         let source = Source { ip: None, user_agent: UserAgent::cut(text.as_bytes()) };
         let order = Issue { subject: who.clone(), name: TokenName::cut(text), source, ..world.order() };
         let token = world.issue(&order);
-        let theirs = TokenQuery { subject: Some(who.clone()), ..world.query() };
+        let theirs = TokenQuery { filter: TokenFilter::of(who.clone()), ..world.query() };
         assert_eq!(wait(world.tokens().list(&theirs)), [token], "{text:?}");
         let client = new_client(text, Policy::default(), &world.entropy);
         assert_eq!(wait(world.tokens().create_client(&client)).expect("made").name.as_str(), text);
@@ -1225,17 +1248,18 @@ fn accounts_are_listed_by_name_and_changed_one_thing_at_a_time(world: &World) {
     }
     let names = |after: Option<&str>, limit| -> Vec<String> {
         let after: Option<Username> = after.map(|name| name.parse().expect("a user name"));
-        wait(accounts.accounts(after.as_ref(), limit)).iter().map(|account| account.username.to_string()).collect()
+        let query = AccountQuery { after, limit, ..AccountQuery::default() };
+        wait(accounts.accounts(&query)).iter().map(|account| account.username.to_string()).collect()
     };
     assert_eq!(names(None, 2), ["ada", "Bob"]);
     assert_eq!(names(Some("Bob"), 2), ["Carl"]);
     assert_eq!(names(Some("BOB"), 2), ["Bob", "Carl"], "names that fold alike have an order of their own");
 
-    let account = wait(accounts.accounts(None, 1)).remove(0);
+    let account = wait(accounts.accounts(&AccountQuery { limit: 1, ..AccountQuery::default() })).remove(0);
     let mut expected = account.clone();
     let mut change = |change: AccountChange, apply: &dyn Fn(&mut Account)| {
         apply(&mut expected);
-        assert_eq!(wait(accounts.change(&account.subject, &change)), Some(expected.clone()));
+        assert_eq!(wait(accounts.change(&account.subject, std::slice::from_ref(&change))), Some(expected.clone()));
         let read = wait(accounts.account(&account.subject)).expect("there").account;
         assert_eq!(read, expected);
     };
@@ -1248,14 +1272,304 @@ fn accounts_are_listed_by_name_and_changed_one_thing_at_a_time(world: &World) {
         account.email = Some(email.clone());
         account.email_confirmed_at = Some(NOW);
     });
-    change(AccountChange::Names("A".into(), "L".into()), &|account| {
-        account.first_name = "A".into();
-        account.last_name = "L".into();
-    });
+    change(AccountChange::FirstName("A".into()), &|account| account.first_name = "A".into());
+    change(AccountChange::LastName("L".into()), &|account| account.last_name = "L".into());
+    let facts = Metadata::new(serde_json::Map::from_iter([("a".to_owned(), 1.into())])).expect("short");
+    change(AccountChange::Attributes(facts.clone()), &|account| account.attributes = facts.clone());
+    change(AccountChange::Locale(Some("de-CH".into())), &|account| account.locale = Some("de-CH".into()));
+    change(AccountChange::RotationLocked(true), &|account| account.rotation_locked = true);
     change(AccountChange::LoggedIn(later(5)), &|account| account.last_login_at = Some(later(5)));
     change(AccountChange::Email(None, None), &|account| {
         account.email = None;
         account.email_confirmed_at = None;
     });
     assert_eq!(world.named("ada"), ["ada"]);
+}
+
+fn accounts_are_filtered_and_changed_in_one_transition(world: &World) {
+    let accounts = world.accounts();
+    for (name, email, role, active) in [
+        ("Ada", Some("ada@example.org"), Role::Admin, true),
+        ("adam", Some("Adam@Example.org"), Role::User, false),
+        ("a%", None, Role::User, true),
+        ("bob", Some("bob@example.org"), Role::User, true),
+    ] {
+        let account = world.credentials(name, email.map(|email| (email, false)));
+        assert!(wait(accounts.create(&account, &password("!"))));
+        let changes = [AccountChange::Role(role), AccountChange::Active(active)];
+        let changed = wait(accounts.change(&account.subject, &changes)).expect("there");
+        assert_eq!((changed.role, changed.active), (role, active));
+    }
+    let names = |query: AccountQuery| -> Vec<String> {
+        let query = AccountQuery { limit: 10, ..query };
+        wait(accounts.accounts(&query)).iter().map(|account| account.username.to_string()).collect()
+    };
+    let any = AccountQuery::default;
+    assert_eq!(names(any()), ["a%", "Ada", "adam", "bob"]);
+    assert_eq!(names(AccountQuery { name: Some("ADA".into()), ..any() }), ["Ada", "adam"]);
+    assert_eq!(names(AccountQuery { name: Some("a%".into()), ..any() }), ["a%"], "a47: text is text");
+    assert_eq!(names(AccountQuery { name: Some("_".into()), ..any() }), [""; 0]);
+    let email = "ADAM@example.org".parse().expect("an address");
+    assert_eq!(names(AccountQuery { email: Some(email), ..any() }), ["adam"]);
+    assert_eq!(names(AccountQuery { role: Some(Role::Admin), ..any() }), ["Ada"]);
+    assert_eq!(names(AccountQuery { active: Some(false), ..any() }), ["adam"]);
+    let after = Some("ada".parse().expect("a user name"));
+    let query = AccountQuery { after, active: Some(true), role: Some(Role::User), ..any() };
+    assert_eq!(names(query), ["bob"]);
+}
+
+fn at_address(last: u8) -> Source {
+    Source { ip: Some([192, 0, 2, last].into()), user_agent: None }
+}
+
+fn tokens_are_filtered_by_what_they_have_in_common(world: &World) {
+    let tokens = world.tokens();
+    let issue = |at: u64, from: u8| {
+        let order = Issue { source: at_address(from), ..world.order() };
+        match wait(tokens.issue(&order, later(at))) {
+            IssueOutcome::Issued { token, .. } => token.id,
+            other => panic!("issued nothing: {other:?}"),
+        }
+    };
+    let (first, second, third) = (issue(0, 1), issue(10, 2), issue(20, 3));
+    let seen = Sighting { at: later(100), source: at_address(9) };
+    wait(tokens.touch(&[Touch { id: second, seen, renew_until: None }], later(100)));
+    let matching = |filter: TokenFilter| -> Vec<TokenId> {
+        let query = TokenQuery { filter, ..world.query() };
+        wait(tokens.list(&query)).iter().map(|token| token.id).collect()
+    };
+    let any = TokenFilter::default;
+    assert_eq!(matching(any()), [first, second, third]);
+    assert_eq!(matching(TokenFilter { issued_before: Some(later(10)), ..any() }), [first]);
+    assert_eq!(matching(TokenFilter { issued_before: Some(later(11)), ..any() }), [first, second]);
+    assert_eq!(matching(TokenFilter { used_before: Some(later(100)), ..any() }), [first, third]);
+    assert_eq!(matching(TokenFilter { used_before: Some(later(101)), ..any() }), [first, second, third]);
+    assert_eq!(matching(TokenFilter { used_before: Some(later(20)), ..any() }), [first]);
+    assert_eq!(matching(TokenFilter { ip: at_address(2).ip, ..any() }), [second], "where it was issued");
+    assert_eq!(matching(TokenFilter { ip: at_address(9).ip, ..any() }), [second], "where it was last used");
+    assert_eq!(matching(TokenFilter { ip: at_address(7).ip, ..any() }), []);
+    let client = Some(client_name("default"));
+    let all = TokenFilter {
+        client,
+        kind: Some(Kind::Login),
+        issued_before: Some(later(15)),
+        ..TokenFilter::of(world.ada.clone())
+    };
+    assert_eq!(matching(all), [first, second]);
+}
+
+fn matching_tokens_are_counted_and_revoked_in_batches(world: &World) {
+    let tokens = world.tokens();
+    let bob = subject("bob");
+    wait(tokens.open_subject(&bob, NOW));
+    let ids: Vec<TokenId> = (0..5).map(|_| world.issued().0.id).collect();
+    let dead = world.issue(&Issue { expires_at: Some(later(5)), ..world.order() }).id;
+    let bobs = world.issue(&Issue { subject: bob, ..world.order() }).id;
+    wait(tokens.revoke(ids[0], None, None, later(1)));
+    // Suspended ones are meant as well: enabling would bring them back.
+    wait(tokens.set_subject_state(&world.ada, SubjectState::Disabled, later(2)));
+    let adas = TokenFilter::of(world.ada.clone());
+    assert_eq!(wait(tokens.count_matching(&adas, later(5))), 4, "neither the revoked nor the expired one");
+    assert_eq!(wait(tokens.count_matching(&adas, later(4))), 5);
+    let head = world.head();
+    assert_eq!(wait(tokens.revoke_matching(&adas, 3, later(5))), 3);
+    assert_eq!(wait(tokens.count_matching(&adas, later(5))), 1);
+    assert_eq!(wait(tokens.revoke_matching(&adas, 3, later(5))), 1);
+    assert_eq!(wait(tokens.revoke_matching(&adas, 3, later(5))), 0);
+    let logged: usize = world
+        .logged_since(head)
+        .iter()
+        .map(|what| match what {
+            Changed::Tokens(digests) => digests.len(),
+            other => panic!("not by token: {other:?}"),
+        })
+        .sum();
+    assert_eq!(logged, 4);
+    let revoked = |id| wait(tokens.token(id, None)).expect("a row").revoked_at;
+    assert_eq!(revoked(ids[1]), Some(later(5)));
+    assert_eq!((revoked(ids[0]), revoked(dead), revoked(bobs)), (Some(later(1)), None, None));
+    assert_eq!(wait(tokens.count_matching(&TokenFilter::default(), later(5))), 1, "bob's");
+}
+
+// ── Failed logins ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+fn a54_racing_tries_never_exceed_what_is_free(world: &World) {
+    let judged =
+        race(RACERS, |_| (0..10).filter(|_| wait(world.tokens().count_try(Some(&world.ada), NOW)).is_ok()).count());
+    assert_eq!(judged.iter().sum::<usize>(), Tries::FREE as usize);
+    assert_eq!(wait(world.tokens().tries(&world.ada)), Tries { failed: Tries::FREE, last: NOW });
+    let later_seconds = |now| wait(world.tokens().count_try(Some(&world.ada), now)).map_err(|later| later.seconds);
+    assert_eq!(later_seconds(later(999)), Err(1));
+    assert_eq!(later_seconds(later(1_000)), Ok(()), "at the very instant");
+    assert_eq!(later_seconds(later(1_000)), Err(2));
+}
+
+fn tries_are_forgotten_by_a_login_by_a_word_and_by_burying(world: &World) {
+    let tokens = world.tokens();
+    let fail = || wait(tokens.count_try(Some(&world.ada), NOW)).expect("free");
+    let failed = || wait(tokens.tries(&world.ada)).failed;
+    let epoch = wait(tokens.subject(&world.ada)).expect("a row").epoch;
+    fail();
+    fail();
+    wait(tokens.give_back_try(&world.ada));
+    assert_eq!(failed(), 1);
+    world.issued();
+    assert_eq!(failed(), 1, "the operator's word proves no password");
+    let refused = Issue { warrant: Warrant::Password(Epoch(epoch.0 + 1)), ..world.order() };
+    assert!(matches!(wait(tokens.issue(&refused, NOW)), IssueOutcome::WarrantVoid));
+    assert_eq!(failed(), 1);
+    world.issue(&Issue { warrant: Warrant::Password(epoch), ..world.order() });
+    assert_eq!(failed(), 0);
+    wait(tokens.give_back_try(&world.ada));
+    assert_eq!(failed(), 0, "never below nothing");
+    fail();
+    wait(tokens.forget_tries(&world.ada));
+    assert_eq!(failed(), 0);
+    fail();
+    wait(tokens.set_subject_state(&world.ada, SubjectState::Disabled, NOW));
+    assert_eq!(failed(), 1);
+    wait(tokens.set_subject_state(&world.ada, SubjectState::Buried, NOW));
+    assert_eq!(failed(), 0);
+}
+
+fn a58_a_try_at_nobodys_password_leaves_nothing(world: &World) {
+    let tokens = world.tokens();
+    for _ in 0..2 * Tries::MOST {
+        assert_eq!(wait(tokens.count_try(None, NOW)), Ok(()));
+    }
+    let ghost = subject("ghost");
+    assert_eq!(wait(tokens.tries(&ghost)), Tries::default());
+    // A host's own account has no subject before it first logged in, and is counted all the same.
+    assert_eq!(wait(tokens.count_try(Some(&ghost), NOW)), Ok(()));
+    assert_eq!(wait(tokens.tries(&ghost)).failed, 1);
+    assert_eq!(wait(tokens.subject(&ghost)), None);
+}
+
+// ── Sealed secrets ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+fn secrets_sealed_with_another_key_are_found_and_sealed_anew(world: &World) {
+    let tokens = world.tokens();
+    let sealed = |key_id: u32, byte: u8| Sealed { key_id, bytes: vec![byte; 40] };
+    let order = |key_id, byte| Issue { sealed: Some(sealed(key_id, byte)), ..world.order() };
+    let orders = [order(1, 1), order(2, 2), order(1, 3)];
+    let issued: Vec<Token> = orders.iter().map(|order| world.issue(order)).collect();
+    world.issued();
+    let page = |after, limit| wait(tokens.sealed_otherwise(2, after, limit));
+    let found = page(0, 1);
+    let wanted = SealedSecret {
+        number: issued[0].number,
+        token: issued[0].id,
+        subject: world.ada.clone(),
+        client: world.client.id,
+        digest: orders[0].digest,
+        sealed: sealed(1, 1),
+    };
+    assert_eq!(found, std::slice::from_ref(&wanted));
+    let second = page(found[0].number, 10);
+    assert_eq!(second.iter().map(|secret| secret.token).collect::<Vec<_>>(), [issued[2].id]);
+    assert!(wait(tokens.reseal(&wanted, &sealed(2, 9))));
+    assert!(!wait(tokens.reseal(&wanted, &sealed(2, 8))), "it is another one by now");
+    assert_eq!(page(0, 10), second);
+    wait(tokens.revoke(issued[2].id, None, None, NOW));
+    assert_eq!(page(0, 10), [], "a revoked one keeps none");
+    assert!(!wait(tokens.reseal(&second[0], &sealed(2, 7))));
+}
+
+// ── The audit log ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+fn entry(event: &'static str, at: Timestamp) -> Entry {
+    Entry {
+        at,
+        event: event.into(),
+        actor: Actor::Stranger,
+        subject: None,
+        client: None,
+        token: None,
+        kind: None,
+        username: None,
+        detail: None,
+        source: Source::default(),
+        times: 1,
+    }
+}
+
+fn the_audit_log_is_read_newest_first_by_what_is_asked_for(world: &World) {
+    let audit = world.stores.audit.as_ref();
+    let (token, other) = (TokenId::from_bytes([7; 16]), TokenId::from_bytes([8; 16]));
+    let bob = subject("bob");
+    let source = Source { ip: Some([192, 0, 2, 1].into()), user_agent: UserAgent::cut("a\n\"b\",\u{1b}".as_bytes()) };
+    let entries = [
+        Entry {
+            username: Some("'; --".into()),
+            detail: Some("wrong \"password\"\n".into()),
+            source,
+            times: 7,
+            ..entry("login_failed", later(1))
+        },
+        Entry {
+            actor: Actor::Holder { subject: bob.clone(), token: other },
+            subject: Some(world.ada.clone()),
+            client: Some(client_name("default")),
+            token: Some(token),
+            kind: Some(Kind::Key),
+            ..entry("token_revoked", later(2))
+        },
+        Entry { actor: Actor::Operator, ..entry("ended", later(3)) },
+        Entry { actor: Actor::Deployment, ..entry("marks_lost", later(4)) },
+    ];
+    wait(audit.append(&entries[..2]));
+    wait(audit.append(&entries[2..]));
+    wait(audit.append(&[]));
+    let read = |query: AuditQuery| wait(audit.entries(&AuditQuery { limit: 10, ..query }));
+    let any = AuditQuery::default;
+    let all = read(any());
+    assert!(all.is_sorted_by(|a, b| a.number > b.number));
+    let newest_first: Vec<Entry> = entries.iter().rev().cloned().collect();
+    assert_eq!(
+        all.iter().map(|numbered| numbered.entry.clone()).collect::<Vec<_>>(),
+        newest_first,
+        "every field comes back"
+    );
+    let events = |query: AuditQuery| -> Vec<String> {
+        read(query).iter().rev().map(|numbered| numbered.entry.event.to_string()).collect()
+    };
+    assert_eq!(events(AuditQuery { event: Some("ended".into()), ..any() }), ["ended"]);
+    assert_eq!(events(AuditQuery { event: Some("%".into()), ..any() }), [""; 0]);
+    assert_eq!(events(AuditQuery { subject: Some(world.ada.clone()), ..any() }), ["token_revoked"]);
+    assert_eq!(events(AuditQuery { by: Some(bob), ..any() }), ["token_revoked"]);
+    assert_eq!(events(AuditQuery { by: Some(world.ada.clone()), ..any() }), [""; 0]);
+    assert_eq!(events(AuditQuery { client: Some(client_name("default")), ..any() }), ["token_revoked"]);
+    assert_eq!(events(AuditQuery { token: Some(token), ..any() }), ["token_revoked"]);
+    assert_eq!(events(AuditQuery { token: Some(other), ..any() }), ["token_revoked"], "by it");
+    assert_eq!(events(AuditQuery { ip: Some([192, 0, 2, 1].into()), ..any() }), ["login_failed"]);
+    assert_eq!(
+        events(AuditQuery { since: Some(later(2)), until: Some(later(4)), ..any() }),
+        ["token_revoked", "ended"]
+    );
+    let first_page = wait(audit.entries(&AuditQuery { limit: 3, ..any() }));
+    let before = first_page.last().map(|last| last.number);
+    assert_eq!((first_page.len(), events(AuditQuery { before, ..any() })), (3, vec!["login_failed".to_owned()]));
+}
+
+fn the_audit_log_forgets_who_and_then_everything(world: &World) {
+    let audit = world.stores.audit.as_ref();
+    let source = Source { ip: Some([192, 0, 2, 1].into()), user_agent: UserAgent::cut(b"curl") };
+    let entries: Vec<Entry> =
+        (1..=5).map(|at| Entry { source: source.clone(), ..entry("logged_in", later(at)) }).collect();
+    wait(audit.append(&entries));
+    let left = || -> Vec<(Timestamp, bool)> {
+        let all = wait(audit.entries(&AuditQuery { limit: 10, ..AuditQuery::default() }));
+        all.iter().rev().map(|kept| (kept.entry.at, kept.entry.source == source)).collect()
+    };
+    assert_eq!(wait(audit.forget(NOW, NOW, 10)), 0);
+    assert_eq!(wait(audit.forget(NOW, later(3), 1)), 1, "a batch at a time");
+    assert_eq!(wait(audit.forget(NOW, later(3), 10)), 1, "written before, not at, that instant");
+    assert_eq!(left(), [(later(1), false), (later(2), false), (later(3), true), (later(4), true), (later(5), true)]);
+    assert_eq!(wait(audit.forget(later(2), later(3), 10)), 1);
+    assert_eq!(left(), [(later(2), false), (later(3), true), (later(4), true), (later(5), true)]);
+    let newest = wait(audit.entries(&AuditQuery { limit: 1, ..AuditQuery::default() }))[0].number;
+    assert_eq!(wait(audit.forget(later(9), later(9), 10)), 4);
+    wait(audit.append(&entries[..1]));
+    let number = wait(audit.entries(&AuditQuery { limit: 1, ..AuditQuery::default() }))[0].number;
+    assert!(number > newest, "a number is never given out twice");
 }

@@ -2,10 +2,14 @@
 
 use std::fmt;
 
+use crate::account::Role;
+use crate::actor::Actor;
 use crate::client::ClientName;
 use crate::clock::Timestamp;
 use crate::refusal::Refusal;
+use crate::store::TokenFilter;
 use crate::subject::SubjectId;
+use crate::throttle::RouteClass;
 use crate::token::{Kind, Source, TokenId};
 
 /// Something happened: what, when and where from.
@@ -13,6 +17,8 @@ use crate::token::{Kind, Source, TokenId};
 pub struct Occurrence {
     /// When.
     pub at: Timestamp,
+    /// Who did it.
+    pub actor: Actor,
     /// Where from; empty for the operator's own commands.
     pub source: Source,
     /// What.
@@ -55,6 +61,8 @@ pub enum Event {
     TokenExpired(TokenRef),
     /// A token's expiry moved on.
     TokenRenewed(TokenRef),
+    /// A token was given another name by the operator or staff.
+    TokenRenamed(TokenRef),
     /// A token got a new secret.
     TokenRotated(TokenRef),
     /// A token was ended by something other than itself.
@@ -63,26 +71,49 @@ pub enum Event {
     ReuseDetected(TokenRef),
     /// A token asked for something and was refused.
     Refused(TokenRef, Refusal),
+    /// A limit that is no subject's own was hit.
+    LimitHit(Limit),
+    /// Tokens were ended by what they have in common.
+    RevokedMatching {
+        /// What that is.
+        filter: Box<TokenFilter>,
+        /// How many they were.
+        count: u64,
+    },
     /// An account was made.
     AccountCreated(SubjectId),
+    /// What is known of an account was changed by the operator or staff.
+    AccountChanged(SubjectId),
     /// An account was disabled: all its tokens are refused.
     AccountDisabled(SubjectId),
     /// An account was enabled again.
     AccountEnabled(SubjectId),
+    /// The failed logins of an account were forgotten by the operator or staff.
+    AccountUnlocked(SubjectId),
+    /// All that is kept about an account was handed out.
+    AccountExported(SubjectId),
     /// An account was deleted and its tokens with it.
     AccountDeleted(SubjectId),
     /// An account's password was set.
     PasswordChanged(SubjectId),
     /// An account became, or is no longer, staff or administrator.
-    RoleChanged(SubjectId),
+    RoleChanged(SubjectId, Role),
+    /// An owner barred their tokens from changing their secret.
+    RotationLocked(SubjectId),
+    /// An owner allowed it again.
+    RotationUnlocked(SubjectId),
     /// A client was made.
     ClientCreated(ClientName),
     /// A client's rules changed.
     ClientChanged(ClientName),
     /// A client was deleted and its tokens with it.
     ClientDeleted(ClientName),
+    /// So many sealed secrets were sealed anew with the newest key.
+    SecretsResealed(u64),
     /// Sightings or renewals were given up, because the store could not take them in time.
     MarksLost(u64),
+    /// Audit entries were given up, because the store could not take them in time.
+    AuditLost(u64),
 }
 
 impl Event {
@@ -97,20 +128,69 @@ impl Event {
             Event::TokenIssued(_) => "token_issued",
             Event::TokenExpired(_) => "token_expired",
             Event::TokenRenewed(_) => "token_renewed",
+            Event::TokenRenamed(_) => "token_renamed",
             Event::TokenRotated(_) => "token_rotated",
             Event::TokenRevoked(..) => "token_revoked",
             Event::ReuseDetected(_) => "reuse_detected",
             Event::Refused(..) => "refused",
+            Event::LimitHit(_) => "limit_hit",
+            Event::RevokedMatching { .. } => "tokens_revoked",
             Event::AccountCreated(_) => "account_created",
+            Event::AccountChanged(_) => "account_changed",
             Event::AccountDisabled(_) => "account_disabled",
             Event::AccountEnabled(_) => "account_enabled",
+            Event::AccountUnlocked(_) => "account_unlocked",
+            Event::AccountExported(_) => "account_exported",
             Event::AccountDeleted(_) => "account_deleted",
             Event::PasswordChanged(_) => "password_changed",
-            Event::RoleChanged(_) => "role_changed",
+            Event::RoleChanged(..) => "role_changed",
+            Event::RotationLocked(_) => "rotation_locked",
+            Event::RotationUnlocked(_) => "rotation_unlocked",
             Event::ClientCreated(_) => "client_created",
             Event::ClientChanged(_) => "client_changed",
             Event::ClientDeleted(_) => "client_deleted",
+            Event::SecretsResealed(_) => "secrets_resealed",
             Event::MarksLost(_) => "marks_lost",
+            Event::AuditLost(_) => "audit_lost",
+        }
+    }
+
+    /// Whether a client that does not give up makes it happen again and again, as fast as it can ask.
+    pub fn is_repeatable(&self) -> bool {
+        match self {
+            Event::LimitHit(_)
+            | Event::Refused(..)
+            | Event::TokenExpired(_)
+            | Event::ReuseDetected(_)
+            | Event::LoginFailed { why: LoginFailure::TooManyAttempts, .. } => true,
+            Event::LoginFailed { .. }
+            | Event::LoginStarted { .. }
+            | Event::LoggedIn(_)
+            | Event::LoggedOut(_)
+            | Event::Ended { .. }
+            | Event::TokenIssued(_)
+            | Event::TokenRenewed(_)
+            | Event::TokenRenamed(_)
+            | Event::TokenRotated(_)
+            | Event::TokenRevoked(..)
+            | Event::RevokedMatching { .. }
+            | Event::AccountCreated(_)
+            | Event::AccountChanged(_)
+            | Event::AccountDisabled(_)
+            | Event::AccountEnabled(_)
+            | Event::AccountUnlocked(_)
+            | Event::AccountExported(_)
+            | Event::AccountDeleted(_)
+            | Event::PasswordChanged(_)
+            | Event::RoleChanged(..)
+            | Event::RotationLocked(_)
+            | Event::RotationUnlocked(_)
+            | Event::ClientCreated(_)
+            | Event::ClientChanged(_)
+            | Event::ClientDeleted(_)
+            | Event::SecretsResealed(_)
+            | Event::MarksLost(_)
+            | Event::AuditLost(_) => false,
         }
     }
 }
@@ -139,8 +219,47 @@ pub enum LoginFailure {
     Inactive,
     /// The account changed while the password was being checked.
     Overtaken,
+    /// Too many have failed before; the password was not looked at.
+    TooManyAttempts,
     /// The password was right, and something else stood in the way.
     Refused(Refusal),
+}
+
+impl fmt::Display for LoginFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LoginFailure::UnknownUser => f.write_str("unknown user"),
+            LoginFailure::WrongPassword => f.write_str("wrong password"),
+            LoginFailure::Inactive => f.write_str("inactive account"),
+            LoginFailure::Overtaken => f.write_str("the account changed meanwhile"),
+            LoginFailure::TooManyAttempts => f.write_str("too many failed attempts before"),
+            LoginFailure::Refused(refusal) => fmt::Display::fmt(refusal, f),
+        }
+    }
+}
+
+/// A limit that is counted for an address rather than for a subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Limit {
+    /// Logins that failed.
+    FailedLogins,
+    /// Texts that look like imported tokens and are none.
+    Misses,
+    /// Requests to a class of routes.
+    Requests(RouteClass),
+}
+
+impl Limit {
+    /// In a few words.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Limit::FailedLogins => "failed logins from this address",
+            Limit::Misses => "unknown tokens from this address",
+            Limit::Requests(RouteClass::Login) => "logins from this address",
+            Limit::Requests(RouteClass::Api) => "requests of this token's user",
+            Limit::Requests(RouteClass::Introspection) => "introspections by this service",
+        }
+    }
 }
 
 /// Whose tokens died at once.
@@ -159,12 +278,27 @@ pub enum Scope {
 pub enum RevokedBy {
     /// Its owner, with another token.
     Owner,
-    /// The operator.
+    /// The operator, or staff.
     Operator,
     /// A later login beyond the cap, or one that replaces it.
     LaterLogin,
     /// A copy of an old secret was used.
     Reuse,
+    /// A service that was shown its text.
+    Service,
+}
+
+impl RevokedBy {
+    /// In a few words.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            RevokedBy::Owner => "by its owner",
+            RevokedBy::Operator => "by the operator or staff",
+            RevokedBy::LaterLogin => "by a later login",
+            RevokedBy::Reuse => "because an old secret was used",
+            RevokedBy::Service => "by a service",
+        }
+    }
 }
 
 /// Where occurrences go. Called on the thread of the request, so an implementation that may block hands them on.

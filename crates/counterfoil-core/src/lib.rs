@@ -9,6 +9,9 @@
 
 pub mod ability;
 pub mod account;
+pub mod actor;
+pub mod attempts;
+pub mod audit;
 pub mod authority;
 pub mod client;
 pub mod clock;
@@ -30,6 +33,7 @@ pub mod token;
 
 pub use ability::{Abilities, Ability};
 pub use account::{Account, AccountChange, AccountField, Email, NewAccount, Username};
+pub use actor::{Actor, By, Rank};
 pub use authority::{Authority, Login, Parts, Settings};
 pub use client::{AtCap, Cap, Client, ClientId, ClientName, Lifetime, Policy, Reissue, Renewal};
 pub use clock::{BootTime, Clock, ManualClock, Now, Timestamp};
@@ -38,6 +42,6 @@ pub use event::{Event, EventSink};
 pub use memory::MemoryStore;
 pub use refusal::{Error, Invalid, Refusal};
 pub use secret::{CheckKey, Prefix, SecretToken, TokenDigest, TokenFormat};
-pub use store::{AccountStore, Answer, StoreError, TokenStore};
+pub use store::{AccountStore, Answer, AuditStore, StoreError, TokenStore};
 pub use subject::{Epoch, Epochs, Subject, SubjectId, SubjectState};
 pub use token::{Authenticated, Issued, Kind, Sighting, Source, Standing, Token, TokenId, TokenName, UserAgent};

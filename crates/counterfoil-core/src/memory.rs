@@ -5,21 +5,26 @@
 
 use std::collections::HashMap;
 use std::future::ready;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::account::{Account, AccountChange, Credentials, LoginName, Role, Username};
+use crate::account::{Account, AccountChange, Credentials, LoginName, Role, Username, fold};
+use crate::actor::Actor;
+use crate::attempts::{Tries, TryLater};
+use crate::audit::Entry;
 use crate::client::{AtCap, Client, ClientId, ClientName, Reissue};
 use crate::clock::Timestamp;
 use crate::password::{Cost, EncodedPassword};
 use crate::seal::Sealed;
 use crate::secret::{Candidates, CheckKey, DigestScheme, TokenDigest};
 use crate::store::{
-    AccountStore, Answer, Bump, CHANGES_KEPT, Change, Changed, Changes, ClientOutcome, ClientUpdate, Formats, Found,
-    Issue, IssueOutcome, NewClient, Presented, RenewOutcome, RevokeOutcome, RotateOutcome, Rotation, TokenQuery,
-    TokenStore, Touch, Warrant,
+    AccountQuery, AccountStore, Answer, AuditQuery, AuditStore, Bump, CHANGES_KEPT, Change, Changed, Changes,
+    ClientOutcome, ClientUpdate, Formats, Found, Issue, IssueOutcome, NewClient, NumberedEntry, Presented,
+    RenewOutcome, RevokeOutcome, RotateOutcome, Rotation, SealedSecret, TokenFilter, TokenQuery, TokenStore, Touch,
+    Warrant,
 };
 use crate::subject::{Epoch, Epochs, Subject, SubjectId, SubjectState};
-use crate::token::{Kind, Sighting, Standing, Token, TokenId, TokenName, standing};
+use crate::token::{Kind, Sighting, Source, Standing, Token, TokenId, TokenName, standing};
 
 /// Keeps tokens and accounts in memory. See the module's own words.
 #[derive(Debug, Default)]
@@ -38,6 +43,9 @@ struct State {
     log: Vec<Change>,
     log_head: u64,
     accounts: Vec<Credentials>,
+    tries: HashMap<SubjectId, Tries>,
+    audit: Vec<NumberedEntry>,
+    audit_head: u64,
 }
 
 /// An epoch and when it was last bumped.
@@ -166,8 +174,25 @@ impl State {
     fn revoke_at(&mut self, position: usize, now: Timestamp) {
         let row = &mut self.tokens[position];
         row.token.revoked_at = Some(now);
+        row.sealed = None;
         let digests = std::iter::once(row.digest).chain(row.retired.iter().map(|old| old.digest)).collect();
         self.log(Changed::Tokens(digests), now);
+    }
+
+    /// Whether `filter` means this token.
+    fn is_meant(&self, row: &TokenRow, filter: &TokenFilter) -> bool {
+        let token = self.record(row);
+        let used_at = token.last_seen.as_ref().map_or(token.issued_at, |seen| seen.at);
+        let seen_at = |ip: IpAddr| {
+            token.first_seen.source.ip == Some(ip)
+                || token.last_seen.as_ref().is_some_and(|seen| seen.source.ip == Some(ip))
+        };
+        filter.subject.as_ref().is_none_or(|subject| token.subject == *subject)
+            && filter.client.as_ref().is_none_or(|client| token.client == *client)
+            && filter.kind.is_none_or(|kind| token.kind == kind)
+            && filter.issued_before.is_none_or(|before| token.issued_at < before)
+            && filter.used_before.is_none_or(|before| used_at < before)
+            && filter.ip.is_none_or(seen_at)
     }
 
     fn renew(&mut self, id: TokenId, until: Option<Timestamp>, now: Timestamp) -> RenewOutcome {
@@ -220,8 +245,9 @@ impl State {
                 Reissue::Same => {
                     for row in living.iter().map(|&position| &self.tokens[position]) {
                         if let Some(sealed) = row.sealed.clone() {
-                            let token = Box::new(self.record(row));
-                            return IssueOutcome::Same { token, sealed, digest: row.digest };
+                            let (token, digest) = (Box::new(self.record(row)), row.digest);
+                            self.password_was_right(issue);
+                            return IssueOutcome::Same { token, sealed, digest };
                         }
                     }
                 }
@@ -279,7 +305,15 @@ impl State {
         if let Some(subject) = self.subjects.get_mut(&issue.subject) {
             subject.ever_issued = true;
         }
+        self.password_was_right(issue);
         IssueOutcome::Issued { token: Box::new(token), first_of_subject, ended: ended_ids }
+    }
+
+    fn password_was_right(&mut self, issue: &Issue) {
+        match issue.warrant {
+            Warrant::Password(_) => drop(self.tries.remove(&issue.subject)),
+            Warrant::Token(_) | Warrant::Operator => {}
+        }
     }
 
     fn rotate(&mut self, rotation: &Rotation, now: Timestamp) -> RotateOutcome {
@@ -446,13 +480,17 @@ impl TokenStore for MemoryStore {
             .iter()
             .filter(|row| row.token.number > query.after)
             .filter(|row| query.live_at.is_none_or(|now| state.accepted(row, now)))
+            .filter(|row| state.is_meant(row, &query.filter))
             .map(|row| state.record(row))
-            .filter(|token| query.subject.as_ref().is_none_or(|subject| token.subject == *subject))
-            .filter(|token| query.client.as_ref().is_none_or(|client| token.client == *client))
-            .filter(|token| query.kind.is_none_or(|kind| token.kind == kind))
             .take(query.limit as usize)
             .collect();
         done(page)
+    }
+
+    fn count_matching<'a>(&'a self, filter: &'a TokenFilter, now: Timestamp) -> Answer<'a, u64> {
+        let state = self.lock();
+        let meant = state.tokens.iter().filter(|row| state.live(row, now) && state.is_meant(row, filter));
+        done(meant.count() as u64)
     }
 
     fn subject<'a>(&'a self, id: &'a SubjectId) -> Answer<'a, Option<Subject>> {
@@ -485,6 +523,9 @@ impl TokenStore for MemoryStore {
         row.state = to;
         row.state_since = now;
         let subject = subject_of(id, row);
+        if to == SubjectState::Buried {
+            state.tries.remove(id);
+        }
         state.log(Changed::Subject(id.clone()), now);
         done(Some(subject))
     }
@@ -604,6 +645,19 @@ impl TokenStore for MemoryStore {
         done(RevokeOutcome::Revoked(Box::new(state.record(&state.tokens[position]))))
     }
 
+    fn revoke_matching<'a>(&'a self, filter: &'a TokenFilter, batch: u32, now: Timestamp) -> Answer<'a, u64> {
+        let mut state = self.lock();
+        let meant: Vec<usize> = (0..state.tokens.len())
+            .filter(|&position| {
+                let row = &state.tokens[position];
+                state.live(row, now) && state.is_meant(row, filter)
+            })
+            .take(batch as usize)
+            .collect();
+        meant.iter().for_each(|&position| state.revoke_at(position, now));
+        done(meant.len() as u64)
+    }
+
     fn touch<'a>(&'a self, touches: &'a [Touch], now: Timestamp) -> Answer<'a, ()> {
         let mut state = self.lock();
         for touch in touches {
@@ -621,6 +675,59 @@ impl TokenStore for MemoryStore {
 
     fn purge(&self, dead_since: Timestamp, batch: u32) -> Answer<'_, u64> {
         done(self.lock().purge(dead_since, batch as usize))
+    }
+
+    fn count_try<'a>(&'a self, subject: Option<&'a SubjectId>, now: Timestamp) -> Answer<'a, Result<(), TryLater>> {
+        let Some(subject) = subject else { return done(Ok(())) };
+        let mut state = self.lock();
+        let tries = state.tries.entry(subject.clone()).or_default();
+        let judged = tries.judge(now);
+        if judged.is_ok() {
+            *tries = tries.and_one(now);
+        }
+        done(judged)
+    }
+
+    fn give_back_try<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, ()> {
+        if let Some(tries) = self.lock().tries.get_mut(subject) {
+            *tries = tries.but_one();
+        }
+        done(())
+    }
+
+    fn forget_tries<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, ()> {
+        self.lock().tries.remove(subject);
+        done(())
+    }
+
+    fn tries<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, Tries> {
+        done(self.lock().tries.get(subject).copied().unwrap_or_default())
+    }
+
+    fn sealed_otherwise<'a>(&'a self, key_id: u32, after: u64, limit: u32) -> Answer<'a, Vec<SealedSecret>> {
+        let state = self.lock();
+        let page = state.tokens.iter().filter(|row| row.token.number > after).filter_map(|row| {
+            let sealed = row.sealed.clone().filter(|sealed| sealed.key_id != key_id)?;
+            Some(SealedSecret {
+                number: row.token.number,
+                token: row.token.id,
+                subject: row.token.subject.clone(),
+                client: row.client,
+                digest: row.digest,
+                sealed,
+            })
+        });
+        done(page.take(limit as usize).collect())
+    }
+
+    fn reseal<'a>(&'a self, was: &'a SealedSecret, sealed: &'a Sealed) -> Answer<'a, bool> {
+        let mut state = self.lock();
+        let row = state.tokens.iter_mut().find(|row| {
+            row.token.id == was.token && row.digest == was.digest && row.sealed.as_ref() == Some(&was.sealed)
+        });
+        let Some(row) = row else { return done(false) };
+        row.sealed = Some(sealed.clone());
+        done(true)
     }
 
     fn client<'a>(&'a self, name: &'a ClientName) -> Answer<'a, Option<Arc<Client>>> {
@@ -733,18 +840,29 @@ impl AccountStore for MemoryStore {
         done(self.lock().accounts.iter().find(|row| row.account.subject == *subject).cloned())
     }
 
-    fn accounts<'a>(&'a self, after: Option<&'a Username>, limit: u32) -> Answer<'a, Vec<Account>> {
+    fn accounts<'a>(&'a self, query: &'a AccountQuery) -> Answer<'a, Vec<Account>> {
         let state = self.lock();
         let place = |name: &Username| (name.folded(), name.clone());
-        let after = after.map(place);
+        let after = query.after.as_ref().map(place);
+        let begins = query.name.as_deref().map(fold);
+        let meant = |account: &Account| {
+            begins.as_ref().is_none_or(|begins| account.username.folded().starts_with(begins))
+                && query
+                    .email
+                    .as_ref()
+                    .is_none_or(|wanted| account.email.as_ref().is_some_and(|email| email.folded() == wanted.folded()))
+                && query.role.is_none_or(|role| account.role == role)
+                && query.active.is_none_or(|active| account.active == active)
+        };
         let mut accounts: Vec<_> = state
             .accounts
             .iter()
             .filter(|row| after.as_ref().is_none_or(|after| place(&row.account.username) > *after))
+            .filter(|row| meant(&row.account))
             .map(|row| row.account.clone())
             .collect();
         accounts.sort_by_key(|account| place(&account.username));
-        accounts.truncate(limit as usize);
+        accounts.truncate(query.limit as usize);
         done(accounts)
     }
 
@@ -775,26 +893,13 @@ impl AccountStore for MemoryStore {
         done(true)
     }
 
-    fn change<'a>(&'a self, subject: &'a SubjectId, change: &'a AccountChange) -> Answer<'a, Option<Account>> {
+    fn change<'a>(&'a self, subject: &'a SubjectId, changes: &'a [AccountChange]) -> Answer<'a, Option<Account>> {
         let mut state = self.lock();
         let Some(row) = state.accounts.iter_mut().find(|row| row.account.subject == *subject) else {
             return done(None);
         };
-        let account = &mut row.account;
-        match change {
-            AccountChange::Active(active) => account.active = *active,
-            AccountChange::Role(role) => account.role = *role,
-            AccountChange::Email(email, confirmed_at) => {
-                account.email.clone_from(email);
-                account.email_confirmed_at = *confirmed_at;
-            }
-            AccountChange::Names(first, last) => {
-                account.first_name.clone_from(first);
-                account.last_name.clone_from(last);
-            }
-            AccountChange::LoggedIn(at) => account.last_login_at = Some(*at),
-        }
-        done(Some(account.clone()))
+        changes.iter().for_each(|change| row.account.apply(change));
+        done(Some(row.account.clone()))
     }
 
     fn delete<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, bool> {
@@ -802,5 +907,56 @@ impl AccountStore for MemoryStore {
         let before = state.accounts.len();
         state.accounts.retain(|row| row.account.subject != *subject);
         done(state.accounts.len() < before)
+    }
+}
+
+impl AuditStore for MemoryStore {
+    fn append<'a>(&'a self, entries: &'a [Entry]) -> Answer<'a, ()> {
+        let mut state = self.lock();
+        for entry in entries {
+            state.audit_head += 1;
+            let number = state.audit_head;
+            state.audit.push(NumberedEntry { number, entry: entry.clone() });
+        }
+        done(())
+    }
+
+    fn entries<'a>(&'a self, query: &'a AuditQuery) -> Answer<'a, Vec<NumberedEntry>> {
+        let state = self.lock();
+        let meant = |numbered: &&NumberedEntry| {
+            let NumberedEntry { number, entry } = numbered;
+            let (by_subject, by_token) = match &entry.actor {
+                Actor::Holder { subject, token } => (Some(subject), Some(*token)),
+                Actor::Stranger | Actor::Operator | Actor::Deployment => (None, None),
+            };
+            query.event.as_ref().is_none_or(|event| entry.event == *event)
+                && query.subject.as_ref().is_none_or(|subject| entry.subject.as_ref() == Some(subject))
+                && query.by.as_ref().is_none_or(|subject| by_subject == Some(subject))
+                && query.client.as_ref().is_none_or(|client| entry.client.as_ref() == Some(client))
+                && query.token.is_none_or(|token| entry.token == Some(token) || by_token == Some(token))
+                && query.ip.is_none_or(|ip| entry.source.ip == Some(ip))
+                && query.since.is_none_or(|since| entry.at >= since)
+                && query.until.is_none_or(|until| entry.at < until)
+                && query.before.is_none_or(|before| *number < before)
+        };
+        done(state.audit.iter().rev().filter(meant).take(query.limit as usize).cloned().collect())
+    }
+
+    fn forget(&self, removed_before: Timestamp, anonymous_before: Timestamp, batch: u32) -> Answer<'_, u64> {
+        let mut state = self.lock();
+        let (mut room, mut forgotten) = (batch, 0);
+        state.audit.retain(|kept| {
+            let goes = kept.entry.at < removed_before && room > 0;
+            room -= u32::from(goes);
+            forgotten += u64::from(goes);
+            !goes
+        });
+        let known =
+            |entry: &&mut NumberedEntry| entry.entry.at < anonymous_before && entry.entry.source != Source::default();
+        for kept in state.audit.iter_mut().filter(known).take(batch as usize) {
+            kept.entry.source = Source::default();
+            forgotten += 1;
+        }
+        done(forgotten)
     }
 }

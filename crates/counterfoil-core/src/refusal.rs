@@ -3,8 +3,10 @@
 use std::fmt;
 
 use crate::ability::Ability;
+use crate::attempts::TryLater;
 use crate::client::PolicyConflict;
 use crate::entropy::EntropyError;
+use crate::event::Limit;
 use crate::seal::UnsealError;
 use crate::store::StoreError;
 use crate::throttle::TooMany;
@@ -39,6 +41,14 @@ pub enum Refusal {
     RotationLocked,
     /// The subject has been authenticated on this client as often as its policy allows.
     Throttled(TooMany),
+    /// A limit that is not a client's own was hit.
+    LimitHit(Limit, TooMany),
+    /// Too many logins by this name have failed; the password was not looked at.
+    TooManyAttempts(TryLater),
+    /// Only staff may do this.
+    StaffNeeded,
+    /// Only an administrator may do this.
+    AdminNeeded,
     /// The token may not do this.
     AbilityMissing(Ability),
     /// A key would be allowed more than its maker.
@@ -94,6 +104,12 @@ impl fmt::Display for Refusal {
             Refusal::CapReached { limit } => write!(f, "this user already has {limit} live tokens on this client"),
             Refusal::RenewalNotAllowed => f.write_str("this token cannot be renewed"),
             Refusal::Throttled(TooMany { rate, .. }) => write!(f, "more requests than {rate} on this client"),
+            Refusal::LimitHit(limit, TooMany { rate, .. }) => write!(f, "more than {rate}: {}", limit.as_str()),
+            Refusal::TooManyAttempts(TryLater { seconds }) => {
+                write!(f, "too many failed logins by this name; try again in {seconds} s")
+            }
+            Refusal::StaffNeeded => f.write_str("only staff may do this"),
+            Refusal::AdminNeeded => f.write_str("only an administrator may do this"),
             Refusal::RotationLocked => f.write_str("the owner has locked the secrets of these tokens"),
             Refusal::AbilityMissing(ability) => write!(f, "this token lacks the ability {ability}"),
             Refusal::AbilityBeyondMaker(ability) => {

@@ -88,6 +88,34 @@ impl KeyRing {
         Ok(KeyRing { keys: vec![(1, key)] })
     }
 
+    /// The same ring with a new key in front, which seals from then on.
+    ///
+    /// # Errors
+    /// When the source of randomness fails.
+    pub fn with_new_key(&self, entropy: &dyn Entropy) -> Result<KeyRing, EntropyError> {
+        let mut key = Zeroizing::new([0; 32]);
+        entropy.fill(&mut key[..])?;
+        let id = self.ids().max().unwrap_or(0).saturating_add(1);
+        let keys = std::iter::once((id, key)).chain(self.keys.iter().cloned()).collect();
+        Ok(KeyRing { keys })
+    }
+
+    /// The same ring with its newest key alone: for when nothing is sealed with the others any more.
+    #[must_use]
+    pub fn newest_only(&self) -> KeyRing {
+        KeyRing { keys: self.keys[..1].to_vec() }
+    }
+
+    /// The number of the key that seals.
+    pub fn newest_id(&self) -> u32 {
+        self.keys[0].0
+    }
+
+    /// The numbers of the keys, newest first.
+    pub fn ids(&self) -> impl Iterator<Item = u32> {
+        self.keys.iter().map(|(id, _)| *id)
+    }
+
     /// Seals `secret` with the newest key.
     ///
     /// # Errors
@@ -232,6 +260,25 @@ mod tests {
         assert_eq!(ring.open(&bent, home, &secret.digest()).err(), Some(UnsealError::Tampered));
         let lost = Sealed { key_id: 7, ..sealed };
         assert_eq!(ring.open(&lost, home, &secret.digest()).err(), Some(UnsealError::KeyMissing(7)));
+    }
+
+    #[test]
+    fn a_new_key_seals_and_the_old_ones_still_open() {
+        let entropy = PredictableEntropy::from_seed(1);
+        let ring = KeyRing::generate(&entropy).expect("entropy");
+        let secret = SecretToken::from_text("cf_secret");
+        let (token, subject, client) = ids(1);
+        let home = SealedFor { token, subject: &subject, client };
+        let old = ring.seal(&secret, home, &entropy).expect("entropy");
+        let rotated = ring.with_new_key(&entropy).expect("entropy");
+        assert_eq!((rotated.newest_id(), rotated.ids().collect::<Vec<_>>()), (2, vec![2, 1]));
+        assert_eq!(rotated.open(&old, home, &secret.digest()).expect("opens").expose(), "cf_secret");
+        let new = rotated.seal(&secret, home, &entropy).expect("entropy");
+        assert_eq!(new.key_id, 2);
+        assert_eq!(ring.open(&new, home, &secret.digest()).err(), Some(UnsealError::KeyMissing(2)));
+        let alone = rotated.newest_only();
+        assert_eq!(alone.open(&new, home, &secret.digest()).expect("opens").expose(), "cf_secret");
+        assert_eq!(alone.open(&old, home, &secret.digest()).err(), Some(UnsealError::KeyMissing(1)));
     }
 
     #[test]

@@ -21,11 +21,15 @@
 
 use std::error::Error;
 use std::fmt;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::ability::Abilities;
-use crate::account::{Account, AccountChange, Credentials, LoginName, Role, Username};
+use crate::account::{Account, AccountChange, Credentials, Email, LoginName, Role, Username};
+use crate::actor::Actor;
+use crate::attempts::{Tries, TryLater};
+use crate::audit::Entry;
 use crate::client::{Cap, Client, ClientId, ClientName, Policy, Reissue};
 use crate::clock::Timestamp;
 use crate::password::{Cost, EncodedPassword};
@@ -84,6 +88,10 @@ pub trait TokenStore: Send + Sync + fmt::Debug {
     /// A page of records in ascending order of their numbers.
     fn list<'a>(&'a self, query: &'a TokenQuery) -> Answer<'a, Vec<Token>>;
 
+    /// How many tokens of `filter` are live at `now`, be their subjects active or not: what
+    /// [`TokenStore::revoke_matching`] would end.
+    fn count_matching<'a>(&'a self, filter: &'a TokenFilter, now: Timestamp) -> Answer<'a, u64>;
+
     // ── Subjects ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     /// The subject of that name, if any token or account ever stood for it.
@@ -140,6 +148,10 @@ pub trait TokenStore: Send + Sync + fmt::Debug {
         now: Timestamp,
     ) -> Answer<'a, RevokeOutcome>;
 
+    /// Revokes tokens of `filter` that are live at `now`, be their subjects active or not, in order of their numbers, at
+    /// most `batch` of them, and returns how many: fewer than `batch` once none is left. Logged.
+    fn revoke_matching<'a>(&'a self, filter: &'a TokenFilter, batch: u32, now: Timestamp) -> Answer<'a, u64>;
+
     /// Writes down where tokens were seen and moves sliding expiries on, all in one transaction. Each renewal is
     /// conditional as [`TokenStore::renew`] is. Tokens that are gone are passed over.
     fn touch<'a>(&'a self, touches: &'a [Touch], now: Timestamp) -> Answer<'a, ()>;
@@ -148,6 +160,33 @@ pub trait TokenStore: Send + Sync + fmt::Debug {
     /// expired or outlived by an epoch; retired secrets; and change-log rows but the newest
     /// [`CHANGES_KEPT`].
     fn purge(&self, dead_since: Timestamp, batch: u32) -> Answer<'_, u64>;
+
+    // ── Failed logins ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// Counts a try at the password of `subject`, if one may be made at `now`: see [`Tries::judge`]. It counts as failed
+    /// before the password is looked at, so that N racers never try more often than is allowed, and a crash forgets none.
+    ///
+    /// `None` is a name that nobody has: nothing is kept of it, nothing refused, and it takes as long.
+    fn count_try<'a>(&'a self, subject: Option<&'a SubjectId>, now: Timestamp) -> Answer<'a, Result<(), TryLater>>;
+
+    /// Takes one counted try back, because the password was not looked at after all.
+    fn give_back_try<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, ()>;
+
+    /// Forgets the failed tries: the password proved right, or was replaced. Issuing on [`Warrant::Password`] forgets them
+    /// in its own transition, and burying a subject does.
+    fn forget_tries<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, ()>;
+
+    /// The tries that have failed since one went well.
+    fn tries<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, Tries>;
+
+    // ── Sealed secrets ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    /// A page of secrets that are sealed with another key than `key_id`, in ascending order of their tokens' numbers. What
+    /// was revoked by itself keeps none.
+    fn sealed_otherwise<'a>(&'a self, key_id: u32, after: u64, limit: u32) -> Answer<'a, Vec<SealedSecret>>;
+
+    /// Replaces the sealed form of a secret, where it is still the one that was read; whether it was.
+    fn reseal<'a>(&'a self, was: &'a SealedSecret, sealed: &'a Sealed) -> Answer<'a, bool>;
 
     // ── Clients ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -216,6 +255,11 @@ pub struct Found {
 }
 
 impl Found {
+    /// Whoever presents it.
+    pub fn holder(&self) -> Actor {
+        Actor::Holder { subject: self.subject.clone(), token: self.id }
+    }
+
     /// Whether the token is live at `now`.
     pub fn standing(&self, now: Timestamp) -> Standing {
         token::standing(self.revoked_at, self.expires_at, &self.stamped, &self.current, now)
@@ -238,15 +282,35 @@ pub enum Presented {
     TakenBack,
 }
 
-/// Which tokens to list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenQuery {
-    /// Whose; `None`: everybody's.
+/// Which tokens are meant. What is `None` does not matter.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TokenFilter {
+    /// Whose.
     pub subject: Option<SubjectId>,
-    /// On which client; `None`: on all.
+    /// On which client.
     pub client: Option<ClientName>,
-    /// Of which kind; `None`: both.
+    /// Of which kind.
     pub kind: Option<Kind>,
+    /// Only those issued before this instant.
+    pub issued_before: Option<Timestamp>,
+    /// Only those last used before this instant; one that never was counts as used when it was issued.
+    pub used_before: Option<Timestamp>,
+    /// Only those that were first or last seen at this address.
+    pub ip: Option<IpAddr>,
+}
+
+impl TokenFilter {
+    /// All of this subject's.
+    pub fn of(subject: SubjectId) -> TokenFilter {
+        TokenFilter { subject: Some(subject), ..TokenFilter::default() }
+    }
+}
+
+/// Which tokens to list.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TokenQuery {
+    /// Which ones.
+    pub filter: TokenFilter,
     /// Only those that are live at this instant and whose subject is active; `None`: dead ones too.
     pub live_at: Option<Timestamp>,
     /// Only numbers greater than this.
@@ -412,6 +476,23 @@ pub struct Touch {
     pub renew_until: Option<Timestamp>,
 }
 
+/// A sealed secret with what it is bound to and must hash to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedSecret {
+    /// The number of the token.
+    pub number: u64,
+    /// The token.
+    pub token: TokenId,
+    /// Whom it stands for.
+    pub subject: SubjectId,
+    /// The client it was issued on.
+    pub client: ClientId,
+    /// What its secret hashes to.
+    pub digest: TokenDigest,
+    /// The secret, sealed.
+    pub sealed: Sealed,
+}
+
 /// A client to be added.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewClient {
@@ -506,7 +587,7 @@ pub trait AccountStore: Send + Sync + fmt::Debug {
 
     /// A page of accounts in the order of their user names, folded and then exact, from behind `after` on: an import may
     /// have brought names that differ by case alone, and a page must not end between them for good.
-    fn accounts<'a>(&'a self, after: Option<&'a Username>, limit: u32) -> Answer<'a, Vec<Account>>;
+    fn accounts<'a>(&'a self, query: &'a AccountQuery) -> Answer<'a, Vec<Account>>;
 
     /// Whether any account has this role.
     fn has_role(&self, role: Role) -> Answer<'_, bool>;
@@ -522,9 +603,74 @@ pub trait AccountStore: Send + Sync + fmt::Debug {
         password: &'a EncodedPassword,
     ) -> Answer<'a, bool>;
 
-    /// Makes one change; the account as it is now, or `None` where there is none.
-    fn change<'a>(&'a self, subject: &'a SubjectId, change: &'a AccountChange) -> Answer<'a, Option<Account>>;
+    /// Makes all of `changes`; the account as it is now, or `None` where there is none.
+    fn change<'a>(&'a self, subject: &'a SubjectId, changes: &'a [AccountChange]) -> Answer<'a, Option<Account>>;
 
     /// Removes the account; whether there was one.
     fn delete<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, bool>;
+}
+
+/// Which accounts to list. What is `None` does not matter.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AccountQuery {
+    /// Only those whose user name begins with this, in any case.
+    pub name: Option<String>,
+    /// Only those with this address, confirmed or not, in any case.
+    pub email: Option<Email>,
+    /// Only those of this role.
+    pub role: Option<Role>,
+    /// Only those that may, or may not, log in.
+    pub active: Option<bool>,
+    /// Only names behind this one.
+    pub after: Option<Username>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// The audit log: what happened, in the order in which it was written down. Nothing in it is ever changed, but that
+/// addresses and agents are forgotten and old entries removed, each after its time.
+pub trait AuditStore: Send + Sync + fmt::Debug {
+    /// Adds entries, all or none, in this order.
+    fn append<'a>(&'a self, entries: &'a [Entry]) -> Answer<'a, ()>;
+
+    /// A page of entries, newest first.
+    fn entries<'a>(&'a self, query: &'a AuditQuery) -> Answer<'a, Vec<NumberedEntry>>;
+
+    /// Removes up to `batch` of the entries written before `removed_before`, and forgets the address and the agent in up to
+    /// `batch` of those written before `anonymous_before`; returns how many entries were changed in either way.
+    fn forget(&self, removed_before: Timestamp, anonymous_before: Timestamp, batch: u32) -> Answer<'_, u64>;
+}
+
+/// Which entries of the audit log to read. What is `None` does not matter.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AuditQuery {
+    /// Only those with this [`crate::Event::name`].
+    pub event: Option<String>,
+    /// Only those about this subject.
+    pub subject: Option<SubjectId>,
+    /// Only those by the holder of a token of this subject.
+    pub by: Option<SubjectId>,
+    /// Only those about this client.
+    pub client: Option<ClientName>,
+    /// Only those about, or by, this token.
+    pub token: Option<TokenId>,
+    /// Only those from this address.
+    pub ip: Option<IpAddr>,
+    /// Only those from this instant on.
+    pub since: Option<Timestamp>,
+    /// Only those before this instant.
+    pub until: Option<Timestamp>,
+    /// Only numbers below this one.
+    pub before: Option<u64>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// An entry as it was written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NumberedEntry {
+    /// Its place in the log; ascending, and never given out twice.
+    pub number: u64,
+    /// The entry.
+    pub entry: Entry,
 }

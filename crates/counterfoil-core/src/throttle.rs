@@ -46,6 +46,10 @@ impl Period {
         }
     }
 
+    const fn nanos(self) -> u64 {
+        self.millis() * 1_000_000
+    }
+
     const fn letter(self) -> char {
         match self {
             Period::Second => 's',
@@ -122,8 +126,41 @@ struct Count {
 enum Kept {
     /// When each request of the last period was let through, oldest first, in nanoseconds.
     Log(VecDeque<u64>),
-    /// The theoretical arrival time of the next request that would be on schedule, in nanoseconds.
-    Schedule(u64),
+    /// When the next one is due.
+    Schedule(Schedule),
+}
+
+/// What a route is for, as far as limits go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RouteClass {
+    /// Logging in, counted for each address.
+    Login,
+    /// Whatever else a token's holder does on the native routes, counted for each subject and client.
+    Api,
+    /// Introspecting and revoking by services, counted for each service.
+    Introspection,
+}
+
+/// How many requests each class of routes takes; `None`: any number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RouteRates {
+    /// See [`RouteClass::Login`].
+    pub login: Option<Rate>,
+    /// See [`RouteClass::Api`].
+    pub api: Option<Rate>,
+    /// See [`RouteClass::Introspection`].
+    pub introspection: Option<Rate>,
+}
+
+impl RouteRates {
+    /// The rate of that class.
+    pub const fn of(&self, class: RouteClass) -> Option<Rate> {
+        match class {
+            RouteClass::Login => self.login,
+            RouteClass::Api => self.api,
+            RouteClass::Introspection => self.introspection,
+        }
+    }
 }
 
 /// Why a request has to wait.
@@ -133,6 +170,28 @@ pub struct TooMany {
     pub rate: Rate,
     /// After how long the next one is let through, rounded up to whole seconds; at least 1.
     pub retry_after_seconds: u64,
+}
+
+impl TooMany {
+    fn after(rate: Rate, nanos: u64) -> TooMany {
+        TooMany { rate, retry_after_seconds: nanos.div_ceil(1_000_000_000).max(1) }
+    }
+}
+
+impl Rate {
+    /// `number` in a `period`; 0 counts as 1.
+    pub const fn per(number: u32, period: Period) -> Rate {
+        let number = match NonZeroU32::new(number) {
+            Some(number) => number,
+            None => NonZeroU32::MIN,
+        };
+        Rate { number, period }
+    }
+
+    /// How far apart requests are at this rate, in nanoseconds.
+    fn spacing(self) -> u64 {
+        self.period.nanos() / u64::from(self.number.get())
+    }
 }
 
 impl Default for Throttles {
@@ -155,16 +214,14 @@ impl Throttles {
         if count.rate != rate {
             *count = count.under(rate); // the client's policy has changed
         }
-        count
-            .take(nanos(now))
-            .map_err(|wait| TooMany { rate, retry_after_seconds: wait.div_ceil(1_000_000_000).max(1) })
+        count.take(now)
     }
 
     /// Drops what no longer bears on any request. To be called now and then.
     pub fn forget_idle(&self, now: Now) {
         for shard in &self.shards {
             let mut counts = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            counts.retain(|_, count| !count.is_idle(nanos(now)));
+            counts.retain(|_, count| !count.is_idle(now));
             if counts.capacity() > 4 * counts.len() {
                 counts.shrink_to_fit();
             }
@@ -178,7 +235,11 @@ fn nanos(now: Now) -> u64 {
 
 impl Count {
     fn begin(rate: Rate) -> Count {
-        let kept = if rate.number.get() <= COUNTED_ONE_BY_ONE { Kept::Log(VecDeque::new()) } else { Kept::Schedule(0) };
+        let kept = if rate.number.get() <= COUNTED_ONE_BY_ONE {
+            Kept::Log(VecDeque::new())
+        } else {
+            Kept::Schedule(Schedule::default())
+        };
         Count { rate, kept }
     }
 
@@ -191,43 +252,76 @@ impl Count {
         fresh
     }
 
-    /// Lets one through, or says how many nanoseconds it has to wait.
-    fn take(&mut self, now: u64) -> Result<(), u64> {
-        let (number, period) = (u64::from(self.rate.number.get()), self.rate.period.millis() * 1_000_000);
+    /// Lets one through, or says how long it has to wait.
+    fn take(&mut self, now: Now) -> Result<(), TooMany> {
+        let (rate, time) = (self.rate, nanos(now));
+        let (number, period) = (u64::from(rate.number.get()), rate.period.nanos());
         match &mut self.kept {
             Kept::Log(log) => {
                 // One that was let through a whole period ago no longer counts, as in Django REST Framework.
-                while log.front().is_some_and(|&oldest| now >= oldest.saturating_add(period)) {
+                while log.front().is_some_and(|&oldest| time >= oldest.saturating_add(period)) {
                     log.pop_front();
                 }
                 if (log.len() as u64) < number {
-                    log.push_back(now);
+                    log.push_back(time);
                     return Ok(());
                 }
                 // A lowered number may have left more in the log than it allows: all but `number - 1` must leave first.
                 let blocking = log[log.len() - number as usize];
-                Err(blocking.saturating_add(period).saturating_sub(now))
+                Err(TooMany::after(rate, blocking.saturating_add(period).saturating_sub(time)))
             }
-            Kept::Schedule(next) => {
-                let spacing = period / number;
-                let due = (*next).max(now);
-                let early = due - now;
-                let burst = period - spacing;
-                if early > burst {
-                    return Err(early - burst);
-                }
-                *next = due + spacing;
-                Ok(())
-            }
+            Kept::Schedule(schedule) => schedule.take(rate, now),
         }
     }
 
-    fn is_idle(&self, now: u64) -> bool {
-        let period = self.rate.period.millis() * 1_000_000;
+    fn is_idle(&self, now: Now) -> bool {
         match &self.kept {
-            Kept::Log(log) => log.back().is_none_or(|&newest| now >= newest.saturating_add(period)),
-            Kept::Schedule(next) => now >= *next,
+            Kept::Log(log) => {
+                log.back().is_none_or(|&newest| nanos(now) >= newest.saturating_add(self.rate.period.nanos()))
+            }
+            Kept::Schedule(schedule) => schedule.is_idle(now),
         }
+    }
+}
+
+/// The generic cell rate algorithm: requests are spaced out, with a burst of the whole number. One integer, however large
+/// the number is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Schedule(
+    /// The theoretical arrival time of the next request that would be on schedule, in nanoseconds.
+    u64,
+);
+
+impl Schedule {
+    /// Lets one through, or says how long it has to wait.
+    ///
+    /// # Errors
+    /// [`TooMany`], and nothing is counted.
+    pub fn take(&mut self, rate: Rate, now: Now) -> Result<(), TooMany> {
+        let spacing = rate.spacing();
+        let due = self.0.max(nanos(now));
+        let early = due - nanos(now);
+        let burst = rate.period.nanos() - spacing;
+        if early > burst {
+            return Err(TooMany::after(rate, early - burst));
+        }
+        self.0 = due + spacing;
+        Ok(())
+    }
+
+    /// Takes back one that was let through.
+    pub fn give_back(&mut self, rate: Rate) {
+        self.0 = self.0.saturating_sub(rate.spacing());
+    }
+
+    /// When the next one is due, in nanoseconds.
+    pub fn next(&self) -> u64 {
+        self.0
+    }
+
+    /// Whether it no longer bears on any request.
+    pub fn is_idle(&self, now: Now) -> bool {
+        nanos(now) >= self.0
     }
 }
 

@@ -52,7 +52,7 @@ fn of_token(refusal: &Refusal) -> &'static str {
         Refusal::TokenExpired => "expired",
         Refusal::TokenRevoked => "revoked",
         Refusal::SubjectInactive => "inactive",
-        Refusal::Throttled(_) => "throttled",
+        Refusal::Throttled(_) | Refusal::LimitHit(..) => "throttled",
         _ => "refused",
     }
 }

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use counterfoil_core::throttle::TooMany;
+use counterfoil_core::attempts::TryLater;
+use counterfoil_core::event::Limit;
+use counterfoil_core::throttle::{Rate, RouteClass, TooMany};
 use counterfoil_core::{Ability, Error, Invalid, Refusal};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -44,8 +46,14 @@ pub enum ProblemKind {
     RenewalNotAllowed,
     /// The owner has locked the secrets of their tokens.
     RotationLocked,
-    /// The user has been here as often as the client's policy allows.
+    /// The user, the service or the address has been here as often as it may.
     QuotaExceeded,
+    /// Too many logins by this name have failed.
+    TooManyAttempts,
+    /// Only staff may do this.
+    StaffNeeded,
+    /// Only an administrator may do this.
+    AdminNeeded,
     /// There is no such thing, or it is not the caller's.
     NotFound,
     /// There is, but not with this method.
@@ -74,7 +82,7 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// The whole catalogue.
-    pub const ALL: [ProblemKind; 24] = [
+    pub const ALL: [ProblemKind; 27] = [
         ProblemKind::InvalidRequest,
         ProblemKind::InvalidValue,
         ProblemKind::UnknownClient,
@@ -87,6 +95,9 @@ impl ProblemKind {
         ProblemKind::RenewalNotAllowed,
         ProblemKind::RotationLocked,
         ProblemKind::QuotaExceeded,
+        ProblemKind::TooManyAttempts,
+        ProblemKind::StaffNeeded,
+        ProblemKind::AdminNeeded,
         ProblemKind::NotFound,
         ProblemKind::MethodNotAllowed,
         ProblemKind::BodyTimeout,
@@ -128,6 +139,11 @@ impl ProblemKind {
                 ("rotation-locked", "The owner has locked their tokens", StatusCode::FORBIDDEN)
             }
             ProblemKind::QuotaExceeded => ("quota-exceeded", "Too many requests", StatusCode::TOO_MANY_REQUESTS),
+            ProblemKind::TooManyAttempts => {
+                ("too-many-attempts", "Too many failed logins", StatusCode::TOO_MANY_REQUESTS)
+            }
+            ProblemKind::StaffNeeded => ("staff-needed", "Only staff may do this", StatusCode::FORBIDDEN),
+            ProblemKind::AdminNeeded => ("admin-needed", "Only an administrator may do this", StatusCode::FORBIDDEN),
             ProblemKind::NotFound => ("not-found", "Not found", StatusCode::NOT_FOUND),
             ProblemKind::MethodNotAllowed => {
                 ("method-not-allowed", "Not with this method", StatusCode::METHOD_NOT_ALLOWED)
@@ -185,6 +201,9 @@ impl ProblemKind {
             | ProblemKind::RenewalNotAllowed
             | ProblemKind::RotationLocked
             | ProblemKind::QuotaExceeded
+            | ProblemKind::TooManyAttempts
+            | ProblemKind::StaffNeeded
+            | ProblemKind::AdminNeeded
             | ProblemKind::NotFound
             | ProblemKind::MethodNotAllowed
             | ProblemKind::BodyTimeout
@@ -205,9 +224,34 @@ pub struct Problem {
     detail: Cow<'static, str>,
     field: Option<Cow<'static, str>>,
     limit: Option<u32>,
-    too_many: Option<TooMany>,
+    wait: Option<Box<Wait>>,
     challenge: Option<Challenge>,
     cause: Option<Arc<Error>>,
+}
+
+/// How long to wait, and for which quota.
+#[derive(Debug, Clone, Copy)]
+struct Wait {
+    seconds: u64,
+    /// Its name in `RateLimit`, and what it allows.
+    quota: Option<(&'static str, Rate)>,
+}
+
+impl Wait {
+    fn for_quota(name: &'static str, TooMany { rate, retry_after_seconds }: TooMany) -> Wait {
+        Wait { seconds: retry_after_seconds, quota: Some((name, rate)) }
+    }
+}
+
+/// The name of a limit in `RateLimit`, as docs/problems.md lists them.
+const fn quota_name(limit: Limit) -> &'static str {
+    match limit {
+        Limit::FailedLogins => "failed-logins",
+        Limit::Misses => "misses",
+        Limit::Requests(RouteClass::Login) => "login",
+        Limit::Requests(RouteClass::Api) => "api",
+        Limit::Requests(RouteClass::Introspection) => "introspection",
+    }
 }
 
 /// What `WWW-Authenticate` says besides the realm (RFC 6750 §3).
@@ -224,7 +268,7 @@ impl Problem {
     /// A problem of that kind; `detail` is for people.
     pub fn new(kind: ProblemKind, detail: impl Into<Cow<'static, str>>) -> Problem {
         let challenge = (kind.status() == StatusCode::UNAUTHORIZED).then_some(Challenge::Bare);
-        Problem { kind, detail: detail.into(), field: None, limit: None, too_many: None, challenge, cause: None }
+        Problem { kind, detail: detail.into(), field: None, limit: None, wait: None, challenge, cause: None }
     }
 
     /// The same, naming the field of the request that it is about.
@@ -279,14 +323,15 @@ impl Problem {
         if let Some(seconds) = self.kind.retry_after() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
         }
-        if let Some(TooMany { rate, retry_after_seconds }) = self.too_many {
-            headers.insert(header::RETRY_AFTER, retry_after_seconds.into());
+        if let Some(Wait { seconds, quota }) = self.wait.as_deref().copied() {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+            let Some((name, rate)) = quota else { return response };
             // draft-ietf-httpapi-ratelimit-headers: structured fields (RFC 9651) that name the policy, its quota and
             // window, what remains, and in how many seconds something will.
             let window = rate.period.millis() / 1_000;
             let fields = [
-                ("ratelimit-policy", format!("\"client\";q={};w={window}", rate.number)),
-                ("ratelimit", format!("\"client\";r=0;t={retry_after_seconds}")),
+                ("ratelimit-policy", format!("\"{name}\";q={};w={window}", rate.number)),
+                ("ratelimit", format!("\"{name}\";r=0;t={seconds}")),
             ];
             for (name, value) in fields {
                 if let Ok(value) = HeaderValue::from_str(&value) {
@@ -396,8 +441,20 @@ impl From<Refusal> for Problem {
             Refusal::RenewalNotAllowed => Problem::new(ProblemKind::RenewalNotAllowed, detail),
             Refusal::Throttled(too_many) => {
                 let problem = Problem::new(ProblemKind::QuotaExceeded, detail);
-                Problem { too_many: Some(too_many), ..problem }
+                Problem { wait: Some(Box::new(Wait::for_quota("client", too_many))), ..problem }
             }
+            Refusal::LimitHit(limit, too_many) => {
+                let problem = Problem::new(ProblemKind::QuotaExceeded, detail);
+                Problem { wait: Some(Box::new(Wait::for_quota(quota_name(limit), too_many))), ..problem }
+            }
+            Refusal::TooManyAttempts(TryLater { seconds }) => {
+                // The same whether the name exists, and whether waiting will ever help.
+                let detail = "Wait as long as Retry-After says. If that does not help, have the password reset.";
+                let problem = Problem::new(ProblemKind::TooManyAttempts, detail);
+                Problem { wait: Some(Box::new(Wait { seconds, quota: None })), ..problem }
+            }
+            Refusal::StaffNeeded => Problem::new(ProblemKind::StaffNeeded, detail),
+            Refusal::AdminNeeded => Problem::new(ProblemKind::AdminNeeded, detail),
             Refusal::RotationLocked => Problem::new(ProblemKind::RotationLocked, detail),
             Refusal::AbilityMissing(ability) => Problem::new(ProblemKind::InsufficientAbility, detail)
                 .challenging(Challenge::InsufficientScope(ability)),

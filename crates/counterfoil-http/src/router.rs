@@ -290,7 +290,7 @@ impl Http {
     /// use axum::routing::get;
     /// use axum::Router;
     /// use counterfoil_core::authority::{Expiry, TokenOrder};
-    /// use counterfoil_core::{Abilities, Authority, Clock, Kind, ManualClock, MemoryStore, Parts, Settings, Source, Timestamp};
+    /// use counterfoil_core::{Abilities, Authority, By, Clock, Kind, ManualClock, MemoryStore, Parts, Settings, Timestamp};
     /// use counterfoil_core::{entropy::PredictableEntropy, event::Silent, hashing::OnThisThread, token::Metadata};
     /// use counterfoil_http::{Caller, Http, HttpSettings, Problem};
     /// use tower::ServiceExt;
@@ -306,7 +306,8 @@ impl Http {
     /// let store = Arc::new(MemoryStore::new());
     /// let parts = Parts {
     ///     tokens: store.clone(),
-    ///     accounts: store,
+    ///     accounts: store.clone(),
+    ///     audit: Some(store),
     ///     hashing: Arc::new(OnThisThread),
     ///     entropy: Arc::new(PredictableEntropy::from_seed(1)), // a service takes the operating system's
     ///     events: Arc::new(Silent),
@@ -326,7 +327,7 @@ impl Http {
     ///     metadata: Metadata::default(),
     ///     expiry: Expiry::ByPolicy,
     /// };
-    /// let issued = authority.issue(order, &Source::default(), clock.now()).await?;
+    /// let issued = authority.issue(order, &By::operator(), clock.now()).await?;
     /// let bearer = format!("Bearer {}", issued.secret.expose());
     /// let request = Request::get("/file").header("Authorization", bearer).body(Body::empty())?;
     /// assert_eq!(app.clone().oneshot(request).await?.status(), StatusCode::OK);

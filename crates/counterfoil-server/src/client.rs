@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::{Args, Subcommand, ValueEnum};
 use counterfoil::{
-    AtCap, Cap, Client, ClientName, ClientOrder, Lifetime, Policy, Prefix, Rate, Refusal, Reissue, Renewal, Source,
+    AtCap, By, Cap, Client, ClientName, ClientOrder, Lifetime, Policy, Prefix, Rate, Refusal, Reissue, Renewal,
 };
 use serde_json::{Value, json};
 
@@ -215,7 +215,7 @@ impl ClientCommand {
     }
 
     pub(crate) async fn run(self, office: &Office) -> Result<(), Failure> {
-        let operator = Source::default();
+        let operator = By::operator();
         let authority = office.authority();
         match self {
             ClientCommand::Create { name, rules, no_login } => {

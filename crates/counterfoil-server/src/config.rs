@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use counterfoil::{
-    AccountField, HashingCapacity, HashingParams, HttpSettings, KeyRing, Lifetime, Origin, Settings, TrustedProxy,
+    AccountField, FailedLogins, HashingCapacity, HashingParams, HttpSettings, KeyRing, Lifetime, NotARate, Origin,
+    Rate, RouteRates, Settings, TrustedProxy,
 };
 use ipnet::IpNet;
 use tracing::Level;
@@ -114,6 +115,15 @@ impl Config {
             rotation_grace: ttl("tokens.rotation_grace")?,
             retention: ttl("tokens.retention")?,
             hashing: hashing(chosen)?,
+            failed_logins: FailedLogins::per_source(chosen.required("logins.failed_per_source", rate)?),
+            misses: chosen.required("throttle.misses", rate)?,
+            requests: RouteRates {
+                login: chosen.optional("throttle.login", rate)?,
+                api: chosen.optional("throttle.api", rate)?,
+                introspection: chosen.optional("throttle.introspection", rate)?,
+            },
+            audit_retention: ttl("audit.retention")?,
+            audit_anonymous_after: ttl("audit.anonymous_after")?,
         };
         let default = HashingCapacity::default();
         let capacity = HashingCapacity {
@@ -200,6 +210,10 @@ fn body_timeout(body: Duration, request: Duration) -> Result<Duration, Failure> 
     let (body, request) = (body.as_secs(), request.as_secs());
     let why = format!("http.body_timeout = {body}s is not less than http.request_timeout = {request}s");
     Err(Failure::usage(why).hint("the time for a body is part of the time for its request; choose both"))
+}
+
+fn rate(text: &str) -> Result<Rate, String> {
+    text.parse().map_err(|error: NotARate| error.to_string())
 }
 
 fn at_least_one(number: u32) -> NonZeroUsize {
@@ -348,6 +362,11 @@ mod tests {
         assert_eq!(config.authority.hashing, HashingParams::default());
         assert_eq!(config.authority.rotation_grace, Settings::default().rotation_grace);
         assert_eq!(config.authority.retention, Settings::default().retention);
+        assert_eq!(config.authority.failed_logins, Settings::default().failed_logins);
+        assert_eq!(config.authority.misses, Settings::default().misses);
+        assert_eq!(config.authority.requests, Settings::default().requests);
+        assert_eq!(config.authority.audit_retention, Settings::default().audit_retention);
+        assert_eq!(config.authority.audit_anonymous_after, Settings::default().audit_anonymous_after);
         assert_eq!(config.capacity, HashingCapacity::default());
         assert_eq!(config.max_connections.get(), 900);
         assert_eq!(config.write_timeout, Duration::from_secs(30));
@@ -381,6 +400,9 @@ mod tests {
             ("[tokens]\nretention = \"9223372036854775807s\"", "expected a time from 1s"),
             ("[tokens]\nretention = 30", "expected a text"),
             ("shutdown_grace = \"0s\"", "expected a time from 1s"),
+            ("[logins]\nfailed_per_source = \"0/h\"", "a rate is a number from 1"),
+            ("[throttle]\nmisses = \"many\"", "a rate is a number from 1"),
+            ("[audit]\nretention = \"0d\"", "expected a time from 1s"),
             ("[hashing]\nmemory = 19455", "Argon2id needs at least"),
             ("[hashing]\niterations = 1", "Argon2id needs at least"),
             ("[hashing]\nmemory = 99999999", "hashing.memory"),

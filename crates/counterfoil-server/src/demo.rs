@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use counterfoil::{
-    AtCap, Authority, Cap, ClientOrder, Entropy, Error, Lifetime, NewAccount, Now, OsEntropy, Password, Policy,
-    Renewal, Source,
+    AtCap, Authority, By, Cap, ClientOrder, Entropy, Error, Lifetime, NewAccount, Now, OsEntropy, Password, Policy,
+    Renewal,
 };
 use tempfile::TempDir;
 
@@ -31,7 +31,7 @@ impl Demo {
 
 /// Makes the user and the clients; returns the password.
 pub(crate) async fn furnish(authority: &Authority, now: Now) -> Result<String, Failure> {
-    let operator = Source::default();
+    let operator = By::operator();
     let life = |text: &str| text.parse::<Lifetime>().map_err(Failure::refused);
     let web =
         Policy { ttl: Some(life("30d")?), renewal: Renewal::OnUse { at_most_every: life("1m")? }, ..Policy::default() };
@@ -53,7 +53,9 @@ pub(crate) async fn furnish(authority: &Authority, now: Now) -> Result<String, F
     }
     let password = random_password().map_err(Failure::from)?;
     let ada = NewAccount::named("ada".parse().map_err(Failure::refused)?);
-    authority.create_user(ada, Password::new(password.as_str()).map_err(Failure::refused)?, &operator, now).await?;
+    authority
+        .create_user(ada, Some(Password::new(password.as_str()).map_err(Failure::refused)?), &operator, now)
+        .await?;
     Ok(password)
 }
 

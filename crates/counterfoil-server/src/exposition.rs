@@ -75,9 +75,9 @@ const METRICS: &[Metric] = &[
         kind: Kind::Counter,
         starts: Starts::For(
             "outcome",
-            &["succeeded", "unknown_user", "wrong_password", "inactive", "overtaken", "refused"],
+            &["succeeded", "unknown_user", "wrong_password", "inactive", "overtaken", "too_many_attempts", "refused"],
         ),
-        about: "Logins whose password was checked",
+        about: "Logins by how they ended",
     },
     Metric {
         name: "counterfoil_tokens_issued_total",
@@ -88,7 +88,7 @@ const METRICS: &[Metric] = &[
     Metric {
         name: "counterfoil_tokens_revoked_total",
         kind: Kind::Counter,
-        starts: Starts::For("by", &["itself", "owner", "operator", "later_login", "reuse"]),
+        starts: Starts::For("by", &["itself", "owner", "operator", "later_login", "reuse", "service"]),
         about: "Tokens ended one by one",
     },
     Metric {
@@ -168,6 +168,18 @@ const METRICS: &[Metric] = &[
         kind: Kind::Counter,
         starts: Starts::AtZero,
         about: "Sightings and renewals given up because the store could not take them in time",
+    },
+    Metric {
+        name: "counterfoil_limits_hit_total",
+        kind: Kind::Counter,
+        starts: Starts::For("limit", &["failed_logins", "misses", "login", "api", "introspection"]),
+        about: "Requests refused by a limit that is not a client's own",
+    },
+    Metric {
+        name: "counterfoil_audit_lost_total",
+        kind: Kind::Counter,
+        starts: Starts::AtZero,
+        about: "Audit entries given up because the store could not take them in time",
     },
     Metric {
         name: "counterfoil_connections_open",

@@ -154,6 +154,10 @@ impl From<Refusal> for Failure {
             | Refusal::RenewalNotAllowed
             | Refusal::RotationLocked
             | Refusal::Throttled(_)
+            | Refusal::LimitHit(..)
+            | Refusal::TooManyAttempts(_)
+            | Refusal::StaffNeeded
+            | Refusal::AdminNeeded
             | Refusal::AbilityMissing(_)
             | Refusal::AbilityBeyondMaker(_)
             | Refusal::ExpiryBeyondMaker

@@ -1,7 +1,9 @@
 //! `counterfoil key …`
 
 use clap::{Args, Subcommand};
-use counterfoil::{Abilities, ClientName, Expiry, Kind, Metadata, Source, TokenId, TokenName, TokenOrder, TokenQuery};
+use counterfoil::{
+    Abilities, By, ClientName, Expiry, Kind, Metadata, TokenFilter, TokenId, TokenName, TokenOrder, TokenQuery,
+};
 use serde_json::json;
 
 use crate::failure::Failure;
@@ -60,7 +62,11 @@ impl KeyCommand {
                 };
                 let live_at = (!all).then(|| office.now().wall);
                 let kind = Some(Kind::Key);
-                let query = TokenQuery { subject, client: None, kind, live_at, after: 0, limit: 0 };
+                let query = TokenQuery {
+                    filter: TokenFilter { subject, kind, ..TokenFilter::default() },
+                    live_at,
+                    ..TokenQuery::default()
+                };
                 token::print_list(office, &query).await
             }
             KeyCommand::Revoke { id, yes } => {
@@ -76,7 +82,7 @@ impl KeyCommand {
                     let name = key.name.as_ref().map_or("an API key without a name", TokenName::as_str);
                     return Err(Failure::unconfirmed(format!("revokes {name}, and what uses it will be refused")));
                 }
-                office.authority().revoke_any(id, &Source::default(), office.now()).await?;
+                office.authority().revoke_any(id, &By::operator(), office.now()).await?;
                 office.output.answer(&format!("{id} is revoked"), &json!({ "id": id }))
             }
         }
@@ -96,7 +102,7 @@ impl Create {
             metadata: Metadata::default(),
             expiry: self.lifespan.expiry(Expiry::Never, now),
         };
-        let issued = office.authority().issue(order, &Source::default(), now).await?;
+        let issued = office.authority().issue(order, &By::operator(), now).await?;
         token::print_issued(office, &issued, &account)
     }
 }

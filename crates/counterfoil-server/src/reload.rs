@@ -35,7 +35,7 @@ impl<Read: Fn() -> Result<Chosen, Failure>> Reloading<Read> {
     pub(crate) async fn run(mut self, mut hangups: Hangups) {
         while hangups.next().await {
             service_manager::reloading();
-            match self.reload() {
+            match self.reload().await {
                 Ok(changed) => {
                     counter!("counterfoil_reloads_total", "outcome" => "adopted").increment(1);
                     tracing::info!(changed = changed.join(", "), "the settings were read again and are in force");
@@ -53,12 +53,12 @@ impl<Read: Fn() -> Result<Chosen, Failure>> Reloading<Read> {
     }
 
     /// The settings that are others than before.
-    fn reload(&mut self) -> Result<Vec<&'static str>, Failure> {
+    async fn reload(&mut self) -> Result<Vec<&'static str>, Failure> {
         let chosen = (self.read)()?;
         let config = Config::judge(&chosen)?;
-        config.key_ring()?;
+        let ring = config.key_ring()?;
+        self.adoption.adopt(&config, ring).await?;
         // Nothing fails from here on.
-        self.adoption.adopt(&config);
         self.volume.turn_to(config.log.level);
         for key in chosen.changed_since(&self.started, Reload::Restart) {
             tracing::warn!(setting = key, "a changed setting takes effect when the server is started again");

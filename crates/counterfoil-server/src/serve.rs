@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use counterfoil::{Authority, Counterfoil, Http};
+use counterfoil::{Authority, Counterfoil, Http, KeyRing, Settings};
 use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -80,9 +80,17 @@ pub(crate) struct Adoption {
 
 impl Adoption {
     /// Requests from now on, on whatever connection, go by `config`; those under way finish as they began.
-    pub(crate) fn adopt(&self, config: &Config) {
+    ///
+    /// # Errors
+    /// When the key ring is gone that some client needs, or the store cannot tell; then nothing has changed.
+    pub(crate) async fn adopt(&self, config: &Config, ring: Option<KeyRing>) -> Result<(), Failure> {
+        let authority = self.http.authority();
+        // The hashing threads have the memory for those they were started with.
+        let settings = Settings { hashing: authority.settings().hashing, ..config.authority.clone() };
+        authority.adopt(settings, ring).await?;
         let http = self.http.with_settings(config.http.clone());
         self.in_force.send_replace(InForce::new(&http, config));
+        Ok(())
     }
 }
 

@@ -80,7 +80,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "key_ring_file",
         kind: Kind::Text,
         default: "",
-        reload: Reload::Restart,
+        reload: Reload::OnHangup,
         about: "The file of mode 0600 with the keys that seal the secrets of clients with `reissue same`; `counterfoil \
                 keyring init` makes one. Keep it out of the data directory: who has both has the tokens. Without it no \
                 such client can be made; lost, its users must log in anew.",
@@ -150,7 +150,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "tokens.rotation_grace",
         kind: Kind::Text,
         default: "\"30s\"",
-        reload: Reload::Restart,
+        reload: Reload::OnHangup,
         about: "How long the old secret of a rotated token is accepted while the new one is unused. Too short, and a client \
                 that lost the reply is locked out; too long, and a thief may use the old one.",
     },
@@ -158,9 +158,65 @@ pub(crate) const SETTINGS: &[Setting] = &[
         key: "tokens.retention",
         kind: Kind::Text,
         default: "\"30d\"",
-        reload: Reload::Restart,
+        reload: Reload::OnHangup,
         about: "How long dead tokens are kept for their owners and you to look back at. Too short, and there is nothing to \
                 look at after a break-in.",
+    },
+    Setting {
+        key: "logins.failed_per_source",
+        kind: Kind::Text,
+        default: "\"100/h\"",
+        reload: Reload::OnHangup,
+        about: "How many logins may fail from one address (IPv6: from one /64) before it has to wait, whatever the names. \
+                Too few, and an office behind one address locks itself out; too many, and one machine guesses fast. For \
+                each account the numbers are fixed: five tries are free, then the wait doubles from 1 s to 15 min, and \
+                after 100 failures in a row only a new password or staff opens it.",
+    },
+    Setting {
+        key: "throttle.login",
+        kind: Kind::Text,
+        default: "",
+        reload: Reload::OnHangup,
+        about: "How many logins one address may try, right ones included: \"600/h\". Unset: any number.",
+    },
+    Setting {
+        key: "throttle.api",
+        kind: Kind::Text,
+        default: "",
+        reload: Reload::OnHangup,
+        about: "How many requests to these routes a user may make on one client, besides what the client's policy allows \
+                altogether. Unset: any number.",
+    },
+    Setting {
+        key: "throttle.introspection",
+        kind: Kind::Text,
+        default: "",
+        reload: Reload::OnHangup,
+        about: "How many introspections and revocations one service may make. Unset: any number. Too few, and what stands \
+                behind that service is down when it has guests.",
+    },
+    Setting {
+        key: "throttle.misses",
+        kind: Kind::Text,
+        default: "\"60/m\"",
+        reload: Reload::OnHangup,
+        about: "How many texts from one address may look like imported tokens and be none. Matters only while there are \
+                imported tokens; each such text costs a query.",
+    },
+    Setting {
+        key: "audit.retention",
+        kind: Kind::Text,
+        default: "\"365d\"",
+        reload: Reload::OnHangup,
+        about: "How long entries of the audit log are kept. Too short, and there is nothing to look at when a break-in is \
+                found; too long, and you keep what you need not answer for.",
+    },
+    Setting {
+        key: "audit.anonymous_after",
+        kind: Kind::Text,
+        default: "\"90d\"",
+        reload: Reload::OnHangup,
+        about: "After what time an entry of the audit log no longer tells address and program.",
     },
     Setting {
         key: "http.user_fields",

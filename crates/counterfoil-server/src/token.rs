@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use clap::{ArgGroup, Args, Subcommand};
 use counterfoil::{
-    Abilities, Account, ClientName, Ending, Error, Expiry, Issued, Kind, Lifetime, Metadata, Now, PageRequest, Refusal,
-    Sighting, Source, Standing, SubjectId, SubjectState, Timestamp, Token, TokenId, TokenName, TokenOrder, TokenQuery,
+    Abilities, Account, By, ClientName, Ending, Error, Expiry, Issued, Kind, Lifetime, Metadata, Now, PageRequest,
+    Refusal, Sighting, Standing, SubjectId, SubjectState, Timestamp, Token, TokenFilter, TokenId, TokenName,
+    TokenOrder, TokenQuery,
 };
 use serde_json::{Value, json};
 
@@ -127,7 +128,11 @@ impl TokenCommand {
                     office.authority().client(client).await?;
                 }
                 let live_at = (!list.all).then(|| office.now().wall);
-                let query = TokenQuery { subject, client: list.client, kind: None, live_at, after: 0, limit: 0 };
+                let query = TokenQuery {
+                    filter: TokenFilter { subject, client: list.client, ..TokenFilter::default() },
+                    live_at,
+                    ..TokenQuery::default()
+                };
                 print_list(office, &query).await
             }
             TokenCommand::Show { id } => print_one(office, &find(office, id).await?).await,
@@ -150,14 +155,14 @@ impl Issue {
             metadata: Metadata::default(),
             expiry: self.lifespan.expiry(Expiry::ByPolicy, now),
         };
-        let issued = office.authority().issue(order, &Source::default(), now).await?;
+        let issued = office.authority().issue(order, &By::operator(), now).await?;
         print_issued(office, &issued, &account)
     }
 }
 
 impl Revoke {
     async fn run(self, office: &Office) -> Result<(), Failure> {
-        let operator = Source::default();
+        let operator = By::operator();
         let authority = office.authority();
         if let Some(id) = self.id {
             find(office, id).await?;
@@ -198,7 +203,7 @@ pub(crate) async fn find(office: &Office, id: TokenId) -> Result<Token, Failure>
 async fn rename(office: &Office, id: TokenId, name: Option<&str>) -> Result<(), Failure> {
     find(office, id).await?;
     let name = name.and_then(TokenName::cut);
-    let token = match office.authority().rename_any(id, name, office.now()).await {
+    let token = match office.authority().rename_any(id, name, &By::operator(), office.now()).await {
         Err(Error::Refused(Refusal::NotFound)) => return Err(Failure::refused(format!("the token {id} is dead"))),
         answer => answer?,
     };

@@ -1,7 +1,7 @@
 //! `counterfoil user …`
 
 use clap::{Args, Subcommand, ValueEnum};
-use counterfoil::{Account, AccountField, Email, NewAccount, Role, Source, Username};
+use counterfoil::{Account, AccountField, AccountQuery, By, Email, NewAccount, Role, Username};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
@@ -96,7 +96,7 @@ impl UserCommand {
     }
 
     pub(crate) async fn run(self, office: &Office) -> Result<(), Failure> {
-        let operator = Source::default();
+        let operator = By::operator();
         let authority = office.authority();
         match self {
             UserCommand::Create(create) => create.run(office).await,
@@ -160,7 +160,7 @@ impl Create {
             last_name: self.last_name,
             role,
         };
-        let account = office.authority().create_user(new, password, &Source::default(), office.now()).await?;
+        let account = office.authority().create_user(new, Some(password), &By::operator(), office.now()).await?;
         encoding.remark();
         office.output.answer(&format!("created {} ({})", account.username, account.subject), &value(&account))
     }
@@ -168,11 +168,11 @@ impl Create {
 
 async fn list(office: &Office) -> Result<(), Failure> {
     let mut list = office.output.list(&["name", "email", "role", "state", "last login", "id"]);
-    let mut last: Option<Account> = None;
+    let mut query = AccountQuery { limit: 500, ..AccountQuery::default() };
     loop {
-        let page = office.authority().users(last.as_ref(), 500).await?;
-        let Some(account) = page.last() else { return list.end() };
-        last = Some(account.clone());
+        let page = office.authority().users(&query).await?;
+        let Some(last) = page.last() else { return list.end() };
+        query.after = Some(last.username.clone());
         let record = |account: &Account| {
             let row = vec![
                 account.username.to_string(),

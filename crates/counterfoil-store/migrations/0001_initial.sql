@@ -272,7 +272,84 @@ CREATE TABLE accounts (
 CREATE INDEX accounts_by_username_fold ON accounts (username_fold, username);
 -- Logging in by address.
 CREATE INDEX accounts_by_email ON accounts (email_fold) WHERE email_confirmed_at IS NOT NULL;
--- The few who look after the others.
-CREATE INDEX accounts_by_role ON accounts (role) WHERE role <> 'user';
+-- Pages of whoever wrote down an address, proved or not. Apart from the one above, so that no number of accounts with
+-- somebody's unproved address slows down that somebody's login.
+CREATE INDEX accounts_by_any_email ON accounts (email_fold, username_fold, username) WHERE email_fold IS NOT NULL;
+-- The few who look after the others, in pages.
+CREATE INDEX accounts_by_role ON accounts (role, username_fold, username) WHERE role <> 'user';
+-- The few who may not log in, in pages.
+CREATE INDEX accounts_disabled ON accounts (username_fold, username) WHERE active = 0;
 -- The few different costs among many accounts.
 CREATE INDEX accounts_by_password_cost ON accounts (password_cost);
+
+-- Tries at passwords that have failed since one went well; no row where there is none. Beside the accounts and without a
+-- reference to `subjects`: a host's own account is tried before any token stands for it. A name that nobody has leaves
+-- no row, so that making up names fills no disk.
+CREATE TABLE tries (
+    -- Whose password. By account and not by what was typed: one that has several names has one count.
+    subject TEXT PRIMARY KEY
+        CONSTRAINT tries_subject_is_1_to_64_bytes CHECK (length(CAST(subject AS BLOB)) BETWEEN 1 AND 64),
+    -- Decides how long the next one has to wait, and after a hundred that there is none. In the file, so that neither a
+    -- restart nor another process gives a guesser free tries.
+    failed INTEGER NOT NULL
+        CONSTRAINT tries_failed_is_not_negative CHECK (failed >= 0),
+    -- When the last one was made: the wait begins there.
+    last INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- What happened and who did it. Only added to, but that the purge forgets addresses and agents, and later removes whole
+-- entries. Names stand here as text and refer to no row: an entry outlives what it is about.
+CREATE TABLE audit (
+    -- Its place in the order in which entries were written. Never given out twice, so that a removed entry leaves a gap
+    -- and a page that was left off at a number goes on there.
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    -- By the clock of whoever wrote it, which may have been set back; `number` has the order.
+    at INTEGER NOT NULL,
+    -- One word. Not held to a list: the program of the version before reads what a newer one wrote.
+    event TEXT NOT NULL,
+    -- Who did it, so that an act of the operator is never taken for its owner's.
+    actor TEXT NOT NULL
+        CONSTRAINT audit_actor_is_known CHECK (actor IN ('stranger', 'holder', 'operator', 'deployment')),
+    -- For a holder: whose token it was, so that what one account did is found when it turns out to be stolen.
+    actor_subject TEXT,
+    -- And which, so that what was done with a stolen token is told apart from what its owner did.
+    actor_token BLOB
+        CONSTRAINT audit_actor_token_is_16_bytes CHECK (length(actor_token) = 16),
+    -- Whom it concerns: what an owner is shown of their own affairs, and what an export of theirs holds.
+    subject TEXT,
+    -- The client it concerns, by the name it had then.
+    client TEXT,
+    -- The public name of the token it concerns; its secret and digest are in no entry.
+    token BLOB
+        CONSTRAINT audit_token_is_16_bytes CHECK (length(token) = 16),
+    -- The kind of that token, which cannot be asked for once the token is purged.
+    kind TEXT
+        CONSTRAINT audit_kind_is_known CHECK (kind IN ('login', 'key')),
+    -- What a stranger typed as a name, as typed: it may be anything, even a password in the wrong field.
+    username TEXT,
+    -- Why or how much, in our own words.
+    detail TEXT,
+    -- Where from: personal, and therefore forgotten before the rest.
+    ip TEXT,
+    -- With which program, in a stranger's own words; forgotten together with the address.
+    agent TEXT,
+    -- How often the very same happened, so that repeating it fills no disk.
+    times INTEGER NOT NULL
+        CONSTRAINT audit_times_is_positive CHECK (times >= 1),
+    CONSTRAINT audit_holder_is_named CHECK (
+        (actor_subject IS NOT NULL) = (actor = 'holder') AND (actor_token IS NOT NULL) = (actor = 'holder')
+    )
+) STRICT;
+
+-- Pages, newest first, of what concerns a subject.
+CREATE INDEX audit_by_subject ON audit (subject) WHERE subject IS NOT NULL;
+-- Of what a subject did.
+CREATE INDEX audit_by_actor ON audit (actor_subject) WHERE actor_subject IS NOT NULL;
+-- Of what concerns a token, and of what was done with it; most of the latter is in the former already.
+CREATE INDEX audit_by_token ON audit (token) WHERE token IS NOT NULL;
+CREATE INDEX audit_by_actor_token ON audit (actor_token) WHERE actor_token IS NOT NULL AND token IS NOT actor_token;
+-- Of one event.
+CREATE INDEX audit_by_event ON audit (event);
+-- For the purge alone: what is to be removed, and what still tells where from.
+CREATE INDEX audit_by_time ON audit (at);
+CREATE INDEX audit_telling_where_from ON audit (at) WHERE ip IS NOT NULL OR agent IS NOT NULL;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use counterfoil_core::conformance::wait;
 use counterfoil_core::secret::Candidates;
-use counterfoil_core::store::IssueOutcome;
+use counterfoil_core::store::{IssueOutcome, TokenFilter};
 use counterfoil_core::token::Standing;
 use counterfoil_core::{SubjectId, TokenStore};
 use counterfoil_store::{OpenOptions, SqliteStore};
@@ -203,7 +203,12 @@ fn f04_on_a_full_disk_tokens_are_refused_checks_and_revocations_go_on_and_room_h
         let order = office.order(&client, &ada, &secret);
         let tokens_are_refused = executor(store.issue(&order, NOW)).is_err();
         assert!(tokens_are_refused || reserve.exists(), "what is left is for revocations");
+        let tries_are_refused = executor(store.count_try(Some(&ada), NOW)).is_err();
+        assert!(tries_are_refused || reserve.exists(), "nobody guesses uncounted, and guessing spends no reserve");
     }
+    assert!(issued.len() > 40);
+    let batches_go_on = wait(store.revoke_matching(&TokenFilter::of(ada), 1, NOW));
+    assert_eq!(batches_go_on, 1);
 
     fs::remove_file(&filler).expect("removed");
     let (_, healed) = office.issue(&store, "ada");
@@ -212,7 +217,7 @@ fn f04_on_a_full_disk_tokens_are_refused_checks_and_revocations_go_on_and_room_h
     store.close();
     let store = SqliteStore::open(office.path(), &OpenOptions::serve()).expect("sound");
     for (number, (_, secret)) in issued.iter().enumerate() {
-        let expected = if number < 40 { Standing::Revoked } else { Standing::Live };
+        let expected = if number <= 40 { Standing::Revoked } else { Standing::Live };
         assert_eq!(standing(&store, secret), Some(expected), "{number}");
     }
     drop(store);

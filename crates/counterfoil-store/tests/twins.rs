@@ -6,17 +6,23 @@ mod office;
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
+use counterfoil_core::account::Role;
+use counterfoil_core::actor::Actor;
+use counterfoil_core::audit::Entry;
 use counterfoil_core::client::{AtCap, Cap, Reissue};
 use counterfoil_core::conformance::wait;
 use counterfoil_core::entropy::{Entropy, PredictableEntropy};
+use counterfoil_core::password::EncodedPassword;
 use counterfoil_core::seal::Sealed;
 use counterfoil_core::secret::{Candidates, DigestScheme, TokenDigest};
 use counterfoil_core::store::{
-    Bump, Changed, ClientUpdate, Issue, IssueOutcome, NewClient, RotateOutcome, Rotation, TokenQuery, Touch, Warrant,
+    AccountQuery, AuditQuery, Bump, Changed, ClientUpdate, Issue, IssueOutcome, NewClient, RotateOutcome, Rotation,
+    SealedSecret, TokenFilter, TokenQuery, Touch, Warrant,
 };
 use counterfoil_core::token::{Kind, Metadata, Sighting, Source, TokenId, TokenName, UserAgent};
 use counterfoil_core::{
-    Abilities, CheckKey, ClientId, ClientName, MemoryStore, Policy, SubjectId, SubjectState, Timestamp, TokenStore,
+    Abilities, Account, AccountChange, AccountStore, AuditStore, CheckKey, ClientId, ClientName, Email, MemoryStore,
+    Policy, SubjectId, SubjectState, Timestamp, TokenStore, Username,
 };
 use office::{NOW, Office};
 
@@ -45,19 +51,25 @@ impl Dice {
     }
 }
 
+/// Everything that is kept.
+trait Twin: TokenStore + AccountStore + AuditStore {}
+
+impl<T: TokenStore + AccountStore + AuditStore> Twin for T {}
+
 struct History<'a> {
     dice: Dice,
-    twins: [&'a dyn TokenStore; 2],
+    twins: [&'a dyn Twin; 2],
     subjects: Vec<SubjectId>,
     clients: Vec<ClientId>,
     tokens: Vec<TokenId>,
     digests: Vec<(DigestScheme, TokenDigest)>,
+    sealed: Vec<SealedSecret>,
     now: Timestamp,
 }
 
 impl History<'_> {
     /// Asks both and sees that they agree.
-    fn ask<T: std::fmt::Debug>(&self, what: &str, question: impl Fn(&dyn TokenStore) -> T) -> T {
+    fn ask<T: std::fmt::Debug>(&self, what: &str, question: impl Fn(&dyn Twin) -> T) -> T {
         let [one, other] = self.twins.map(&question);
         assert_eq!(format!("{one:?}"), format!("{other:?}"), "{what}");
         one
@@ -71,7 +83,7 @@ impl History<'_> {
         if self.dice.one_in(3) {
             return Source::default();
         }
-        let last = self.dice.below(256);
+        let last = self.dice.below(8);
         Source { ip: format!("2001:db8::{last:x}").parse().ok(), user_agent: UserAgent::cut(b"twin/1") }
     }
 
@@ -95,6 +107,212 @@ impl History<'_> {
 
     fn some_client(&self) -> ClientId {
         *self.dice.of(&self.clients).expect("some")
+    }
+
+    fn some_time(&self) -> Timestamp {
+        NOW.plus_millis(self.dice.below(self.now.millis_since(NOW) + 2))
+    }
+
+    /// Mostly narrow, so that something stays alive.
+    fn some_filter(&self) -> TokenFilter {
+        let dice = &self.dice;
+        TokenFilter {
+            subject: (!dice.one_in(3)).then(|| self.some_subject()),
+            client: dice.one_in(4).then(ClientName::default_client),
+            kind: dice.one_in(3).then(|| *dice.of(&[Kind::Login, Kind::Key]).expect("two")),
+            issued_before: dice.one_in(3).then(|| self.some_time()),
+            used_before: dice.one_in(3).then(|| self.some_time()),
+            ip: if dice.one_in(3) { self.source().ip } else { None },
+        }
+    }
+
+    fn revoke_matching(&self) {
+        let (now, filter) = (self.now, self.some_filter());
+        let batch = 1 + u32::try_from(self.dice.below(3)).expect("few");
+        let count = self.ask("count matching", |store| wait(store.count_matching(&filter, now)));
+        let mut revoked = 0;
+        loop {
+            let some = self.ask("revoke matching", |store| wait(store.revoke_matching(&filter, batch, now)));
+            self.compare_answers();
+            revoked += some;
+            if some < u64::from(batch) {
+                break;
+            }
+        }
+        assert_eq!(revoked, count, "{filter:?}");
+    }
+
+    fn try_a_password(&self) {
+        let (now, subject) = (self.now, self.some_subject());
+        match self.dice.below(8) {
+            0 => self.ask("nobody's try", |store| format!("{:?}", wait(store.count_try(None, now)))),
+            1 => self.ask("give back", |store| format!("{:?}", wait(store.give_back_try(&subject)))),
+            2 => self.ask("forget tries", |store| format!("{:?}", wait(store.forget_tries(&subject)))),
+            _ => {
+                let times = self.dice.below(4);
+                self.ask("try", |store| {
+                    let judged: Vec<_> = (0..times).map(|_| wait(store.count_try(Some(&subject), now))).collect();
+                    format!("{judged:?}")
+                })
+            }
+        };
+    }
+
+    /// What was read just now or some time ago, as it was or with another seal.
+    fn reseal(&mut self) {
+        let key_id = 1 + u32::try_from(self.dice.below(3)).expect("few");
+        let after = self.dice.below(9);
+        let mut page = self.ask("sealed", |store| wait(store.sealed_otherwise(key_id, after, 5)));
+        self.sealed.append(&mut page);
+        for _ in 0..4 {
+            let Some(mut was) = self.dice.of(&self.sealed).cloned() else { return };
+            if self.dice.one_in(4) {
+                was.sealed.bytes.push(0);
+            }
+            let sealed = Sealed { key_id, bytes: self.dice.digest().as_bytes().to_vec() };
+            self.ask("reseal", |store| wait(store.reseal(&was, &sealed)));
+        }
+    }
+
+    fn some_username(&self) -> Username {
+        let names = ["ada", "Ada", "ADAM", "a%", "a_b", "bob", "Éva", "éva", "evelyn", "z"];
+        self.dice.of(&names).expect("some").parse().expect("a user name")
+    }
+
+    fn some_email(&self) -> Option<Email> {
+        let addresses = ["ada@example.org", "ADA@example.org", "bob@example.org"];
+        (!self.dice.one_in(3)).then(|| self.dice.of(&addresses).expect("some").parse().expect("an address"))
+    }
+
+    fn some_role(&self) -> Role {
+        *self.dice.of(&[Role::User, Role::User, Role::Staff, Role::Admin]).expect("some")
+    }
+
+    fn some_text(&self) -> String {
+        (*self.dice.of(&["", "Ada", "'; DROP TABLE accounts; --", "%_\\\u{0}\n\u{10ffff}"]).expect("some")).to_owned()
+    }
+
+    fn some_account(&self) -> SubjectId {
+        format!("account-{}", self.dice.below(8)).parse().expect("a subject")
+    }
+
+    fn account(&self) {
+        let (dice, subject) = (&self.dice, self.some_account());
+        match dice.below(8) {
+            0 => {
+                self.ask("delete account", |store| wait(store.delete(&subject)));
+            }
+            1..=3 => {
+                let email = self.some_email();
+                let account = Account {
+                    subject,
+                    username: self.some_username(),
+                    email_confirmed_at: email.as_ref().and(dice.one_in(2).then_some(self.now)),
+                    email,
+                    first_name: self.some_text(),
+                    last_name: self.some_text(),
+                    attributes: Metadata::default(),
+                    locale: None,
+                    active: !dice.one_in(3),
+                    role: self.some_role(),
+                    created_at: self.now,
+                    last_login_at: None,
+                    rotation_locked: dice.one_in(2),
+                };
+                self.ask("create account", |store| wait(store.create(&account, &EncodedPassword::unusable())));
+            }
+            _ => {
+                let changes: Vec<AccountChange> = (0..dice.below(5)).map(|_| self.some_change()).collect();
+                self.ask("change account", |store| wait(store.change(&subject, &changes)));
+            }
+        }
+    }
+
+    fn some_change(&self) -> AccountChange {
+        let dice = &self.dice;
+        match dice.below(9) {
+            0 => AccountChange::Active(dice.one_in(2)),
+            1 => AccountChange::Role(self.some_role()),
+            2 => {
+                let email = self.some_email();
+                let confirmed_at = email.as_ref().and(dice.one_in(2).then_some(self.now));
+                AccountChange::Email(email, confirmed_at)
+            }
+            3 => AccountChange::FirstName(self.some_text()),
+            4 => AccountChange::LastName(self.some_text()),
+            5 => {
+                let facts = [("plan".to_owned(), self.some_text().into())];
+                AccountChange::Attributes(Metadata::new(facts.into_iter().collect()).expect("short"))
+            }
+            6 => AccountChange::Locale(dice.one_in(2).then(|| "de-CH".to_owned())),
+            7 => AccountChange::RotationLocked(dice.one_in(2)),
+            _ => AccountChange::LoggedIn(self.now),
+        }
+    }
+
+    fn compare_accounts(&self) {
+        let dice = &self.dice;
+        let names = ["", "a", "A", "ad", "a%", "_", "é", "E", "zz", "\u{10ffff}"];
+        let query = AccountQuery {
+            name: dice.one_in(2).then(|| (*dice.of(&names).expect("some")).to_owned()),
+            email: if dice.one_in(3) { self.some_email() } else { None },
+            role: dice.one_in(3).then(|| self.some_role()),
+            active: dice.one_in(3).then(|| dice.one_in(2)),
+            after: dice.one_in(3).then(|| self.some_username()),
+            limit: 1 + u32::try_from(dice.below(8)).expect("few"),
+        };
+        self.ask("accounts", |store| wait(store.accounts(&query)));
+    }
+
+    fn some_event(&self) -> &'static str {
+        self.dice.of(&["logged_in", "login_failed", "token_revoked"]).expect("some")
+    }
+
+    fn audit(&self) {
+        let dice = &self.dice;
+        if dice.one_in(5) {
+            let (removed, anonymous) = (self.some_time(), self.some_time());
+            self.ask("forget entries", |store| wait(store.forget(removed, anonymous, 10_000)));
+            return;
+        }
+        let entries: Vec<Entry> = (0..dice.below(4))
+            .map(|_| Entry {
+                at: self.some_time(),
+                event: self.some_event().into(),
+                actor: match dice.below(5) {
+                    0 => Actor::Stranger,
+                    1 => Actor::Operator,
+                    2 => Actor::Deployment,
+                    _ => Actor::Holder { subject: self.some_subject(), token: self.some_token() },
+                },
+                subject: dice.one_in(2).then(|| self.some_subject()),
+                client: dice.one_in(2).then(ClientName::default_client),
+                token: dice.one_in(2).then(|| self.some_token()),
+                kind: dice.one_in(2).then_some(Kind::Key),
+                username: dice.one_in(2).then(|| self.some_text()),
+                detail: dice.one_in(2).then(|| self.some_text()),
+                source: self.source(),
+                times: 1 + u32::try_from(dice.below(9)).expect("few"),
+            })
+            .collect();
+        self.ask("append", |store| wait(store.append(&entries)));
+    }
+
+    fn compare_audit(&self) {
+        let dice = &self.dice;
+        let query = AuditQuery {
+            event: dice.one_in(3).then(|| self.some_event().to_owned()),
+            subject: dice.one_in(3).then(|| self.some_subject()),
+            by: dice.one_in(3).then(|| self.some_subject()),
+            client: dice.one_in(4).then(ClientName::default_client),
+            token: dice.one_in(3).then(|| self.some_token()),
+            ip: if dice.one_in(4) { self.source().ip } else { None },
+            since: dice.one_in(4).then(|| self.some_time()),
+            until: dice.one_in(4).then(|| self.some_time()),
+            before: dice.one_in(3).then(|| dice.below(60)),
+            limit: 1 + u32::try_from(dice.below(50)).expect("few"),
+        };
+        self.ask("entries", |store| wait(store.entries(&query)));
     }
 
     fn issue(&mut self) {
@@ -129,7 +347,7 @@ impl History<'_> {
             expires_at: (!dice.one_in(4)).then(|| self.later(5_000)),
             digest,
             scheme,
-            sealed: dice.one_in(3).then(|| Sealed { key_id: 1, bytes: digest.as_bytes().to_vec() }),
+            sealed: (!dice.one_in(3)).then(|| Sealed { key_id: 1, bytes: digest.as_bytes().to_vec() }),
             source: self.source(),
             cap: dice.one_in(3).then(|| Cap {
                 limit: NonZeroU32::new(1 + u32::try_from(dice.below(3)).expect("few")).expect("not zero"),
@@ -159,7 +377,7 @@ impl History<'_> {
 
     fn step(&mut self) {
         let now = self.now;
-        match self.dice.below(22) {
+        match self.dice.below(34) {
             0..=6 => self.issue(),
             7 => {
                 let (id, owned, kinded) = (self.some_token(), self.dice.one_in(3), self.dice.one_in(3));
@@ -177,7 +395,7 @@ impl History<'_> {
                     id: self.some_token(),
                     presented,
                     successor: if self.dice.one_in(10) { self.some_digest().1 } else { self.dice.digest() },
-                    sealed: None,
+                    sealed: self.dice.one_in(2).then(|| Sealed { key_id: 2, bytes: vec![2; 40] }),
                     grace_until: self.later(600),
                 };
                 // Mostly a pair that belongs together.
@@ -269,6 +487,11 @@ impl History<'_> {
                     self.ask("update client", |store| wait(store.update_client(&update, now)));
                 }
             }
+            21 if self.dice.one_in(2) => self.revoke_matching(),
+            22..=24 => self.try_a_password(),
+            25 | 26 => self.reseal(),
+            27..=29 => self.account(),
+            30..=32 => self.audit(),
             _ => {
                 if self.dice.one_in(6) {
                     self.ask("purge", |store| wait(store.purge(now, 10_000)));
@@ -288,14 +511,31 @@ impl History<'_> {
             let imported = Candidates::Imported(vec![(DigestScheme::KnoxSha512, *digest), (*scheme, *digest)]);
             self.ask("find imported", |store| wait(store.find(&imported)));
         }
-        let all = TokenQuery { subject: None, client: None, kind: None, live_at: None, after: 0, limit: 10_000 };
+        let all = TokenQuery { limit: 10_000, ..TokenQuery::default() };
         self.ask("list", |store| wait(store.list(&all)));
-        let living = TokenQuery { live_at: Some(self.now), ..all.clone() };
+        let living = TokenQuery { live_at: Some(self.now), ..all };
         self.ask("list the living", |store| wait(store.list(&living)));
-        let theirs = TokenQuery { subject: Some(self.some_subject()), after: self.dice.below(9), limit: 3, ..all };
-        self.ask("list theirs", |store| wait(store.list(&theirs)));
-        let there = TokenQuery { client: Some(ClientName::default_client()), kind: Some(Kind::Login), ..living };
-        self.ask("list there", |store| wait(store.list(&there)));
+        for _ in 0..4 {
+            let query = TokenQuery {
+                filter: self.some_filter(),
+                live_at: self.dice.one_in(2).then_some(self.now),
+                after: self.dice.below(9),
+                limit: 3,
+            };
+            self.ask("list some", |store| wait(store.list(&query)));
+            self.ask("count some", |store| wait(store.count_matching(&query.filter, self.now)));
+            self.compare_accounts();
+            self.compare_audit();
+        }
+        for subject in &self.subjects {
+            self.ask("tries", |store| wait(store.tries(subject)));
+        }
+        for key_id in 0..4 {
+            self.ask("sealed", |store| {
+                let page = wait(store.sealed_otherwise(key_id, 0, 10_000));
+                page.into_iter().map(|secret| (secret.sealed.bytes.clone(), secret)).collect::<Vec<_>>()
+            });
+        }
         self.ask("clients", |store| wait(store.clients()));
     }
 
@@ -344,6 +584,7 @@ fn tell(seed: u64, steps: u64) {
         twins: [&sqlite, &memory],
         tokens: Vec::new(),
         digests: Vec::new(),
+        sealed: Vec::new(),
         now: NOW,
     };
     history.ask("open subject", |store| wait(store.open_subject(&history.subjects[0], NOW)));

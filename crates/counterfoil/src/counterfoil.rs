@@ -12,7 +12,9 @@ use counterfoil_core::event::Silent;
 use counterfoil_core::hashing::{Hashing, OnThisThread};
 use counterfoil_core::memory::MemoryStore;
 use counterfoil_core::seal::KeyRing;
-use counterfoil_core::{AccountStore, Authority, Clock, Entropy, Error, EventSink, Parts, Settings, TokenStore};
+use counterfoil_core::{
+    AccountStore, AuditStore, Authority, Clock, Entropy, Error, EventSink, Parts, Settings, TokenStore,
+};
 #[cfg(feature = "axum")]
 use counterfoil_http::{Http, HttpSettings};
 #[cfg(feature = "sqlite")]
@@ -116,6 +118,7 @@ pub struct Builder {
     #[cfg(feature = "sqlite")]
     rewound: OnRewind,
     accounts: Option<Arc<dyn AccountStore>>,
+    audit: Option<Arc<dyn AuditStore>>,
     settings: Settings,
     capacity: HashingCapacity,
     events: Option<Arc<dyn EventSink>>,
@@ -145,6 +148,9 @@ enum Store {
     Own(Arc<dyn TokenStore>, Arc<dyn AccountStore>),
 }
 
+/// The stores of a deployment; an audit log is not kept everywhere.
+type Stores = (Arc<dyn TokenStore>, Arc<dyn AccountStore>, Option<Arc<dyn AuditStore>>);
+
 impl Default for Builder {
     fn default() -> Self {
         Builder {
@@ -152,6 +158,7 @@ impl Default for Builder {
             #[cfg(feature = "sqlite")]
             rewound: OnRewind::Refuse,
             accounts: None,
+            audit: None,
             settings: Settings::default(),
             capacity: HashingCapacity::default(),
             events: None,
@@ -213,6 +220,13 @@ impl Builder {
     #[must_use]
     pub fn accounts(self, accounts: Arc<dyn AccountStore>) -> Builder {
         Builder { accounts: Some(accounts), ..self }
+    }
+
+    /// Keeps the audit log here. In SQLite and in memory it is kept beside the rest unless told otherwise; with stores of
+    /// your own there is none.
+    #[must_use]
+    pub fn audit(self, audit: Arc<dyn AuditStore>) -> Builder {
+        Builder { audit: Some(audit), ..self }
     }
 
     /// What the operator chose. See [`Settings`] for the defaults.
@@ -296,11 +310,11 @@ impl Builder {
     ) -> Result<Counterfoil, StartError> {
         #[cfg(feature = "sqlite")]
         let mut sqlite = None;
-        let (tokens, accounts): (Arc<dyn TokenStore>, Arc<dyn AccountStore>) = match self.store {
+        let (tokens, accounts, audit): Stores = match self.store {
             Store::NotSaid => return Err(StartError::NoStore),
             Store::Memory => {
                 let store = Arc::new(MemoryStore::default());
-                (Arc::clone(&store) as _, store)
+                (Arc::clone(&store) as _, Arc::clone(&store) as _, Some(store))
             }
             #[cfg(feature = "sqlite")]
             Store::Sqlite { path, absent } => {
@@ -314,13 +328,14 @@ impl Builder {
                 let options = OpenOptions { absent, rewound, ..options };
                 let store = Arc::new(SqliteStore::open(&path, &options).map_err(StartError::Open)?);
                 sqlite = Some(Arc::clone(&store));
-                (Arc::clone(&store) as _, store)
+                (Arc::clone(&store) as _, Arc::clone(&store) as _, Some(store))
             }
-            Store::Own(tokens, accounts) => (tokens, accounts),
+            Store::Own(tokens, accounts) => (tokens, accounts, None),
         };
         let parts = Parts {
             tokens,
             accounts: self.accounts.unwrap_or(accounts),
+            audit: self.audit.or(audit),
             hashing,
             entropy: self.entropy,
             events,

@@ -34,6 +34,7 @@ impl EventSink for EventSinks {
 mod tests {
     use std::sync::Mutex;
 
+    use counterfoil_core::Actor;
     use counterfoil_core::event::Event;
     use counterfoil_core::{Source, Timestamp};
 
@@ -53,7 +54,7 @@ mod tests {
         let list = Arc::default();
         let sinks = EventSinks::new().with(Heard("one", Arc::clone(&list))).with(Heard("two", Arc::clone(&list)));
         for event in [Event::MarksLost(1), Event::AccountCreated("s-1".parse().expect("subject"))] {
-            sinks.publish(&Occurrence { at: Timestamp::MIN, source: Source::default(), event });
+            sinks.publish(&Occurrence { at: Timestamp::MIN, actor: Actor::Operator, source: Source::default(), event });
         }
         let heard = list.lock().expect("list").clone();
         assert_eq!(heard, ["one marks_lost", "two marks_lost", "one account_created", "two account_created"]);

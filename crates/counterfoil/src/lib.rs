@@ -7,7 +7,7 @@
 //! # A token's life
 //!
 //! ```
-//! use counterfoil::{Counterfoil, Error, Login, NewAccount, Password, Refusal, Source, TokenName};
+//! use counterfoil::{By, Counterfoil, Error, Login, NewAccount, Password, Refusal, Source, TokenName};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -16,7 +16,7 @@
 //! let (here, now) = (Source::default(), counterfoil.clock().now());
 //!
 //! let ada = NewAccount::named("ada".parse()?);
-//! authority.create_user(ada, Password::new("correct horse battery staple")?, &here, now).await?;
+//! authority.create_user(ada, Some(Password::new("correct horse battery staple")?), &By::operator(), now).await?;
 //!
 //! let login = |password: &str, device| Login {
 //!     username: "ada".to_owned(),
@@ -108,9 +108,12 @@ pub use counterfoil_core::account::{
     Account, AccountChange, AccountField, Credentials, Email, LoginName, NewAccount, NotAUsername, NotAnEmail, Role,
     Username,
 };
+pub use counterfoil_core::actor::{Actor, By, Rank};
+pub use counterfoil_core::attempts::{Tries, TryLater};
+pub use counterfoil_core::audit::Entry;
 pub use counterfoil_core::authority::{
-    Authority, ClientOrder, Cursor, Ending, Expiry, LoggedIn, Login, NewKey, Page, PageRequest, Parts, Settings,
-    TokenOrder,
+    AuditPage, Authority, ClientOrder, Cursor, Ending, Expiry, FailedLogins, Introspected, LoggedIn, Login, NewKey,
+    Page, PageRequest, Parts, Settings, TokenOrder, UserExport,
 };
 pub use counterfoil_core::client::{
     AtCap, Cap, Client, ClientId, ClientName, Lifetime, NotAClientName, NotALifetime, Policy, PolicyConflict, Reissue,
@@ -118,7 +121,9 @@ pub use counterfoil_core::client::{
 };
 pub use counterfoil_core::clock::{BootTime, Clock, ManualClock, NotATimestamp, Now, Timestamp};
 pub use counterfoil_core::entropy::{Entropy, EntropyError, PredictableEntropy};
-pub use counterfoil_core::event::{Event, EventSink, LoginFailure, Occurrence, RevokedBy, Scope, Silent, TokenRef};
+pub use counterfoil_core::event::{
+    Event, EventSink, Limit, LoginFailure, Occurrence, RevokedBy, Scope, Silent, TokenRef,
+};
 pub use counterfoil_core::hashing::{Hashing, OnThisThread, Overloaded};
 pub use counterfoil_core::memory::MemoryStore;
 pub use counterfoil_core::password::{
@@ -127,9 +132,11 @@ pub use counterfoil_core::password::{
 pub use counterfoil_core::refusal::{Error, Invalid, Refusal};
 pub use counterfoil_core::seal::{KeyRing, NotAKeyRing};
 pub use counterfoil_core::secret::{NotAPrefix, Prefix, SCANNER_REGEX, SecretToken, TokenDigest};
-pub use counterfoil_core::store::{AccountStore, StoreError, TokenQuery, TokenStore};
+pub use counterfoil_core::store::{
+    AccountQuery, AccountStore, AuditQuery, AuditStore, NumberedEntry, StoreError, TokenFilter, TokenQuery, TokenStore,
+};
 pub use counterfoil_core::subject::{Epoch, Epochs, NotASubject, Subject, SubjectId, SubjectState};
-pub use counterfoil_core::throttle::{NotARate, Period, Rate};
+pub use counterfoil_core::throttle::{NotARate, Period, Rate, RouteClass, RouteRates};
 pub use counterfoil_core::token::{
     Authenticated, Issued, Kind, Metadata, MetadataTooLong, Sighting, Source, Standing, Token, TokenId, TokenName,
     UserAgent,

@@ -1,6 +1,7 @@
 //! The events as counters: [`MetricEvents`].
 
-use counterfoil_core::event::{Event, EventSink, LoginFailure, Occurrence, RevokedBy, Scope};
+use counterfoil_core::event::{Event, EventSink, Limit, LoginFailure, Occurrence, RevokedBy, Scope};
+use counterfoil_core::throttle::RouteClass;
 use metrics::counter;
 
 /// Counts events for the recorder of the crate [`metrics`] that the program has installed; without one it costs next to
@@ -24,7 +25,13 @@ impl EventSink for MetricEvents {
                 RevokedBy::Operator => "operator",
                 RevokedBy::LaterLogin => "later_login",
                 RevokedBy::Reuse => "reuse",
+                RevokedBy::Service => "service",
             }),
+            Event::RevokedMatching { count, .. } => {
+                counter!("counterfoil_tokens_revoked_total", "by" => "operator").increment(*count);
+            }
+            Event::LimitHit(limit) => counter!("counterfoil_limits_hit_total", "limit" => limited(*limit)).increment(1),
+            Event::AuditLost(lost) => counter!("counterfoil_audit_lost_total").increment(*lost),
             Event::Ended { scope, .. } => {
                 let scope = match scope {
                     Scope::Subject(_) => "subject",
@@ -39,12 +46,19 @@ impl EventSink for MetricEvents {
             Event::LoginStarted { .. }
             | Event::TokenExpired(_)
             | Event::Refused(..)
+            | Event::TokenRenamed(_)
             | Event::AccountCreated(_)
+            | Event::AccountChanged(_)
             | Event::AccountDisabled(_)
             | Event::AccountEnabled(_)
+            | Event::AccountUnlocked(_)
+            | Event::AccountExported(_)
             | Event::AccountDeleted(_)
             | Event::PasswordChanged(_)
-            | Event::RoleChanged(_)
+            | Event::RoleChanged(..)
+            | Event::RotationLocked(_)
+            | Event::RotationUnlocked(_)
+            | Event::SecretsResealed(_)
             | Event::ClientCreated(_)
             | Event::ClientChanged(_)
             | Event::ClientDeleted(_) => {}
@@ -60,12 +74,23 @@ fn revoked(by: &'static str) {
     counter!("counterfoil_tokens_revoked_total", "by" => by).increment(1);
 }
 
+const fn limited(limit: Limit) -> &'static str {
+    match limit {
+        Limit::FailedLogins => "failed_logins",
+        Limit::Misses => "misses",
+        Limit::Requests(RouteClass::Login) => "login",
+        Limit::Requests(RouteClass::Api) => "api",
+        Limit::Requests(RouteClass::Introspection) => "introspection",
+    }
+}
+
 fn failure(why: &LoginFailure) -> &'static str {
     match why {
         LoginFailure::UnknownUser => "unknown_user",
         LoginFailure::WrongPassword => "wrong_password",
         LoginFailure::Inactive => "inactive",
         LoginFailure::Overtaken => "overtaken",
+        LoginFailure::TooManyAttempts => "too_many_attempts",
         LoginFailure::Refused(_) => "refused",
     }
 }

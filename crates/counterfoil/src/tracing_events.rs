@@ -1,143 +1,89 @@
 //! The events as log lines: [`TracingEvents`].
 
-use counterfoil_core::event::{Event, EventSink, LoginFailure, Occurrence, RevokedBy, Scope, TokenRef};
-use counterfoil_core::{ClientName, Refusal, SubjectId};
+use counterfoil_core::actor::Actor;
+use counterfoil_core::audit::Entry;
+use counterfoil_core::event::{Event, EventSink, Occurrence};
+use counterfoil_core::token::Kind;
 
 /// Writes one `tracing` line for each event, with the target `counterfoil::events`.
 ///
-/// Fields: `event`, `subject`, `token` (its id, never its text), `kind`, `client`, `username`, `why`, `scope`, `ip`,
-/// `user_agent`, each where there is one. What strangers wrote is escaped as a Rust string literal is, without the quotes,
+/// Fields are those of the audit log: `event`, `actor` (`stranger`, `holder`, `operator`, `deployment`), `by` and
+/// `by_token` (the subject and the token of a holder), `subject`, `token` (its id, never its text), `kind`, `client`,
+/// `username`, `detail`, `ip`, `user_agent`, each where there is one. What strangers wrote is escaped as a Rust string literal is, without the quotes,
 /// so that a line feed, a terminal sequence or a forged entry in a user name stays part of one line whatever the
-/// subscriber does. Failed logins, reuse of a secret and lost marks are warnings, the start of a login is for debugging,
+/// subscriber does. Failed logins, limits that were hit, reuse of a secret and what was lost are warnings, the start of a login is for debugging,
 /// everything else is information.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TracingEvents;
 
-/// What a line says besides its name; everything optional, because events differ.
-#[derive(Debug, Default)]
-struct Line<'a> {
-    subject: Option<&'a SubjectId>,
-    token: Option<&'a TokenRef>,
-    client: Option<&'a ClientName>,
-    username: Option<&'a str>,
-    why: Option<String>,
-    scope: Option<&'static str>,
-    keys_too: Option<bool>,
-    lost: Option<u64>,
-}
-
-impl<'a> Line<'a> {
-    fn of(event: &'a Event) -> Line<'a> {
-        let line = Line::default();
-        match event {
-            Event::LoginStarted { username, client } => Line { username: Some(username), client: Some(client), ..line },
-            Event::LoginFailed { username, subject, why } => {
-                Line { username: Some(username), subject: subject.as_ref(), why: Some(reason(why)), ..line }
-            }
-            Event::LoggedIn(token)
-            | Event::LoggedOut(token)
-            | Event::TokenIssued(token)
-            | Event::TokenExpired(token)
-            | Event::TokenRenewed(token)
-            | Event::TokenRotated(token)
-            | Event::ReuseDetected(token) => Line { token: Some(token), ..line },
-            Event::TokenRevoked(token, by) => Line { token: Some(token), why: Some(revoker(*by).to_owned()), ..line },
-            Event::Refused(token, refusal) => Line { token: Some(token), why: Some(refusal.to_string()), ..line },
-            Event::Ended { scope, keys_too } => {
-                let line = Line { keys_too: Some(*keys_too), ..line };
-                match scope {
-                    Scope::Subject(subject) => Line { scope: Some("subject"), subject: Some(subject), ..line },
-                    Scope::Client(client) => Line { scope: Some("client"), client: Some(client), ..line },
-                    Scope::Everybody => Line { scope: Some("everybody"), ..line },
-                }
-            }
-            Event::AccountCreated(subject)
-            | Event::AccountDisabled(subject)
-            | Event::AccountEnabled(subject)
-            | Event::AccountDeleted(subject)
-            | Event::PasswordChanged(subject)
-            | Event::RoleChanged(subject) => Line { subject: Some(subject), ..line },
-            Event::ClientCreated(client) | Event::ClientChanged(client) | Event::ClientDeleted(client) => {
-                Line { client: Some(client), ..line }
-            }
-            Event::MarksLost(lost) => Line { lost: Some(*lost), ..line },
-        }
-    }
-}
-
-fn reason(why: &LoginFailure) -> String {
-    match why {
-        LoginFailure::UnknownUser => "unknown user".to_owned(),
-        LoginFailure::WrongPassword => "wrong password".to_owned(),
-        LoginFailure::Inactive => "inactive account".to_owned(),
-        LoginFailure::Overtaken => "the account changed meanwhile".to_owned(),
-        LoginFailure::Refused(Refusal::CapReached { limit }) => format!("{limit} live tokens already"),
-        LoginFailure::Refused(refusal) => refusal.to_string(),
-    }
-}
-
-fn revoker(by: RevokedBy) -> &'static str {
-    match by {
-        RevokedBy::Owner => "owner",
-        RevokedBy::Operator => "operator",
-        RevokedBy::LaterLogin => "later login",
-        RevokedBy::Reuse => "reuse",
-    }
-}
-
 impl EventSink for TracingEvents {
     fn publish(&self, occurrence: &Occurrence) {
-        let event = &occurrence.event;
-        let line = Line::of(event);
-        let subject = line.subject.or(line.token.map(|token| &token.subject)).map(|id| encoded(id.as_str()));
-        let client = line.client.or(line.token.map(|token| &token.client)).map(|name| encoded(name.as_str()));
-        let token = line.token.map(|token| token.id.to_string());
-        let kind = line.token.map(|token| token.kind.as_str());
-        let username = line.username.map(encoded);
-        let why = line.why.as_deref().map(encoded);
-        let ip = occurrence.source.ip.map(|ip| ip.to_string());
-        let user_agent = occurrence.source.user_agent.as_ref().map(|agent| encoded(agent.as_str()));
+        let Entry { event, actor, subject, client, token, kind, username, detail, source, .. } = Entry::of(occurrence);
+        let (by, by_token) = match &actor {
+            Actor::Holder { subject, token } => (Some(encoded(subject.as_str())), Some(token.to_string())),
+            Actor::Stranger | Actor::Operator | Actor::Deployment => (None, None),
+        };
+        let subject = subject.map(|id| encoded(id.as_str()));
+        let client = client.map(|name| encoded(name.as_str()));
+        let token = token.map(|id| id.to_string());
+        let kind = kind.map(Kind::as_str);
+        let username = username.as_deref().map(encoded);
+        let detail = detail.as_deref().map(encoded);
+        let ip = source.ip.map(|ip| ip.to_string());
+        let user_agent = source.user_agent.as_ref().map(|agent| encoded(agent.as_str()));
         // `tracing` wants the level at compile time.
         macro_rules! write_line {
             ($level:ident) => {
                 tracing::$level!(
                     target: "counterfoil::events",
-                    event = event.name(),
+                    event = &*event,
+                    actor = actor.as_str(),
+                    by,
+                    by_token,
                     subject,
                     token,
                     kind,
                     client,
                     username,
-                    why,
-                    scope = line.scope,
-                    keys_too = line.keys_too,
-                    lost = line.lost,
+                    detail,
                     ip,
                     user_agent,
                 )
             };
         }
-        match event {
+        match occurrence.event {
             Event::LoginStarted { .. } => write_line!(debug),
-            Event::LoginFailed { .. } | Event::ReuseDetected(_) | Event::MarksLost(_) => write_line!(warn),
+            Event::LoginFailed { .. }
+            | Event::ReuseDetected(_)
+            | Event::LimitHit(_)
+            | Event::MarksLost(_)
+            | Event::AuditLost(_) => write_line!(warn),
             Event::LoggedIn(_)
             | Event::LoggedOut(_)
             | Event::Ended { .. }
             | Event::TokenIssued(_)
             | Event::TokenExpired(_)
             | Event::TokenRenewed(_)
+            | Event::TokenRenamed(_)
             | Event::TokenRotated(_)
             | Event::TokenRevoked(..)
             | Event::Refused(..)
+            | Event::RevokedMatching { .. }
             | Event::AccountCreated(_)
+            | Event::AccountChanged(_)
             | Event::AccountDisabled(_)
             | Event::AccountEnabled(_)
+            | Event::AccountUnlocked(_)
+            | Event::AccountExported(_)
             | Event::AccountDeleted(_)
             | Event::PasswordChanged(_)
-            | Event::RoleChanged(_)
+            | Event::RoleChanged(..)
+            | Event::RotationLocked(_)
+            | Event::RotationUnlocked(_)
             | Event::ClientCreated(_)
             | Event::ClientChanged(_)
-            | Event::ClientDeleted(_) => write_line!(info),
+            | Event::ClientDeleted(_)
+            | Event::SecretsResealed(_) => write_line!(info),
         }
     }
 }
@@ -153,9 +99,9 @@ mod tests {
     use std::io::{self, Write};
     use std::sync::{Arc, Mutex};
 
-    use counterfoil_core::event::Occurrence;
+    use counterfoil_core::event::{LoginFailure, RevokedBy, Scope, TokenRef};
     use counterfoil_core::token::Source;
-    use counterfoil_core::{Kind, Timestamp, TokenId, UserAgent};
+    use counterfoil_core::{Timestamp, TokenId, UserAgent};
     use tracing_subscriber::fmt::MakeWriter;
 
     use super::*;
@@ -191,7 +137,8 @@ mod tests {
         let publish = || {
             for event in events {
                 let at = Timestamp::from_millis(0);
-                TracingEvents.publish(&Occurrence { at, source: source.clone(), event: event.clone() });
+                let (actor, source) = (Actor::Operator, source.clone());
+                TracingEvents.publish(&Occurrence { at, actor, source, event: event.clone() });
             }
         };
         if json {
@@ -217,13 +164,13 @@ mod tests {
         let line = lines(false, &[Event::TokenRevoked(token(), RevokedBy::Owner)]);
         assert_eq!(
             line,
-            " INFO counterfoil::events: event=\"token_revoked\" subject=\"s-1\" \
-             token=\"01010101-0101-0101-0101-010101010101\" kind=\"login\" client=\"web\" why=\"owner\" \
+            " INFO counterfoil::events: event=\"token_revoked\" actor=\"operator\" subject=\"s-1\" \
+             token=\"01010101-0101-0101-0101-010101010101\" kind=\"login\" client=\"web\" detail=\"by its owner\" \
              ip=\"192.0.2.7\" user_agent=\"agent\\\\u{1b}]0;x\\\\u{7}\\\\r\\\\nforged\"\n"
         );
         let ended = Event::Ended { scope: Scope::Everybody, keys_too: true };
         let line = lines(false, &[ended]);
-        assert!(line.contains("event=\"ended\" scope=\"everybody\" keys_too=true ip="), "{line}");
+        assert!(line.contains("detail=\"login tokens and API keys of everybody\" ip="), "{line}");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use counterfoil::{
-    Abilities, BackupError, Counterfoil, Entropy, EntropyError, Error, Expiry, HashingParams, Issued, Kind, Login,
+    Abilities, BackupError, By, Counterfoil, Entropy, EntropyError, Error, Expiry, HashingParams, Issued, Kind, Login,
     ManualClock, Metadata, NewAccount, NotBackedUp, OpenError, OsEntropy, PageRequest, Password, Refusal, Settings,
     Source, StartError, SubjectId, Timestamp, TokenOrder, TokenQuery, restore, sqlite,
 };
@@ -28,11 +28,11 @@ async fn issue(counterfoil: &Counterfoil) -> Result<Issued, Error> {
         metadata: Metadata::default(),
         expiry: Expiry::ByPolicy,
     };
-    counterfoil.authority().issue(order, &here(), counterfoil.clock().now()).await
+    counterfoil.authority().issue(order, &By::operator(), counterfoil.clock().now()).await
 }
 
 fn everything() -> TokenQuery {
-    TokenQuery { subject: None, client: None, kind: None, live_at: None, after: 0, limit: 0 }
+    TokenQuery::default()
 }
 
 #[tokio::test]
@@ -73,7 +73,11 @@ async fn tokens_dead_for_longer_than_the_retention_are_removed_within_minutes() 
     let counterfoil = Counterfoil::builder().memory().clock(now).start().await.expect("started");
     for _ in 0..1_100 {
         let issued = issue(&counterfoil).await.expect("issued");
-        counterfoil.authority().revoke_any(issued.token.id, &here(), counterfoil.clock().now()).await.expect("revoked");
+        counterfoil
+            .authority()
+            .revoke_any(issued.token.id, &By::operator(), counterfoil.clock().now())
+            .await
+            .expect("revoked");
     }
     let kept = issue(&counterfoil).await.expect("issued");
     let ids = || async {
@@ -113,7 +117,7 @@ async fn f37_without_randomness_no_token_is_issued() {
     let (authority, now) = (counterfoil.authority(), counterfoil.clock().now());
     let password = || Password::new("correct horse").expect("short");
     let ada = NewAccount::named("ada".parse().expect("name"));
-    authority.create_user(ada, password(), &here(), now).await.expect("created");
+    authority.create_user(ada, Some(password()), &By::operator(), now).await.expect("created");
     let login = || Login { username: "ada".to_owned(), password: password(), client: None, name: None };
     let issued = authority.login(login(), &here(), now).await.expect("logged in").issued;
 
@@ -142,7 +146,7 @@ async fn one_server_and_any_number_of_commands_beside_it() {
     assert!(matches!(second, Err(StartError::Open(OpenError::Served(_)))));
     let issued = issue(&server).await.expect("issued");
     let command = Counterfoil::builder().existing_sqlite(&data).open().await.expect("open");
-    command.authority().revoke_any(issued.token.id, &here(), command.clock().now()).await.expect("revoked");
+    command.authority().revoke_any(issued.token.id, &By::operator(), command.clock().now()).await.expect("revoked");
     command.shutdown().await;
     let refused = server.authority().authenticate(issued.secret.expose(), &here(), server.clock().now()).await;
     assert!(matches!(refused, Err(Error::Refused(Refusal::TokenRevoked))));

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use super::Authority;
 use crate::ability::Ability;
+use crate::actor::Actor;
 use crate::client::Renewal;
 use crate::clock::{Now, Timestamp};
 use crate::event::{Event, RevokedBy, TokenRef};
@@ -28,6 +29,7 @@ impl Authority {
     /// # Errors
     /// [`Refusal::TokenUnknown`], [`Refusal::TokenExpired`], [`Refusal::TokenRevoked`] or [`Refusal::SubjectInactive`];
     /// [`Refusal::Throttled`] for a live token whose subject has been here too often, counted in this process;
+    /// [`Refusal::LimitHit`] for an address whose texts were no tokens too often;
     /// [`Error::Store`] when the store cannot say, which is never a yes.
     pub fn authenticate<'a>(&'a self, text: &str, source: &'a Source, now: Now) -> Authenticating<'a> {
         let Ok(candidates) = self.candidates(text) else { return Authenticating { look_up: None } };
@@ -54,30 +56,54 @@ impl Authority {
 
     /// The live token behind one of the `candidates`, noted as seen.
     pub(super) async fn admit(&self, candidates: Candidates, source: &Source, now: Now) -> Result<Found, Error> {
-        let found = self.tokens.find(&candidates).await?.ok_or(Refusal::TokenUnknown)?;
+        let found = match &candidates {
+            Candidates::Native(_) => self.tokens.find(&candidates).await?.ok_or(Refusal::TokenUnknown)?,
+            Candidates::Imported(_) => self.find_imported(&candidates, source, now).await?,
+        };
+        self.judge(&found, source, now).await?;
+        self.note(&found, source, now).await?;
+        Ok(found)
+    }
+
+    /// Without a check anything could be a token, and each costs a query: who misses often has to wait.
+    async fn find_imported(&self, candidates: &Candidates, source: &Source, now: Now) -> Result<Found, Error> {
+        self.judge_misses(source, now)?;
+        let found = self.tokens.find(candidates).await?;
+        if found.is_none() {
+            self.count_miss(source, now);
+        }
+        Ok(found.ok_or(Refusal::TokenUnknown)?)
+    }
+
+    /// Whether the token is live, its subject active, the secret the right one, and the subject not too often here.
+    pub(super) async fn judge(&self, found: &Found, source: &Source, now: Now) -> Result<(), Error> {
+        let refused = |refusal: Refusal| {
+            self.publish(Event::Refused(TokenRef::from(found), refusal.clone()), Actor::Stranger, source, now.wall);
+            Err(refusal.into())
+        };
         match found.standing(now.wall) {
             Standing::Live => {}
             Standing::Expired => {
-                self.publish(Event::TokenExpired(TokenRef::from(&found)), source, now.wall);
+                self.publish(Event::TokenExpired(TokenRef::from(found)), Actor::Stranger, source, now.wall);
                 return Err(Refusal::TokenExpired.into());
             }
-            Standing::Revoked => return Err(Refusal::TokenRevoked.into()),
+            Standing::Revoked => return refused(Refusal::TokenRevoked),
         }
         match found.subject_state {
             SubjectState::Active => {}
-            SubjectState::Disabled | SubjectState::Buried => return Err(Refusal::SubjectInactive.into()),
+            SubjectState::Disabled | SubjectState::Buried => return refused(Refusal::SubjectInactive),
         }
         match found.presented {
             Presented::Current => {}
             Presented::Successor => self.tokens.settle_rotation(found.id, &found.digest, now.wall).await?,
             Presented::Retired { grace_until } if now.wall < grace_until => {}
             Presented::Retired { .. } => {
-                self.answer_reuse(&found, source, now).await?;
+                self.answer_reuse(found, source, now).await?;
                 return Err(Refusal::TokenRevoked.into());
             }
             Presented::TakenBack => {
                 // Two tabs that rotate at once look like this; worth telling, not worth logging the owner out.
-                self.publish(Event::ReuseDetected(TokenRef::from(&found)), source, now.wall);
+                self.publish(Event::ReuseDetected(TokenRef::from(found)), Actor::Stranger, source, now.wall);
                 return Err(Refusal::TokenRevoked.into());
             }
         }
@@ -85,29 +111,28 @@ impl Authority {
             && let Err(too_many) = self.throttles.count(&found.subject, found.client.id, rate, now)
         {
             let refusal = Refusal::Throttled(too_many);
-            self.publish(Event::Refused(TokenRef::from(&found), refusal.clone()), source, now.wall);
+            self.publish(Event::Refused(TokenRef::from(found), refusal.clone()), found.holder(), source, now.wall);
             return Err(refusal.into());
         }
-        self.note(&found, source, now).await?;
-        Ok(found)
+        Ok(())
     }
 
     /// A secret came back that its token gave up. A login token dies, successor and all; an API key is somebody's running
     /// program, so its owner is only told.
     async fn answer_reuse(&self, found: &Found, source: &Source, now: Now) -> Result<(), Error> {
         let token = TokenRef::from(found);
-        self.publish(Event::ReuseDetected(token.clone()), source, now.wall);
+        self.publish(Event::ReuseDetected(token.clone()), Actor::Stranger, source, now.wall);
         match found.kind {
             Kind::Login => {
                 self.tokens.revoke(found.id, None, None, now.wall).await?;
-                self.publish(Event::TokenRevoked(token, RevokedBy::Reuse), source, now.wall);
+                self.publish(Event::TokenRevoked(token, RevokedBy::Reuse), Actor::Deployment, source, now.wall);
             }
             Kind::Key => {}
         }
         Ok(())
     }
 
-    async fn note(&self, found: &Found, source: &Source, now: Now) -> Result<(), Error> {
+    pub(super) async fn note(&self, found: &Found, source: &Source, now: Now) -> Result<(), Error> {
         let renew_until = sliding_expiry(found, now.wall);
         if let (Some(until), Some(end)) = (renew_until, found.expires_at)
             && end.millis_since(now.wall) < RENEW_AT_ONCE_MILLIS
@@ -128,7 +153,7 @@ impl Authority {
             return Ok(());
         }
         let refusal = Refusal::AbilityMissing(wanted.clone());
-        self.publish(Event::Refused(TokenRef::from(who), refusal.clone()), source, now.wall);
+        self.publish(Event::Refused(TokenRef::from(who), refusal.clone()), Actor::from(who), source, now.wall);
         Err(refusal)
     }
 }

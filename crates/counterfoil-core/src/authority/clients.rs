@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use super::Authority;
+use crate::actor::By;
 use crate::client::{Client, ClientId, ClientName, Policy, Reissue};
 use crate::clock::Now;
 use crate::event::Event;
 use crate::refusal::{Error, Refusal};
 use crate::store::{ClientOutcome, ClientUpdate, NewClient, StoreError};
-use crate::token::{Metadata, Source};
+use crate::token::Metadata;
 
 /// How often a change is judged anew when the client changed in between.
 const ATTEMPTS: u32 = 8;
@@ -36,7 +37,8 @@ impl Authority {
     ///
     /// # Errors
     /// [`Refusal::ClientNameTaken`]; [`Refusal::Invalid`] for a policy whose parts conflict; [`Refusal::KeyRingMissing`].
-    pub async fn create_client(&self, order: ClientOrder, source: &Source, now: Now) -> Result<Arc<Client>, Error> {
+    pub async fn create_client(&self, order: ClientOrder, by: &By, now: Now) -> Result<Arc<Client>, Error> {
+        by.must_be_admin()?;
         self.check_policy(&order.policy)?;
         let client = NewClient {
             id: ClientId::generate(now.wall, self.entropy.as_ref())?,
@@ -47,7 +49,7 @@ impl Authority {
             created_at: now.wall,
         };
         let client = self.tokens.create_client(&client).await?.ok_or(Refusal::ClientNameTaken)?;
-        self.publish(Event::ClientCreated(client.name.clone()), source, now.wall);
+        self.record(Event::ClientCreated(client.name.clone()), by, now).await?;
         Ok(client)
     }
 
@@ -76,9 +78,10 @@ impl Authority {
         &self,
         name: &ClientName,
         change: impl Fn(&Client) -> Result<ClientOrder, Refusal>,
-        source: &Source,
+        by: &By,
         now: Now,
     ) -> Result<Arc<Client>, Error> {
+        by.must_be_admin()?;
         for _ in 0..ATTEMPTS {
             let client = self.client(name).await?;
             let order = change(&client)?;
@@ -90,7 +93,7 @@ impl Authority {
             let update = ClientUpdate { id: client.id, version: client.version, name, policy, allow_login };
             match self.tokens.update_client(&update, now.wall).await? {
                 ClientOutcome::Updated(client) => {
-                    self.publish(Event::ClientChanged(client.name.clone()), source, now.wall);
+                    self.record(Event::ClientChanged(client.name.clone()), by, now).await?;
                     return Ok(client);
                 }
                 ClientOutcome::Changed => {}
@@ -104,7 +107,8 @@ impl Authority {
     ///
     /// # Errors
     /// [`Refusal::ClientUnknown`], [`Refusal::ClientNeeded`].
-    pub async fn delete_client(&self, name: &ClientName, source: &Source, now: Now) -> Result<(), Error> {
+    pub async fn delete_client(&self, name: &ClientName, by: &By, now: Now) -> Result<(), Error> {
+        by.must_be_admin()?;
         if *name == ClientName::default_client() {
             return Err(Refusal::ClientNeeded.into());
         }
@@ -112,13 +116,12 @@ impl Authority {
         if !self.tokens.delete_client(client.id, now.wall).await? {
             return Err(Refusal::ClientUnknown.into());
         }
-        self.publish(Event::ClientDeleted(name.clone()), source, now.wall);
-        Ok(())
+        self.record(Event::ClientDeleted(name.clone()), by, now).await
     }
 
     fn check_policy(&self, policy: &Policy) -> Result<(), Refusal> {
         policy.check()?;
-        if policy.reissue == Reissue::Same && self.ring.is_none() {
+        if policy.reissue == Reissue::Same && self.chosen().ring.is_none() {
             return Err(Refusal::KeyRingMissing);
         }
         Ok(())

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Authority;
 use crate::ability::Abilities;
+use crate::actor::{Actor, By};
 use crate::client::{Client, ClientName, Reissue};
 use crate::clock::{Now, Timestamp};
 use crate::entropy::EntropyError;
@@ -62,6 +63,8 @@ pub struct NewKey {
 /// Everything judged about a token that is to be made.
 #[derive(Debug)]
 pub(super) struct Order {
+    /// Who makes it; `None`: whoever gets it.
+    pub(super) actor: Option<Actor>,
     pub(super) kind: Kind,
     pub(super) subject: SubjectId,
     pub(super) client: Arc<Client>,
@@ -77,18 +80,24 @@ impl Authority {
     /// that no token ever stood for is made; caps and reissue rules hold for login tokens as they do at a login.
     ///
     /// # Errors
-    /// [`Refusal::ClientUnknown`], [`Refusal::SubjectInactive`], [`Refusal::CapReached`]; an expiry that is not in the
-    /// future is [`Refusal::Invalid`].
-    pub async fn issue(&self, order: TokenOrder, source: &Source, now: Now) -> Result<Issued, Error> {
+    /// [`Refusal::ClientUnknown`], [`Refusal::SubjectInactive`], [`Refusal::CapReached`]; [`Refusal::AdminNeeded`] for staff
+    /// who order one for staff or an administrator, or one with a reserved ability; an expiry that is not in the future is
+    /// [`Refusal::Invalid`].
+    pub async fn issue(&self, order: TokenOrder, by: &By, now: Now) -> Result<Issued, Error> {
         let TokenOrder { kind, subject, client, name, abilities, metadata, expiry } = order;
+        self.may_touch(&subject, by).await?;
+        Authority::may_grant(&abilities, by)?;
         let client_name = client.unwrap_or_else(ClientName::default_client);
         let client = self.tokens.client(&client_name).await?.ok_or(Refusal::ClientUnknown)?;
         if let Expiry::At(end) = expiry {
             in_the_future(end, now)?;
         }
         self.tokens.open_subject(&subject, now.wall).await?;
-        let warrant = Warrant::Operator;
-        self.fulfil(Order { kind, subject, client, warrant, name, abilities, metadata, expiry }, source, now).await
+        let (actor, warrant) = (Some(by.actor.clone()), Warrant::Operator);
+        let order = Order { actor, kind, subject, client, warrant, name, abilities, metadata, expiry };
+        let issued = self.fulfil(order, &by.source, now).await?;
+        self.write_audit(now).await?;
+        Ok(issued)
     }
 
     /// Makes an API key for `maker`'s subject, with no more than `maker` may do. A key made by a key does not outlive it.
@@ -120,6 +129,7 @@ impl Authority {
         // The maker's client may have been deleted this instant; the maker is dead then.
         let client = self.tokens.client(&maker.client).await?.ok_or(Refusal::TokenRevoked)?;
         let order = Order {
+            actor: Some(Actor::from(maker)),
             kind: Kind::Key,
             subject: maker.subject.clone(),
             client,
@@ -143,7 +153,8 @@ impl Authority {
     ) -> Result<Option<Sealed>, Error> {
         match (kind, client.policy.reissue) {
             (Kind::Login, Reissue::Same) => {
-                let ring = self.ring.as_ref().ok_or(Refusal::KeyRingMissing)?;
+                let chosen = self.chosen();
+                let ring = chosen.ring.as_ref().ok_or(Refusal::KeyRingMissing)?;
                 Ok(Some(ring.seal(secret, bound_to, self.entropy.as_ref())?))
             }
             (Kind::Login, Reissue::New | Reissue::Replace) | (Kind::Key, _) => Ok(None),
@@ -183,17 +194,25 @@ impl Authority {
             match self.tokens.issue(&issue, now.wall).await? {
                 IssueOutcome::Issued { token, first_of_subject, ended } => {
                     let token = *token;
+                    let itself = || Actor::Holder { subject: token.subject.clone(), token: token.id };
+                    let actor = order.actor.unwrap_or_else(itself);
                     for id in ended {
                         let ended = TokenRef { id, kind: Kind::Login, ..TokenRef::from(&token) };
-                        self.publish(Event::TokenRevoked(ended, RevokedBy::LaterLogin), source, now.wall);
+                        self.publish(
+                            Event::TokenRevoked(ended, RevokedBy::LaterLogin),
+                            actor.clone(),
+                            source,
+                            now.wall,
+                        );
                     }
-                    self.publish(Event::TokenIssued(TokenRef::from(&token)), source, now.wall);
+                    self.publish(Event::TokenIssued(TokenRef::from(&token)), actor, source, now.wall);
                     return Ok(Issued { token, secret, first_of_subject });
                 }
                 IssueOutcome::Same { token, sealed, digest } => {
                     let token = *token;
                     let bound_to = SealedFor { token: token.id, subject: &token.subject, client: order.client.id };
-                    let ring = self.ring.as_ref().ok_or(Refusal::KeyRingMissing)?;
+                    let chosen = self.chosen();
+                    let ring = chosen.ring.as_ref().ok_or(Refusal::KeyRingMissing)?;
                     let secret = ring.open(&sealed, bound_to, &digest)?;
                     return Ok(Issued { token, secret, first_of_subject: false });
                 }

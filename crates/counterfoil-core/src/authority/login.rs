@@ -4,6 +4,7 @@ use super::Authority;
 use super::issue::{Expiry, Order};
 use crate::ability::Abilities;
 use crate::account::{Account, AccountChange, Credentials, LoginName, Username};
+use crate::actor::Actor;
 use crate::client::ClientName;
 use crate::clock::Now;
 use crate::event::{Event, LoginFailure, TokenRef};
@@ -11,7 +12,8 @@ use crate::hashing::{CheckTask, Overloaded};
 use crate::password::{Password, Verdict};
 use crate::refusal::{Error, Refusal};
 use crate::store::Warrant;
-use crate::subject::{Epoch, Subject, SubjectId, SubjectState};
+use crate::subject::{Epoch, Subject, SubjectState};
+use crate::throttle::RouteClass;
 use crate::token::{Issued, Kind, Metadata, Source, TokenName};
 
 /// What someone types to log in.
@@ -46,7 +48,17 @@ enum Candidate {
         subject: Option<Subject>,
     },
     /// It may not, whatever the password.
-    MayNot { subject: Option<SubjectId>, why: LoginFailure },
+    MayNot { credentials: Option<Box<Credentials>>, why: LoginFailure },
+}
+
+impl Candidate {
+    /// The account of that name, if there is one, whether it may log in or not.
+    fn credentials(&self) -> Option<&Credentials> {
+        match self {
+            Candidate::May { credentials, .. } => Some(credentials),
+            Candidate::MayNot { credentials, .. } => credentials.as_deref(),
+        }
+    }
 }
 
 impl Authority {
@@ -58,33 +70,56 @@ impl Authority {
     ///
     /// # Errors
     /// [`Refusal::ClientUnknown`], [`Refusal::LoginNotAllowed`], [`Refusal::CredentialsRejected`], [`Refusal::CapReached`];
+    /// [`Refusal::TooManyAttempts`] and [`Refusal::LimitHit`], for unknown names as for known ones, without a look at the
+    /// password;
     /// [`Error::Overloaded`] when too many passwords are waiting.
     pub async fn login(&self, login: Login, source: &Source, now: Now) -> Result<LoggedIn, Error> {
         let Login { username, password, client, name } = login;
         let client_name = client.unwrap_or_else(ClientName::default_client);
         let shown = shown(&username);
-        self.publish(Event::LoginStarted { username: shown.clone(), client: client_name.clone() }, source, now.wall);
+        let started = Event::LoginStarted { username: shown.clone(), client: client_name.clone() };
+        self.publish(started, Actor::Stranger, source, now.wall);
         let failed = |subject, why| {
-            self.publish(Event::LoginFailed { username: shown.clone(), subject, why }, source, now.wall);
+            let failed = Event::LoginFailed { username: shown.clone(), subject, why };
+            self.publish(failed, Actor::Stranger, source, now.wall);
         };
 
+        self.count_request(RouteClass::Login, None, source, now)?;
         let client = self.tokens.client(&client_name).await?.ok_or(Refusal::ClientUnknown)?;
         if !client.allow_login {
             return Err(Refusal::LoginNotAllowed.into());
         }
+        let name_tag = self.tag("name", folded(&username).as_bytes());
+        let _turn = self.limits.turn(name_tag).await;
         let candidate = self.candidate(&username).await?;
-        let fits = self.password_fits(password, &candidate).await?;
+        let counted = match self.count_try(name_tag, candidate.credentials(), source, now).await {
+            Ok(counted) => counted,
+            Err(Error::Refused(refusal @ Refusal::TooManyAttempts(_))) => {
+                let subject = candidate.credentials().map(|credentials| credentials.account.subject.clone());
+                failed(subject, LoginFailure::TooManyAttempts);
+                return Err(refusal.into());
+            }
+            Err(error) => return Err(error),
+        };
+        let fits = match self.password_fits(password, &candidate).await {
+            Ok(fits) => fits,
+            Err(error) => {
+                self.give_back(counted, candidate.credentials()).await?;
+                return Err(error);
+            }
+        };
         let (credentials, subject) = match candidate {
             Candidate::May { credentials, subject } if fits => (credentials, subject),
             Candidate::May { credentials, .. } => {
                 failed(Some(credentials.account.subject), LoginFailure::WrongPassword);
                 return Err(Refusal::CredentialsRejected.into());
             }
-            Candidate::MayNot { subject, why } => {
-                failed(subject, why);
+            Candidate::MayNot { credentials, why } => {
+                failed(credentials.map(|credentials| credentials.account.subject), why);
                 return Err(Refusal::CredentialsRejected.into());
             }
         };
+        self.was_right(counted);
 
         let account = credentials.account;
         let epoch = match subject {
@@ -95,8 +130,9 @@ impl Authority {
             }
         };
         // Before the token, so that a failing store leaves no token behind that nobody holds.
-        self.accounts.change(&account.subject, &AccountChange::LoggedIn(now.wall)).await?;
+        self.accounts.change(&account.subject, &[AccountChange::LoggedIn(now.wall)]).await?;
         let order = Order {
+            actor: None,
             kind: Kind::Login,
             subject: account.subject.clone(),
             client,
@@ -108,7 +144,9 @@ impl Authority {
         };
         match self.fulfil(order, source, now).await {
             Ok(issued) => {
-                self.publish(Event::LoggedIn(TokenRef::from(&issued.token)), source, now.wall);
+                let token = TokenRef::from(&issued.token);
+                let actor = Actor::Holder { subject: token.subject.clone(), token: token.id };
+                self.publish(Event::LoggedIn(token), actor, source, now.wall);
                 Ok(LoggedIn { issued, account })
             }
             // Deleted, disabled, logged out everywhere or given another password while this one was being checked.
@@ -117,6 +155,8 @@ impl Authority {
                 Err(Refusal::CredentialsRejected.into())
             }
             Err(Error::Refused(refusal)) => {
+                // Issuing forgets them where it comes to that.
+                self.tokens.forget_tries(&account.subject).await?;
                 failed(Some(account.subject), LoginFailure::Refused(refusal.clone()));
                 Err(refusal.into())
             }
@@ -136,12 +176,12 @@ impl Authority {
         // the one read above.
         let credentials = self.accounts.account(id).await?;
         let (Some(_), Some(credentials)) = (named, credentials) else {
-            return Ok(Candidate::MayNot { subject: None, why: LoginFailure::UnknownUser });
+            return Ok(Candidate::MayNot { credentials: None, why: LoginFailure::UnknownUser });
         };
         let open = subject.as_ref().is_none_or(|subject| subject.state == SubjectState::Active);
         if !credentials.account.active || !open {
-            let subject = Some(credentials.account.subject);
-            return Ok(Candidate::MayNot { subject, why: LoginFailure::Inactive });
+            let credentials = Some(Box::new(credentials));
+            return Ok(Candidate::MayNot { credentials, why: LoginFailure::Inactive });
         }
         Ok(Candidate::May { credentials: Box::new(credentials), subject })
     }
@@ -159,7 +199,7 @@ impl Authority {
             password,
             against: credentials.map(|credentials| credentials.password.clone()),
             present: self.accounts.password_costs().await?,
-            params: self.settings.hashing,
+            params: self.settings().hashing,
             salt,
         };
         let checked = self.hashing.check(task).await.map_err(|Overloaded| Error::Overloaded)?;
@@ -173,6 +213,11 @@ impl Authority {
             Ok(Verdict::NoMatch) | Err(_) => Ok(false),
         }
     }
+}
+
+/// One text for every spelling of a name, as far as that can be told without looking.
+fn folded(username: &str) -> String {
+    LoginName::new(username).map_or_else(String::new, |name| name.folded)
 }
 
 /// What was typed as a name, short enough for an event.

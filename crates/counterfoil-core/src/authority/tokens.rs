@@ -2,13 +2,14 @@
 
 use super::Authority;
 use crate::account::Account;
+use crate::actor::Actor;
 use crate::client::Renewal;
 use crate::clock::{Now, Timestamp};
 use crate::entropy::EntropyError;
 use crate::event::{Event, RevokedBy, Scope, TokenRef};
 use crate::refusal::{Error, Refusal};
 use crate::seal::SealedFor;
-use crate::store::{Bump, RenewOutcome, RevokeOutcome, RotateOutcome, Rotation, TokenQuery};
+use crate::store::{Bump, RenewOutcome, RevokeOutcome, RotateOutcome, Rotation, TokenFilter, TokenQuery};
 use crate::token::{Authenticated, Issued, Kind, Source, Token, TokenId, TokenName};
 
 /// Most records on a page.
@@ -77,14 +78,8 @@ impl Authority {
         page: PageRequest,
         now: Now,
     ) -> Result<Page<Token>, Error> {
-        let query = TokenQuery {
-            subject: Some(who.subject.clone()),
-            client: None,
-            kind: Some(kind),
-            live_at: Some(now.wall),
-            after: 0,
-            limit: 0,
-        };
+        let filter = TokenFilter { kind: Some(kind), ..TokenFilter::of(who.subject.clone()) };
+        let query = TokenQuery { filter, live_at: Some(now.wall), ..TokenQuery::default() };
         self.list(query, page).await
     }
 
@@ -143,7 +138,7 @@ impl Authority {
         }
         match self.tokens.renew(found.id, policy.expiry(found.issued_at, now.wall), now.wall).await? {
             RenewOutcome::Renewed(until) => {
-                self.publish(Event::TokenRenewed(TokenRef::from(&found)), source, now.wall);
+                self.publish(Event::TokenRenewed(TokenRef::from(&found)), found.holder(), source, now.wall);
                 Ok(until)
             }
             RenewOutcome::Dead => Err(Refusal::TokenRevoked.into()),
@@ -171,12 +166,12 @@ impl Authority {
                 presented: found.digest,
                 successor: secret.digest(),
                 sealed,
-                grace_until: now.wall.plus_millis(self.settings.rotation_grace.millis()),
+                grace_until: now.wall.plus_millis(self.settings().rotation_grace.millis()),
             };
             match self.tokens.rotate(&rotation, now.wall).await? {
                 RotateOutcome::Rotated(token) => {
                     let token = *token;
-                    self.publish(Event::TokenRotated(TokenRef::from(&token)), source, now.wall);
+                    self.publish(Event::TokenRotated(TokenRef::from(&token)), found.holder(), source, now.wall);
                     return Ok((Issued { token, secret, first_of_subject: false }, account));
                 }
                 RotateOutcome::Dead => return Err(Refusal::TokenRevoked.into()),
@@ -192,7 +187,7 @@ impl Authority {
     /// When the store fails.
     pub async fn logout(&self, who: &Authenticated, source: &Source, now: Now) -> Result<(), Error> {
         self.tokens.revoke(who.id, Some(&who.subject), None, now.wall).await?;
-        self.publish(Event::LoggedOut(TokenRef::from(who)), source, now.wall);
+        self.publish(Event::LoggedOut(TokenRef::from(who)), Actor::from(who), source, now.wall);
         Ok(())
     }
 
@@ -222,7 +217,7 @@ impl Authority {
         let bump = Bump::Subject { id: who.subject.clone(), keys_too: false, keep };
         self.tokens.bump_epoch(&bump, now.wall).await?;
         let ended = Event::Ended { scope: Scope::Subject(who.subject.clone()), keys_too: false };
-        self.publish(ended, source, now.wall);
+        self.publish(ended, Actor::from(who), source, now.wall);
         Ok(())
     }
 
@@ -241,7 +236,7 @@ impl Authority {
         match self.tokens.revoke(id, Some(&who.subject), Some(kind), now.wall).await? {
             RevokeOutcome::Revoked(token) => {
                 let event = Event::TokenRevoked(TokenRef::from(&*token), RevokedBy::Owner);
-                self.publish(event, source, now.wall);
+                self.publish(event, Actor::from(who), source, now.wall);
                 Ok(())
             }
             RevokeOutcome::AlreadyRevoked => Ok(()),

@@ -1,46 +1,38 @@
-//! What the operator does with accounts and with tokens that are not their own.
+//! What the operator and staff do with accounts.
 
 use super::Authority;
 use crate::account::{Account, AccountChange, LoginName, NewAccount, Role};
-use crate::client::ClientName;
+use crate::actor::{Actor, By, Rank};
+use crate::attempts::Tries;
 use crate::clock::Now;
-use crate::event::{Event, RevokedBy, Scope, TokenRef};
+use crate::event::Event;
 use crate::hashing::{HashTask, Overloaded};
 use crate::password::{EncodedPassword, Password};
 use crate::refusal::{Error, Refusal};
-use crate::store::{Bump, RevokeOutcome};
+use crate::store::{AccountQuery, Bump};
 use crate::subject::{SubjectId, SubjectState};
-use crate::token::{Metadata, Source, Token, TokenId, TokenName, uuid_v7};
-
-/// Which tokens an operator ends at once.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ending {
-    /// One subject's login tokens; its API keys only where they are included.
-    Subject {
-        /// Whose.
-        subject: SubjectId,
-        /// Whether API keys die too.
-        keys_too: bool,
-    },
-    /// All tokens of a client.
-    Client(ClientName),
-    /// All tokens.
-    Everybody,
-}
+use crate::token::{Authenticated, Metadata, Source, uuid_v7};
 
 impl Authority {
-    /// Makes an account that logs in with `password`.
+    /// Makes an account that logs in with `password`; with none, nobody logs in on it until one is set.
     ///
     /// # Errors
-    /// [`Refusal::UsernameTaken`]; [`Error::Overloaded`]. An empty password is [`Refusal::Invalid`].
+    /// [`Refusal::UsernameTaken`]; [`Refusal::AdminNeeded`] for staff and administrators; [`Error::Overloaded`]. An empty
+    /// password is [`Refusal::Invalid`].
     pub async fn create_user(
         &self,
         new: NewAccount,
-        password: Password,
-        source: &Source,
+        password: Option<Password>,
+        by: &By,
         now: Now,
     ) -> Result<Account, Error> {
-        let password = self.hash(password).await?;
+        if new.role > Role::User {
+            by.must_be_admin()?;
+        }
+        let password = match password {
+            Some(password) => self.hash(password).await?,
+            None => EncodedPassword::unusable(),
+        };
         let id = uuid_v7(now.wall, self.entropy.as_ref())?;
         let subject: SubjectId = id.to_string().parse().map_err(|error| Refusal::invalid("id", error))?;
         let account = Account {
@@ -70,7 +62,7 @@ impl Authority {
         if !self.accounts.create(&account, &password).await? {
             return Err(Refusal::UsernameTaken.into());
         }
-        self.publish(Event::AccountCreated(subject), source, now.wall);
+        self.record(Event::AccountCreated(subject), by, now).await?;
         Ok(account)
     }
 
@@ -93,25 +85,107 @@ impl Authority {
         Ok(credentials.map(|credentials| credentials.account).ok_or(Refusal::NotFound)?)
     }
 
-    /// A page of accounts by user name, after the one named `after`.
+    /// A page of accounts by user name.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn users(&self, after: Option<&Account>, limit: u32) -> Result<Vec<Account>, Error> {
-        Ok(self.accounts.accounts(after.map(|account| &account.username), limit).await?)
+    pub async fn users(&self, query: &AccountQuery) -> Result<Vec<Account>, Error> {
+        Ok(self.accounts.accounts(query).await?)
     }
 
-    /// Sets a password and ends the account's login tokens. API keys stay.
+    /// Changes what is known of an account. Whether it is active and what it may do are changed after the rest.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`]; [`Refusal::AdminNeeded`] for staff who change a role, or the account of staff or of an
+    /// administrator. What only the owner or a login changes is [`Refusal::Invalid`], unless the operator does it.
+    pub async fn change_user(
+        &self,
+        subject: &SubjectId,
+        changes: Vec<AccountChange>,
+        by: &By,
+        now: Now,
+    ) -> Result<Account, Error> {
+        self.may_touch(subject, by).await?;
+        let (mut facts, mut role, mut active) = (Vec::new(), None, None);
+        for change in changes {
+            match change {
+                AccountChange::Role(wanted) => {
+                    by.must_be_admin()?;
+                    role = Some(wanted);
+                }
+                AccountChange::Active(wanted) => active = Some(wanted),
+                AccountChange::RotationLocked(_) | AccountChange::LoggedIn(_) if by.rank() < Rank::Operator => {
+                    return Err(Refusal::invalid("rotation_locked", "is its owner's to change").into());
+                }
+                AccountChange::RotationLocked(_)
+                | AccountChange::LoggedIn(_)
+                | AccountChange::Email(..)
+                | AccountChange::FirstName(_)
+                | AccountChange::LastName(_)
+                | AccountChange::Attributes(_)
+                | AccountChange::Locale(_) => facts.push(change),
+            }
+        }
+        if !facts.is_empty() {
+            self.accounts.change(subject, &facts).await?.ok_or(Refusal::NotFound)?;
+            self.tokens.subject_changed(subject, now.wall).await?;
+            self.record(Event::AccountChanged(subject.clone()), by, now).await?;
+        }
+        if let Some(role) = role {
+            self.set_role(subject, role, by, now).await?;
+        }
+        match active {
+            Some(true) => self.enable_user(subject, by, now).await?,
+            Some(false) => self.disable_user(subject, by, now).await?,
+            None => {}
+        }
+        self.account(subject).await
+    }
+
+    /// Forgets the failed logins of an account, so that its password opens it again.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], [`Refusal::AdminNeeded`].
+    pub async fn unlock_user(&self, subject: &SubjectId, by: &By, now: Now) -> Result<(), Error> {
+        self.may_touch(subject, by).await?;
+        self.account(subject).await?;
+        self.tokens.forget_tries(subject).await?;
+        self.record(Event::AccountUnlocked(subject.clone()), by, now).await
+    }
+
+    /// The failed logins of an account since one went well.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn tries(&self, subject: &SubjectId) -> Result<Tries, Error> {
+        Ok(self.tokens.tries(subject).await?)
+    }
+
+    /// Bars the tokens of `who`'s subject from changing their secret, or allows it again.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] where the account is a host's own.
+    pub async fn lock_rotation(
+        &self,
+        who: &Authenticated,
+        locked: bool,
+        source: &Source,
+        now: Now,
+    ) -> Result<Account, Error> {
+        let changed = self.accounts.change(&who.subject, &[AccountChange::RotationLocked(locked)]).await?;
+        let changed = changed.ok_or(Refusal::NotFound)?;
+        let subject = who.subject.clone();
+        let event = if locked { Event::RotationLocked(subject) } else { Event::RotationUnlocked(subject) };
+        self.publish(event, Actor::from(who), source, now.wall);
+        Ok(changed)
+    }
+
+    /// Sets a password, forgets failed logins and ends the account's login tokens. API keys stay. For the operator and for
+    /// an owner who has shown who they are: no route lets staff choose a password (OWASP ASVS 5.0 6.4.6).
     ///
     /// # Errors
     /// [`Refusal::NotFound`]; [`Error::Overloaded`]. An empty password is [`Refusal::Invalid`].
-    pub async fn set_password(
-        &self,
-        subject: &SubjectId,
-        password: Password,
-        source: &Source,
-        now: Now,
-    ) -> Result<(), Error> {
+    pub async fn set_password(&self, subject: &SubjectId, password: Password, by: &By, now: Now) -> Result<(), Error> {
         let password = self.hash(password).await?;
         self.account(subject).await?;
         self.tokens.open_subject(subject, now.wall).await?;
@@ -121,39 +195,39 @@ impl Authority {
         if !self.accounts.set_password(subject, None, &password).await? {
             return Err(Refusal::NotFound.into());
         }
+        self.tokens.forget_tries(subject).await?;
         // And after: a login that read the old password restates the epoch from before this bump and fails.
         self.tokens.bump_epoch(&bump, now.wall).await?;
-        self.publish(Event::PasswordChanged(subject.clone()), source, now.wall);
-        Ok(())
+        self.record(Event::PasswordChanged(subject.clone()), by, now).await
     }
 
     /// Refuses every token and login of an account until it is enabled again.
     ///
     /// # Errors
     /// [`Refusal::NotFound`].
-    pub async fn disable_user(&self, subject: &SubjectId, source: &Source, now: Now) -> Result<(), Error> {
+    pub async fn disable_user(&self, subject: &SubjectId, by: &By, now: Now) -> Result<(), Error> {
+        self.may_touch(subject, by).await?;
         // The tokens first: should this stop half-way, the account is shut rather than half open.
         self.tokens.open_subject(subject, now.wall).await?;
         self.tokens.set_subject_state(subject, SubjectState::Disabled, now.wall).await?;
-        let changed = self.accounts.change(subject, &AccountChange::Active(false)).await?;
+        let changed = self.accounts.change(subject, &[AccountChange::Active(false)]).await?;
         changed.ok_or(Refusal::NotFound)?;
         self.shut_if_inactive(subject, now).await?;
-        self.publish(Event::AccountDisabled(subject.clone()), source, now.wall);
-        Ok(())
+        self.record(Event::AccountDisabled(subject.clone()), by, now).await
     }
 
     /// Accepts the tokens and logins of an account again.
     ///
     /// # Errors
     /// [`Refusal::NotFound`].
-    pub async fn enable_user(&self, subject: &SubjectId, source: &Source, now: Now) -> Result<(), Error> {
-        let changed = self.accounts.change(subject, &AccountChange::Active(true)).await?;
+    pub async fn enable_user(&self, subject: &SubjectId, by: &By, now: Now) -> Result<(), Error> {
+        self.may_touch(subject, by).await?;
+        let changed = self.accounts.change(subject, &[AccountChange::Active(true)]).await?;
         changed.ok_or(Refusal::NotFound)?;
         self.tokens.open_subject(subject, now.wall).await?;
         self.tokens.set_subject_state(subject, SubjectState::Active, now.wall).await?.ok_or(Refusal::NotFound)?;
         self.shut_if_inactive(subject, now).await?;
-        self.publish(Event::AccountEnabled(subject.clone()), source, now.wall);
-        Ok(())
+        self.record(Event::AccountEnabled(subject.clone()), by, now).await
     }
 
     /// The account and its subject are two records, perhaps in two stores, and someone may be disabling while someone else
@@ -171,14 +245,15 @@ impl Authority {
     ///
     /// # Errors
     /// [`Refusal::NotFound`].
-    pub async fn delete_user(&self, subject: &SubjectId, source: &Source, now: Now) -> Result<(), Error> {
+    pub async fn delete_user(&self, subject: &SubjectId, by: &By, now: Now) -> Result<(), Error> {
+        self.may_touch(subject, by).await?;
         if self.accounts.account(subject).await?.is_none() {
             return Err(Refusal::NotFound.into());
         }
         self.tokens.open_subject(subject, now.wall).await?;
         self.tokens.set_subject_state(subject, SubjectState::Buried, now.wall).await?;
         self.accounts.delete(subject).await?;
-        self.publish(Event::AccountDeleted(subject.clone()), source, now.wall);
+        self.record_ending(Event::AccountDeleted(subject.clone()), by, now).await;
         Ok(())
     }
 
@@ -186,10 +261,11 @@ impl Authority {
     ///
     /// # Errors
     /// [`Refusal::NotFound`].
-    pub async fn set_role(&self, subject: &SubjectId, role: Role, source: &Source, now: Now) -> Result<Account, Error> {
-        let changed = self.accounts.change(subject, &AccountChange::Role(role)).await?.ok_or(Refusal::NotFound)?;
+    pub async fn set_role(&self, subject: &SubjectId, role: Role, by: &By, now: Now) -> Result<Account, Error> {
+        by.must_be_admin()?;
+        let changed = self.accounts.change(subject, &[AccountChange::Role(role)]).await?.ok_or(Refusal::NotFound)?;
         self.tokens.subject_changed(subject, now.wall).await?;
-        self.publish(Event::RoleChanged(subject.clone()), source, now.wall);
+        self.record(Event::RoleChanged(subject.clone(), role), by, now).await?;
         Ok(changed)
     }
 
@@ -201,69 +277,13 @@ impl Authority {
         Ok(self.accounts.has_role(Role::Admin).await?)
     }
 
-    /// One record, whosever it is.
-    ///
-    /// # Errors
-    /// [`Refusal::NotFound`].
-    pub async fn token(&self, id: TokenId) -> Result<Token, Error> {
-        Ok(self.tokens.token(id, None).await?.ok_or(Refusal::NotFound)?)
-    }
-
-    /// Gives one live token another name, or none, whosever it is.
-    ///
-    /// # Errors
-    /// [`Refusal::NotFound`] where there is no live one.
-    pub async fn rename_any(&self, id: TokenId, name: Option<TokenName>, now: Now) -> Result<Token, Error> {
-        let token = self.token(id).await?;
-        let renamed = self.tokens.rename(id, &token.subject, token.kind, name, now.wall).await?;
-        Ok(renamed.ok_or(Refusal::NotFound)?)
-    }
-
-    /// Ends one token, whosever it is. Ending a dead one again is fine.
-    ///
-    /// # Errors
-    /// [`Refusal::NotFound`].
-    pub async fn revoke_any(&self, id: TokenId, source: &Source, now: Now) -> Result<(), Error> {
-        match self.tokens.revoke(id, None, None, now.wall).await? {
-            RevokeOutcome::Revoked(token) => {
-                let event = Event::TokenRevoked(TokenRef::from(&*token), RevokedBy::Operator);
-                self.publish(event, source, now.wall);
-                Ok(())
-            }
-            RevokeOutcome::AlreadyRevoked => Ok(()),
-            RevokeOutcome::Unknown => Err(Refusal::NotFound.into()),
-        }
-    }
-
-    /// Ends many tokens by one changed row.
-    ///
-    /// # Errors
-    /// [`Refusal::NotFound`] where there is no such subject or client.
-    pub async fn end(&self, ending: Ending, source: &Source, now: Now) -> Result<(), Error> {
-        let (bump, scope, keys_too) = match ending {
-            Ending::Subject { subject, keys_too } => {
-                (Bump::Subject { id: subject.clone(), keys_too, keep: None }, Scope::Subject(subject), keys_too)
-            }
-            Ending::Client(name) => {
-                let client = self.tokens.client(&name).await?.ok_or(Refusal::NotFound)?;
-                (Bump::Client(client.id), Scope::Client(name), true)
-            }
-            Ending::Everybody => (Bump::Deployment, Scope::Everybody, true),
-        };
-        if !self.tokens.bump_epoch(&bump, now.wall).await? {
-            return Err(Refusal::NotFound.into());
-        }
-        self.publish(Event::Ended { scope, keys_too }, source, now.wall);
-        Ok(())
-    }
-
     async fn hash(&self, password: Password) -> Result<EncodedPassword, Error> {
         if password.expose().is_empty() {
             return Err(Refusal::invalid("password", "must not be empty").into());
         }
         let mut salt = [0; 16];
         self.entropy.fill(&mut salt)?;
-        let task = HashTask { password, params: self.settings.hashing, salt };
+        let task = HashTask { password, params: self.settings().hashing, salt };
         self.hashing.hash(task).await.map_err(|Overloaded| Error::Overloaded)
     }
 }

@@ -5,7 +5,7 @@ use counterfoil_core::account::NewAccount;
 use counterfoil_core::authority::ClientOrder;
 use counterfoil_core::client::{AtCap, Cap};
 use counterfoil_core::password::Password;
-use counterfoil_core::{AccountField, Policy, Source};
+use counterfoil_core::{AccountField, By, Policy};
 use counterfoil_http::HttpSettings;
 use serde_json::json;
 use std::num::NonZeroU32;
@@ -88,7 +88,7 @@ async fn r15_unknown_user_wrong_password_and_inactive_account_are_one_answer() {
     let bob = server.user("bob", PASSWORD).await;
     server
         .authority
-        .disable_user(&bob.subject, &Source::default(), counterfoil_core::Clock::now(&*server.clock))
+        .disable_user(&bob.subject, &By::operator(), counterfoil_core::Clock::now(&*server.clock))
         .await
         .unwrap();
 
@@ -247,7 +247,7 @@ async fn a79_hostile_names_and_agents_come_back_as_text() {
         let new = NewAccount::named(username.parse().unwrap());
         let password = Password::new(PASSWORD).unwrap();
         let now = counterfoil_core::Clock::now(&*server.clock);
-        server.authority.create_user(new, password, &Source::default(), now).await.unwrap();
+        server.authority.create_user(new, Some(password), &By::operator(), now).await.unwrap();
         let me = server.logged_in(username, "default", "x").await.get("/v1/me").await;
         assert_eq!(me.json()["user"]["username"], username);
     }

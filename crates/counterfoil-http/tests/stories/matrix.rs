@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use axum::body::Body;
 use axum::http::Method;
 use counterfoil_core::account::{Account, Role};
-use counterfoil_core::{Ability, AccountStore, Clock, Kind, Source, TokenDigest};
+use counterfoil_core::{Ability, AccountStore, By, Clock, Kind, TokenDigest};
 use counterfoil_http::{Access, ROUTES, Route, openapi};
 use serde_json::{Value, json};
 
@@ -206,7 +206,7 @@ impl Stage {
         let eve = server.user("eve", PASSWORD).await;
         let mallory = server.user("mallory", PASSWORD).await;
         if who.role() != Role::User {
-            server.authority.set_role(&eve.subject, who.role(), &Source::default(), server.clock.now()).await.unwrap();
+            server.authority.set_role(&eve.subject, who.role(), &By::operator(), server.clock.now()).await.unwrap();
         }
         Stage { server, eve, mallory }
     }
@@ -225,7 +225,7 @@ impl Stage {
             Who::Banned => {
                 let banned = server.logged_in("eve", "default", "x").await;
                 let now = server.clock.now();
-                server.authority.disable_user(&self.eve.subject, &Source::default(), now).await.unwrap();
+                server.authority.disable_user(&self.eve.subject, &By::operator(), now).await.unwrap();
                 banned
             }
             Who::User | Who::BareKey | Who::FittingKey | Who::OtherKey | Who::Staff | Who::Admin | Who::Service => {

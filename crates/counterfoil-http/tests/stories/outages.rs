@@ -3,19 +3,23 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use counterfoil_core::account::{Account, AccountChange, Credentials, LoginName, Role, Username};
+use counterfoil_core::account::{Account, AccountChange, Credentials, LoginName, Role};
+use counterfoil_core::attempts::{Tries, TryLater};
+use counterfoil_core::audit::Entry;
 use counterfoil_core::client::Client;
 use counterfoil_core::entropy::PredictableEntropy;
 use counterfoil_core::hashing::{CheckTask, Checked, HashTask, Hashed, Hashing, OnThisThread, Overloaded};
 use counterfoil_core::password::{Cost, EncodedPassword};
+use counterfoil_core::seal::Sealed;
 use counterfoil_core::secret::{Candidates, CheckKey};
+use counterfoil_core::store::{AccountQuery, AuditQuery, NumberedEntry, SealedSecret, TokenFilter};
 use counterfoil_core::store::{
     Bump, Changes, ClientOutcome, ClientUpdate, Formats, Found, Issue, IssueOutcome, NewClient, RenewOutcome,
     RevokeOutcome, RotateOutcome, Rotation, TokenQuery, Touch,
 };
 use counterfoil_core::{
-    AccountStore, Answer, ClientId, ClientName, Entropy, EntropyError, Kind, MemoryStore, StoreError, Subject,
-    SubjectId, SubjectState, Timestamp, Token, TokenDigest, TokenId, TokenName, TokenStore,
+    AccountStore, Answer, AuditStore, ClientId, ClientName, Entropy, EntropyError, Kind, MemoryStore, StoreError,
+    Subject, SubjectId, SubjectState, Timestamp, Token, TokenDigest, TokenId, TokenName, TokenStore,
 };
 
 /// What is broken right now.
@@ -152,6 +156,38 @@ impl TokenStore for UnreliableStore {
         self.through(|memory| memory.purge(dead_since, batch))
     }
 
+    fn count_matching<'a>(&'a self, filter: &'a TokenFilter, now: Timestamp) -> Answer<'a, u64> {
+        self.through(|memory| memory.count_matching(filter, now))
+    }
+
+    fn revoke_matching<'a>(&'a self, filter: &'a TokenFilter, batch: u32, now: Timestamp) -> Answer<'a, u64> {
+        self.through(|memory| memory.revoke_matching(filter, batch, now))
+    }
+
+    fn count_try<'a>(&'a self, subject: Option<&'a SubjectId>, now: Timestamp) -> Answer<'a, Result<(), TryLater>> {
+        self.through(|memory| memory.count_try(subject, now))
+    }
+
+    fn give_back_try<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, ()> {
+        self.through(|memory| memory.give_back_try(subject))
+    }
+
+    fn forget_tries<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, ()> {
+        self.through(|memory| memory.forget_tries(subject))
+    }
+
+    fn tries<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, Tries> {
+        self.through(|memory| memory.tries(subject))
+    }
+
+    fn sealed_otherwise<'a>(&'a self, key_id: u32, after: u64, limit: u32) -> Answer<'a, Vec<SealedSecret>> {
+        self.through(|memory| memory.sealed_otherwise(key_id, after, limit))
+    }
+
+    fn reseal<'a>(&'a self, was: &'a SealedSecret, sealed: &'a Sealed) -> Answer<'a, bool> {
+        self.through(|memory| memory.reseal(was, sealed))
+    }
+
     fn client<'a>(&'a self, name: &'a ClientName) -> Answer<'a, Option<Arc<Client>>> {
         self.through(|memory| memory.client(name))
     }
@@ -177,6 +213,20 @@ impl TokenStore for UnreliableStore {
     }
 }
 
+impl AuditStore for UnreliableStore {
+    fn append<'a>(&'a self, entries: &'a [Entry]) -> Answer<'a, ()> {
+        self.through(|memory| memory.append(entries))
+    }
+
+    fn entries<'a>(&'a self, query: &'a AuditQuery) -> Answer<'a, Vec<NumberedEntry>> {
+        self.through(|memory| memory.entries(query))
+    }
+
+    fn forget(&self, removed_before: Timestamp, anonymous_before: Timestamp, batch: u32) -> Answer<'_, u64> {
+        self.through(|memory| memory.forget(removed_before, anonymous_before, batch))
+    }
+}
+
 impl AccountStore for UnreliableStore {
     fn create<'a>(&'a self, account: &'a Account, password: &'a EncodedPassword) -> Answer<'a, bool> {
         self.through(|memory| memory.create(account, password))
@@ -190,8 +240,8 @@ impl AccountStore for UnreliableStore {
         self.through(|memory| memory.account(subject))
     }
 
-    fn accounts<'a>(&'a self, after: Option<&'a Username>, limit: u32) -> Answer<'a, Vec<Account>> {
-        self.through(|memory| memory.accounts(after, limit))
+    fn accounts<'a>(&'a self, query: &'a AccountQuery) -> Answer<'a, Vec<Account>> {
+        self.through(|memory| memory.accounts(query))
     }
 
     fn has_role(&self, role: Role) -> Answer<'_, bool> {
@@ -211,8 +261,8 @@ impl AccountStore for UnreliableStore {
         self.through(|memory| memory.set_password(subject, expected, password))
     }
 
-    fn change<'a>(&'a self, subject: &'a SubjectId, change: &'a AccountChange) -> Answer<'a, Option<Account>> {
-        self.through(|memory| memory.change(subject, change))
+    fn change<'a>(&'a self, subject: &'a SubjectId, changes: &'a [AccountChange]) -> Answer<'a, Option<Account>> {
+        self.through(|memory| memory.change(subject, changes))
     }
 
     fn delete<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, bool> {

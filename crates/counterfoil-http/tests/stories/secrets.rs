@@ -10,7 +10,7 @@ use axum::http::{Method, header};
 use axum::routing::get;
 use counterfoil_core::account::Role;
 use counterfoil_core::store::TokenQuery;
-use counterfoil_core::{AccountStore, Clock, Kind, Source, TokenDigest, TokenStore};
+use counterfoil_core::{AccountStore, By, Clock, Kind, TokenDigest, TokenStore};
 use counterfoil_http::{HttpSettings, Presented, ROUTES};
 use serde_json::{Value, json};
 
@@ -176,10 +176,10 @@ async fn a_request_is_logged_by_method_route_id_and_status_alone() {
 async fn a17_no_route_shows_a_digest_or_a_hash_to_anyone() {
     let server = TestServer::with_ada().await;
     let root = server.user("root", PASSWORD).await;
-    server.authority.set_role(&root.subject, Role::Admin, &Source::default(), server.clock.now()).await.unwrap();
+    server.authority.set_role(&root.subject, Role::Admin, &By::operator(), server.clock.now()).await.unwrap();
     let key = server.issued(&root, Kind::Key, "* tokens:introspect admin:users").await;
 
-    let query = TokenQuery { subject: None, client: None, kind: None, live_at: None, after: 0, limit: 100 };
+    let query = TokenQuery { limit: 100, ..TokenQuery::default() };
     assert!(!TokenStore::list(&*server.store, &query).await.unwrap().is_empty());
     let hash = AccountStore::account(&*server.store, &root.subject).await.unwrap().unwrap().password;
     let roles = [server.anonymous(), server.ada().await, server.logged_in("root", "default", "x").await, key];

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::http::{Method, header};
-use counterfoil_core::{Clock, Kind, Lifetime, Policy, Renewal, Source, Timestamp};
+use counterfoil_core::{By, Clock, Kind, Lifetime, Policy, Renewal, Timestamp};
 use counterfoil_http::{Access, ROUTES};
 use serde_json::{Value, json};
 
@@ -263,14 +263,14 @@ async fn a05_a_disabled_or_deleted_user_is_refused_on_every_route() {
     let bob = server.user("bob", crate::world::PASSWORD).await;
     let device = server.logged_in("bob", "default", "x").await;
     let key = server.issued(&bob, Kind::Key, "*").await;
-    let source = Source::default();
-    server.authority.disable_user(&bob.subject, &source, server.clock.now()).await.unwrap();
+    let by = By::operator();
+    server.authority.disable_user(&bob.subject, &by, server.clock.now()).await.unwrap();
     is_refused_everywhere(&device).await;
     is_refused_everywhere(&key).await;
-    server.authority.enable_user(&bob.subject, &source, server.clock.now()).await.unwrap();
+    server.authority.enable_user(&bob.subject, &by, server.clock.now()).await.unwrap();
     assert_eq!(device.get("/v1/me").await.status, 200);
     assert_eq!(key.get("/v1/me").await.status, 200);
-    server.authority.delete_user(&bob.subject, &source, server.clock.now()).await.unwrap();
+    server.authority.delete_user(&bob.subject, &by, server.clock.now()).await.unwrap();
     is_refused_everywhere(&device).await;
     is_refused_everywhere(&key).await;
 }

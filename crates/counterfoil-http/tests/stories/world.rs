@@ -15,7 +15,7 @@ use counterfoil_core::event::Silent;
 use counterfoil_core::password::{HashingParams, Password};
 use counterfoil_core::token::Metadata;
 use counterfoil_core::{
-    Abilities, Authority, ClientName, Clock, Kind, ManualClock, Parts, Policy, Settings, Source, Timestamp, TokenName,
+    Abilities, Authority, By, ClientName, Clock, Kind, ManualClock, Parts, Policy, Settings, Timestamp, TokenName,
 };
 use counterfoil_http::{Http, HttpSettings};
 use http_body_util::BodyExt;
@@ -66,6 +66,7 @@ impl TestServer {
         let parts = Parts {
             tokens: store.clone(),
             accounts: store.clone(),
+            audit: Some(store.clone()),
             hashing: Arc::new(UnreliableHashing(Arc::clone(&outages))),
             entropy: Arc::new(UnreliableEntropy::new(
                 Arc::clone(&outages),
@@ -90,7 +91,7 @@ impl TestServer {
     pub(crate) async fn user(&self, name: &str, password: &str) -> Account {
         let new = NewAccount { role: Role::User, ..NewAccount::named(name.parse().unwrap()) };
         let password = Password::new(password).unwrap();
-        self.authority.create_user(new, password, &Source::default(), self.clock.now()).await.unwrap()
+        self.authority.create_user(new, Some(password), &By::operator(), self.clock.now()).await.unwrap()
     }
 
     pub(crate) async fn client(&self, name: &str, policy: Policy) {
@@ -98,7 +99,7 @@ impl TestServer {
     }
 
     pub(crate) async fn registered(&self, order: ClientOrder) {
-        self.authority.create_client(order, &Source::default(), self.clock.now()).await.unwrap();
+        self.authority.create_client(order, &By::operator(), self.clock.now()).await.unwrap();
     }
 
     /// A token with these abilities, made by the operator.
@@ -112,7 +113,7 @@ impl TestServer {
             metadata: Metadata::default(),
             expiry: Expiry::Never,
         };
-        let issued = self.authority.issue(order, &Source::default(), self.clock.now()).await.unwrap();
+        let issued = self.authority.issue(order, &By::operator(), self.clock.now()).await.unwrap();
         self.token(issued.secret.expose()).known_as(&issued.token.id.to_string())
     }
 

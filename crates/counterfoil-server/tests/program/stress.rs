@@ -124,20 +124,23 @@ fn confined(site: &Site, kibibytes: u32, more: &str) -> Server {
 #[test]
 fn f32_short_of_memory_a_storm_of_logins_is_shed_and_loses_nothing() {
     let site = Site::new();
-    site.user("ada");
-    let config = site.write("counterfoil.toml", "[hashing]\nthreads = 2\nqueue = 8\n");
+    // More names than the queue takes: logins by one name take turns before they get to it.
+    let names: Vec<String> = (0..8).map(|number| format!("ada-{number}")).collect();
+    names.iter().for_each(|name| site.user(name));
+    let config = site.write("counterfoil.toml", "[hashing]\nthreads = 2\nqueue = 2\n");
     let server = confined(&site, 700_000, &format!("--config {config}"));
     let address = server.address;
-    let (text, _) = token(address, "ada", PASSWORD);
+    let (text, _) = token(address, &names[0], PASSWORD);
     let (shed, checked) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let over = AtomicBool::new(false);
     let issued: BTreeSet<String> = thread::scope(|scope| {
         let storm: Vec<_> = (0..40)
-            .map(|_| {
-                scope.spawn(|| {
+            .map(|client| {
+                let (name, shed) = (&names[client % names.len()], &shed);
+                scope.spawn(move || {
                     let mut issued = Vec::new();
                     for _ in 0..6 {
-                        let answer = login(address, "ada", PASSWORD);
+                        let answer = login(address, name, PASSWORD);
                         match answer.status {
                             200 => issued.push(answer.json()["token"].as_str().expect("a token").to_owned()),
                             503 => {

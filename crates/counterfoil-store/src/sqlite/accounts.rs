@@ -1,8 +1,9 @@
 //! Accounts.
 
 use counterfoil_core::SubjectId;
-use counterfoil_core::account::{Account, AccountChange, Credentials, Email, LoginName, Role, Username};
+use counterfoil_core::account::{Account, AccountChange, Credentials, Email, LoginName, Role};
 use counterfoil_core::password::{Cost, EncodedPassword};
+use counterfoil_core::store::AccountQuery;
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use super::column::{Column, get, get_if_any, if_any};
@@ -85,7 +86,8 @@ const NAMED: &str = "
         SELECT key, 1 FROM accounts WHERE username = ?1
         UNION ALL SELECT key, 2 FROM (SELECT key FROM accounts WHERE username_fold = ?2 LIMIT 8)
         UNION ALL SELECT key, 3 FROM (
-            SELECT key FROM accounts WHERE email_fold = ?2 AND email_confirmed_at IS NOT NULL LIMIT 8
+            SELECT key FROM accounts INDEXED BY accounts_by_email
+            WHERE email_fold = ?2 AND email_confirmed_at IS NOT NULL LIMIT 8
         )
     )
     SELECT a.subject, a.username, a.email, a.email_confirmed_at, a.first_name, a.last_name, a.attributes, a.locale,
@@ -106,13 +108,57 @@ pub(super) fn account(reader: &Reader, subject: &SubjectId) -> Result<Option<Cre
 }
 
 /// See [`counterfoil_core::AccountStore::accounts`].
-pub(super) fn accounts(reader: &Reader, after: Option<&Username>, limit: u32) -> Result<Vec<Account>, Fault> {
-    let mut statement = reader.connection.prepare_cached(&format!(
-        "{SELECT} WHERE (username_fold, username) > (?1, ?2) ORDER BY username_fold, username LIMIT ?3"
-    ))?;
-    // Every name is greater than the empty one.
-    let (folded, exact) = after.map_or((String::new(), ""), |after| (after.folded(), after.as_str()));
-    Ok(statement.query_map(params![folded, exact, limit], parse)?.collect::<Result<_, _>>()?)
+pub(super) fn accounts(reader: &Reader, query: &AccountQuery) -> Result<Vec<Account>, Fault> {
+    let beginning = match query.name.as_deref() {
+        None | Some("") => String::new(),
+        Some(name) => match LoginName::new(name) {
+            Some(name) => name.folded,
+            // Longer than any name.
+            None => return Ok(Vec::new()),
+        },
+    };
+    // Every name is greater than the empty one, and than where the names begin that begin alike.
+    let after = query.after.as_ref().map_or((String::new(), ""), |after| (after.folded(), after.as_str()));
+    let (folded, exact) = if after.0 < beginning { (beginning.clone(), "") } else { after };
+    let mut statement = reader.connection.prepare_cached(&listing(query))?;
+    let mut rows = statement.query(params![
+        folded,
+        exact,
+        query.email.as_ref().map(Email::folded),
+        if_any(query.role),
+        query.active,
+        query.limit,
+    ])?;
+    let mut page = Vec::new();
+    while let Some(row) = rows.next()? {
+        let account = parse(row)?;
+        if !account.username.folded().starts_with(&beginning) {
+            // They are in order: no other one does from here on.
+            break;
+        }
+        page.push(account);
+    }
+    Ok(page)
+}
+
+/// The statement for a page. Each index that may serve it holds the accounts in the order of their names, so that a page
+/// reads no further than its end; those who may log in and are ordinary are so many that a page of them needs no index.
+pub(super) fn listing(query: &AccountQuery) -> String {
+    // What the partial indexes must recognise is written out.
+    let among = if query.email.is_some() {
+        "INDEXED BY accounts_by_any_email WHERE email_fold = ?3"
+    } else if query.role.is_some_and(|role| role != Role::User) {
+        "INDEXED BY accounts_by_role WHERE role <> 'user' AND role = ?4"
+    } else if query.active == Some(false) {
+        "INDEXED BY accounts_disabled WHERE active = 0"
+    } else {
+        "INDEXED BY accounts_by_username_fold WHERE 1"
+    };
+    format!(
+        "{SELECT} {among} AND (username_fold, username) > (?1, ?2)
+         AND (?3 IS NULL OR email_fold = ?3) AND (?4 IS NULL OR role = ?4) AND (?5 IS NULL OR active = ?5)
+         ORDER BY username_fold, username LIMIT ?6"
+    )
 }
 
 /// See [`counterfoil_core::AccountStore::has_role`].
@@ -169,32 +215,48 @@ pub(super) fn set_password(
 const SET_ACTIVE: &str = "UPDATE accounts SET active = ?2 WHERE subject = ?1";
 const SET_ROLE: &str = "UPDATE accounts SET role = ?2 WHERE subject = ?1";
 const SET_EMAIL: &str = "UPDATE accounts SET email = ?2, email_fold = ?3, email_confirmed_at = ?4 WHERE subject = ?1";
-const SET_NAMES: &str = "UPDATE accounts SET first_name = ?2, last_name = ?3 WHERE subject = ?1";
+const SET_FIRST_NAME: &str = "UPDATE accounts SET first_name = ?2 WHERE subject = ?1";
+const SET_LAST_NAME: &str = "UPDATE accounts SET last_name = ?2 WHERE subject = ?1";
+const SET_ATTRIBUTES: &str = "UPDATE accounts SET attributes = ?2 WHERE subject = ?1";
+const SET_LOCALE: &str = "UPDATE accounts SET locale = ?2 WHERE subject = ?1";
+const SET_ROTATION_LOCKED: &str = "UPDATE accounts SET rotation_locked = ?2 WHERE subject = ?1";
 const SET_LAST_LOGIN: &str = "UPDATE accounts SET last_login_at = ?2 WHERE subject = ?1";
 
 /// See [`counterfoil_core::AccountStore::change`].
 pub(super) fn change(
     connection: &Connection,
     subject: &SubjectId,
-    change: &AccountChange,
+    changes: &[AccountChange],
 ) -> Result<Option<Account>, Fault> {
-    let apply = |sql: &'static str, values: &[&dyn ToSql]| -> Result<usize, Fault> {
-        Ok(connection.prepare_cached(sql)?.execute(values)?)
+    for change in changes {
+        make(connection, subject, change)?;
+    }
+    let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE subject = ?1"))?;
+    Ok(statement.query_row([Column(subject)], parse).optional()?)
+}
+
+/// Does nothing where there is no such account.
+fn make(connection: &Connection, subject: &SubjectId, change: &AccountChange) -> Result<(), Fault> {
+    let apply = |sql: &'static str, values: &[&dyn ToSql]| -> Result<(), Fault> {
+        connection.prepare_cached(sql)?.execute(values)?;
+        Ok(())
     };
     let id = Column(subject);
     match change {
-        AccountChange::Active(active) => apply(SET_ACTIVE, params![id, active])?,
-        AccountChange::Role(role) => apply(SET_ROLE, params![id, Column(*role)])?,
+        AccountChange::Active(active) => apply(SET_ACTIVE, params![id, active]),
+        AccountChange::Role(role) => apply(SET_ROLE, params![id, Column(*role)]),
         AccountChange::Email(email, confirmed_at) => {
             let confirmed_at = email.as_ref().and(*confirmed_at);
             let folded = email.as_ref().map(Email::folded);
-            apply(SET_EMAIL, params![id, if_any(email.as_ref()), folded, if_any(confirmed_at)])?
+            apply(SET_EMAIL, params![id, if_any(email.as_ref()), folded, if_any(confirmed_at)])
         }
-        AccountChange::Names(first, last) => apply(SET_NAMES, params![id, first, last])?,
-        AccountChange::LoggedIn(at) => apply(SET_LAST_LOGIN, params![id, Column(*at)])?,
-    };
-    let mut statement = connection.prepare_cached(&format!("{SELECT} WHERE subject = ?1"))?;
-    Ok(statement.query_row([id], parse).optional()?)
+        AccountChange::FirstName(name) => apply(SET_FIRST_NAME, params![id, name]),
+        AccountChange::LastName(name) => apply(SET_LAST_NAME, params![id, name]),
+        AccountChange::Attributes(attributes) => apply(SET_ATTRIBUTES, params![id, Column(attributes)]),
+        AccountChange::Locale(locale) => apply(SET_LOCALE, params![id, locale]),
+        AccountChange::RotationLocked(locked) => apply(SET_ROTATION_LOCKED, params![id, locked]),
+        AccountChange::LoggedIn(at) => apply(SET_LAST_LOGIN, params![id, Column(*at)]),
+    }
 }
 
 const DELETE: &str = "DELETE FROM accounts WHERE subject = ?1";

@@ -4,9 +4,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use counterfoil_core::account::Role;
 use counterfoil_core::conformance::wait;
-use counterfoil_core::store::TokenQuery;
-use counterfoil_core::token::Kind;
+use counterfoil_core::store::{AccountQuery, AuditQuery, TokenFilter};
+use counterfoil_core::token::{Kind, TokenId};
 use counterfoil_core::{AccountStore, Answer, ClientName, StoreError, SubjectId, Timestamp, TokenStore};
 use rusqlite::{Connection, ErrorCode, ffi};
 
@@ -262,17 +263,17 @@ fn plan(store: &SqliteStore, sql: &str) -> Vec<String> {
 fn a_page_is_read_in_order_and_no_further_than_its_end() {
     let (_directory, store) = store();
     let ada: SubjectId = "ada".parse().expect("a subject");
-    let all = TokenQuery { subject: None, client: None, kind: None, live_at: None, after: 0, limit: 1 };
-    let theirs = TokenQuery { subject: Some(ada), ..all.clone() };
-    let there = TokenQuery { client: Some(ClientName::default_client()), ..all.clone() };
-    let theirs_there = TokenQuery { client: there.client.clone(), ..theirs.clone() };
+    let all = TokenFilter::default();
+    let theirs = TokenFilter::of(ada);
+    let there = TokenFilter { client: Some(ClientName::default_client()), ..all.clone() };
+    let theirs_there = TokenFilter { client: there.client.clone(), ..theirs.clone() };
     for whose in [all, theirs, there, theirs_there] {
         for kind in [None, Some(Kind::Login), Some(Kind::Key)] {
             for live_at in [None, Some(Timestamp::MIN)] {
-                let query = TokenQuery { kind, live_at, ..whose.clone() };
-                let plan = plan(&store, &super::tokens::listing(&query));
-                assert!(plan.iter().all(|step| !step.contains("TEMP B-TREE")), "{query:?}: {plan:#?}");
-                let expected = match (&query.subject, &query.client, kind, live_at) {
+                let filter = TokenFilter { kind, ..whose.clone() };
+                let plan = plan(&store, &super::tokens::listing(&filter, live_at));
+                assert!(plan.iter().all(|step| !step.contains("TEMP B-TREE")), "{filter:?}: {plan:#?}");
+                let expected = match (&filter.subject, &filter.client, kind, live_at) {
                     (Some(_), _, Some(_), Some(_)) => {
                         "SEARCH t USING INDEX tokens_unrevoked (subject=? AND kind=? AND subject_epoch=? AND rowid>?)"
                     }
@@ -280,13 +281,182 @@ fn a_page_is_read_in_order_and_no_further_than_its_end() {
                     (None, Some(_), ..) => "SEARCH t USING INDEX tokens_by_client (client=? AND rowid>?)",
                     (None, None, ..) => "SEARCH t USING INTEGER PRIMARY KEY (rowid>?)",
                 };
-                assert_eq!(plan[0], expected, "{query:?}");
+                assert_eq!(plan[0], expected, "{filter:?}");
             }
         }
     }
     let plan = plan(&store, &super::tokens::living());
     assert_eq!(plan[0], "SEARCH t USING INDEX tokens_unrevoked (subject=? AND kind=? AND subject_epoch=?)");
     assert!(plan.iter().all(|step| !step.contains("TEMP B-TREE")), "{plan:#?}");
+}
+
+#[test]
+fn a_page_of_accounts_is_read_in_order_and_no_further_than_its_end() {
+    let (_directory, store) = store();
+    let email = Some("ada@example.org".parse().expect("an address"));
+    for name in [None, Some("ad".to_owned())] {
+        let any =
+            AccountQuery { name, after: Some("adam".parse().expect("a name")), limit: 1, ..AccountQuery::default() };
+        let in_order = "(username_fold,username)>(?,?)";
+        for (query, expected) in [
+            (any.clone(), format!("accounts_by_username_fold ({in_order})")),
+            (AccountQuery { role: Some(Role::User), ..any.clone() }, format!("accounts_by_username_fold ({in_order})")),
+            (
+                AccountQuery { role: Some(Role::Staff), ..any.clone() },
+                format!("accounts_by_role (role=? AND {in_order})"),
+            ),
+            (AccountQuery { active: Some(false), ..any.clone() }, format!("accounts_disabled ({in_order})")),
+            (
+                AccountQuery { email: email.clone(), ..any },
+                format!("accounts_by_any_email (email_fold=? AND {in_order})"),
+            ),
+        ] {
+            let plan = plan(&store, &super::accounts::listing(&query));
+            assert_eq!(plan, [format!("SEARCH accounts USING INDEX {expected}")], "{query:?}");
+        }
+    }
+}
+
+#[test]
+fn a_page_of_the_audit_log_is_read_in_order_and_no_further_than_its_end() {
+    let (_directory, store) = store();
+    let ada: SubjectId = "ada".parse().expect("a subject");
+    let (any, token) = (AuditQuery::default, TokenId::from_bytes([7; 16]));
+    for (query, expected) in [
+        (any(), vec!["INTEGER PRIMARY KEY (rowid<?)"]),
+        (AuditQuery { event: Some("ended".to_owned()), ..any() }, vec!["INDEX audit_by_event (event=? AND rowid<?)"]),
+        (AuditQuery { by: Some(ada.clone()), ..any() }, vec!["INDEX audit_by_actor (actor_subject=? AND rowid<?)"]),
+        (
+            AuditQuery { subject: Some(ada), event: Some("ended".to_owned()), ..any() },
+            vec!["INDEX audit_by_subject (subject=? AND rowid<?)"],
+        ),
+        (
+            AuditQuery { token: Some(token), ..any() },
+            vec![
+                "INDEX audit_by_token (token=? AND rowid<?)",
+                "INDEX audit_by_actor_token (actor_token=? AND rowid<?)",
+            ],
+        ),
+    ] {
+        let plan = plan(&store, &super::audit::listing(&query));
+        assert!(plan.iter().all(|step| !step.contains("TEMP B-TREE")), "{query:?}: {plan:#?}");
+        let reads: Vec<&str> = plan.iter().filter_map(|step| step.strip_prefix("SEARCH audit USING ")).collect();
+        assert_eq!(reads, expected, "{plan:#?}");
+        assert!(plan.iter().all(|step| !step.starts_with("SCAN")), "{plan:#?}");
+    }
+    for (forgetting, index) in [
+        (super::audit::REMOVE, "COVERING INDEX audit_by_time"),
+        (super::audit::FORGET_WHERE_FROM, "INDEX audit_telling_where_from"),
+    ] {
+        let plan = plan(&store, forgetting);
+        assert!(plan.contains(&format!("SEARCH audit USING {index} (at<?)")), "{plan:#?}");
+        assert!(plan.iter().all(|step| !step.contains("TEMP B-TREE") && !step.starts_with("SCAN audit")), "{plan:#?}");
+    }
+}
+
+#[test]
+fn a58_a_try_is_one_commit_whether_it_is_counted_refused_or_at_nobodys_password() {
+    let (_directory, store) = store();
+    let ada: SubjectId = "ada".parse().expect("a subject");
+    let rows = || -> i64 {
+        wait(store.read("counting", |reader| {
+            Ok(reader.connection.query_row("SELECT count(*) FROM tries", [], |row| row.get(0))?)
+        }))
+    };
+    let mut judged = Vec::new();
+    for subject in [None, Some(&ada), Some(&ada), Some(&ada), Some(&ada), Some(&ada), Some(&ada), None] {
+        let before = commits(&store);
+        judged.push(wait(store.count_try(subject, Timestamp::MIN)).is_ok());
+        assert_eq!(commits(&store), before + 1);
+    }
+    assert_eq!(judged, [true, true, true, true, true, true, false, true], "five are free");
+    assert_eq!(rows(), 1);
+}
+
+/// So many keys of ada's on one client, half of them from another address.
+fn keys(store: &SqliteStore, count: u32) {
+    wait(store.write("adding", Purpose::Ordinary, move |connection| {
+        add(connection, "ada")?;
+        connection.execute(
+            "INSERT INTO clients (id, name, policy, allow_login, metadata, created_at)
+             VALUES (randomblob(16), 'default', '{}', 1, '{}', 0)",
+            [],
+        )?;
+        connection.execute(
+            "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?1)
+             INSERT INTO tokens (id, kind, subject, client, digest, scheme, abilities, issued_at, subject_epoch,
+                                 client_epoch, deployment_epoch, metadata, first_ip)
+             SELECT randomblob(16), 'key', 1, 1, randomblob(32), 'native', '*', 0, 0, 0, 0, '{}',
+                    CASE n % 2 WHEN 0 THEN '192.0.2.1' ELSE '192.0.2.2' END
+             FROM numbers",
+            [count],
+        )?;
+        Ok(())
+    }));
+}
+
+fn seen_there() -> TokenFilter {
+    TokenFilter { ip: Some([192, 0, 2, 1].into()), ..TokenFilter::default() }
+}
+
+#[test]
+fn matching_tokens_are_looked_for_in_stretches_and_none_is_passed_over() {
+    let (_directory, store) = store();
+    keys(&store, 50_000);
+    let now = Timestamp::MIN;
+    assert_eq!(wait(store.count_matching(&TokenFilter::default(), now)), 50_000);
+    assert_eq!(wait(store.count_matching(&seen_there(), now)), 25_000);
+    for expected in [12_000, 12_000, 1_000, 0] {
+        assert_eq!(wait(store.revoke_matching(&seen_there(), 12_000, now)), expected);
+    }
+    assert_eq!(wait(store.count_matching(&seen_there(), now)), 0);
+    assert_eq!(wait(store.count_matching(&TokenFilter::default(), now)), 25_000, "the others");
+}
+
+#[test]
+fn revoking_batch_after_batch_goes_on_where_the_last_one_ended() {
+    let (_directory, store) = store();
+    keys(&store, 10);
+    let (now, filter) = (Timestamp::MIN, seen_there());
+    assert_eq!(store.revoked_up_to.of(&filter, now), 0);
+    assert_eq!(wait(store.revoke_matching(&filter, 2, now)), 2);
+    assert_eq!(store.revoked_up_to.of(&filter, now), 4, "the second of every other one");
+    assert_eq!(store.revoked_up_to.of(&TokenFilter::default(), now), 0, "of this filter alone");
+    assert_eq!(store.revoked_up_to.of(&filter, Timestamp::MAX), 0, "and as of this instant");
+    assert_eq!(wait(store.revoke_matching(&filter, 2, now)), 2);
+    assert_eq!(wait(store.revoke_matching(&filter, 2, now)), 1);
+    assert_eq!(store.revoked_up_to.of(&filter, now), 0, "whoever asks again begins anew");
+}
+
+#[test]
+fn a_batch_that_somebody_else_was_quicker_with_is_made_up_of_others() {
+    let (_directory, store) = store();
+    keys(&store, 8);
+    let (now, filter) = (Timestamp::MIN, seen_there());
+    // While the writer is busy, both look, find the same, and the second finds it gone when its turn comes.
+    let (held, holding) = hold(&store);
+    let racers = std::thread::scope(|scope| {
+        let racers = [(); 2].map(|()| scope.spawn(|| wait(store.revoke_matching(&filter, 2, now))));
+        held.release.send(()).expect("waiting");
+        racers.map(|racer| racer.join().expect("revoked"))
+    });
+    wait(holding);
+    assert_eq!(racers, [2, 2]);
+    assert_eq!(wait(store.count_matching(&filter, now)), 0);
+
+    // Told what was found before, the writer does nothing by halves.
+    let left = TokenFilter::default();
+    let stretch = wait(store.look_for("looking", &left, now, 0, 3));
+    assert_eq!((stretch.numbers.as_slice(), stretch.reached), ([1, 3, 5].as_slice(), Some(5)));
+    let revoke = |numbers: &[u64]| {
+        let (numbers, left) = (numbers.to_vec(), left.clone());
+        wait(store.write("revoking", Purpose::Revoking, move |connection| {
+            super::matching::revoke(connection, &numbers, &left, now)
+        }))
+    };
+    assert!(revoke(&[3]));
+    assert!(!revoke(&stretch.numbers));
+    assert_eq!(wait(store.count_matching(&left, now)), 3);
 }
 
 #[test]

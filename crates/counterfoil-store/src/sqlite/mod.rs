@@ -8,6 +8,8 @@
 //! on threads of the store's own; no runtime is needed, any executor will do.
 
 mod accounts;
+mod attempts;
+mod audit;
 mod backup;
 mod changes;
 mod checkpoint;
@@ -16,6 +18,7 @@ mod column;
 mod fault;
 #[cfg(test)]
 mod faults;
+mod matching;
 mod opening;
 mod place;
 mod purge;
@@ -23,6 +26,7 @@ mod readers;
 mod reserve;
 mod restore;
 mod schema;
+mod sealing;
 mod subjects;
 mod tokens;
 #[cfg(all(test, unix))]
@@ -34,21 +38,26 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use counterfoil_core::account::{Account, AccountChange, Credentials, LoginName, Role as AccountRole, Username};
+use counterfoil_core::account::{Account, AccountChange, Credentials, LoginName, Role as AccountRole};
+use counterfoil_core::attempts::{Tries, TryLater};
+use counterfoil_core::audit::Entry;
 use counterfoil_core::client::{Client, ClientId, ClientName};
 use counterfoil_core::password::{Cost, EncodedPassword};
+use counterfoil_core::seal::Sealed;
 use counterfoil_core::secret::{Candidates, CheckKey, DigestScheme, TokenDigest};
 use counterfoil_core::store::{
-    Bump, Changed, Changes, ClientOutcome, ClientUpdate, Formats, Found, Issue, IssueOutcome, NewClient, RenewOutcome,
-    RevokeOutcome, RotateOutcome, Rotation, TokenQuery, Touch,
+    AccountQuery, AuditQuery, Bump, Changed, Changes, ClientOutcome, ClientUpdate, Formats, Found, Issue, IssueOutcome,
+    NewClient, NumberedEntry, RenewOutcome, RevokeOutcome, RotateOutcome, Rotation, SealedSecret, TokenFilter,
+    TokenQuery, Touch,
 };
 use counterfoil_core::token::{Kind, Token, TokenId, TokenName};
-use counterfoil_core::{AccountStore, Answer, Subject, SubjectId, SubjectState, Timestamp, TokenStore};
+use counterfoil_core::{AccountStore, Answer, AuditStore, Subject, SubjectId, SubjectState, Timestamp, TokenStore};
 use rusqlite::Connection;
 
 pub use self::backup::{BackupError, Contents, Progress};
 use self::column::{Column, get};
 use self::fault::Fault;
+use self::matching::Stretch;
 use self::opening::Opened;
 pub use self::opening::{Absent, OpenError, OpenOptions, Rewound, Role};
 use self::place::Place;
@@ -58,7 +67,7 @@ use self::schema::Schema;
 use self::tokens::{Renaming, Revocation};
 use self::writer::{Purpose, Writer};
 
-/// Tokens and accounts in one SQLite database.
+/// Tokens, accounts and the audit log in one SQLite database.
 ///
 /// Dropping it closes it as [`SqliteStore::close`] does.
 ///
@@ -83,6 +92,8 @@ pub struct SqliteStore {
     busy_timeout: Duration,
     readers: Arc<Readers>,
     writer: Writer,
+    /// How far a revocation in batches has come.
+    revoked_up_to: matching::Progress,
 }
 
 impl SqliteStore {
@@ -105,7 +116,8 @@ impl SqliteStore {
         let readers = Readers::start(Arc::clone(&opened.place), options.busy_timeout).map_err(threads)?;
         let writer =
             Writer::start(opened, Arc::clone(&readers), options.role, options.busy_timeout).map_err(threads)?;
-        Ok(SqliteStore { place, busy_timeout: options.busy_timeout, readers, writer })
+        let (busy_timeout, revoked_up_to) = (options.busy_timeout, matching::Progress::default());
+        Ok(SqliteStore { place, busy_timeout, readers, writer, revoked_up_to })
     }
 
     /// Finishes what has been asked for, writes everything back into the database file and lets the data directory go.
@@ -167,6 +179,19 @@ impl SqliteStore {
         read: impl Fn(&Reader) -> Result<T, Fault> + Send + 'static,
     ) -> Answer<'a, T> {
         Box::pin(self.readers.elsewhere(doing, read))
+    }
+
+    /// One stretch of a search for live tokens, on a reading thread.
+    fn look_for<'a>(
+        &'a self,
+        doing: &'static str,
+        filter: &TokenFilter,
+        now: Timestamp,
+        after: u64,
+        wanted: usize,
+    ) -> Answer<'a, Stretch> {
+        let filter = filter.clone();
+        self.read(doing, move |reader| matching::look_for(reader, &filter, now, after, wanted))
     }
 }
 
@@ -255,6 +280,19 @@ impl TokenStore for SqliteStore {
     fn list<'a>(&'a self, query: &'a TokenQuery) -> Answer<'a, Vec<Token>> {
         let query = query.clone();
         self.read("listing tokens", move |reader| tokens::list(reader, &query))
+    }
+
+    fn count_matching<'a>(&'a self, filter: &'a TokenFilter, now: Timestamp) -> Answer<'a, u64> {
+        Box::pin(async move {
+            // Each stretch in a snapshot of its own: numbers never change, so no token is counted twice.
+            let (mut count, mut after) = (0, Some(0));
+            while let Some(from) = after {
+                let stretch = self.look_for("counting tokens", filter, now, from, usize::MAX).await?;
+                count += stretch.numbers.len() as u64;
+                after = stretch.reached;
+            }
+            Ok(count)
+        })
     }
 
     fn subject<'a>(&'a self, id: &'a SubjectId) -> Answer<'a, Option<Subject>> {
@@ -347,6 +385,36 @@ impl TokenStore for SqliteStore {
         })
     }
 
+    fn revoke_matching<'a>(&'a self, filter: &'a TokenFilter, batch: u32, now: Timestamp) -> Answer<'a, u64> {
+        const DOING: &str = "revoking tokens by what they have in common";
+        Box::pin(async move {
+            let from = self.revoked_up_to.of(filter, now);
+            loop {
+                let (mut numbers, mut after) = (Vec::new(), Some(from));
+                while let Some(reached) = after
+                    && numbers.len() < batch as usize
+                {
+                    let wanted = batch as usize - numbers.len();
+                    let mut stretch = self.look_for(DOING, filter, now, reached, wanted).await?;
+                    numbers.append(&mut stretch.numbers);
+                    after = stretch.reached;
+                }
+                let count = numbers.len() as u64;
+                let meant = filter.clone();
+                let revoked = count == 0
+                    || self
+                        .write(DOING, Purpose::Revoking, move |connection| {
+                            matching::revoke(connection, &numbers, &meant, now)
+                        })
+                        .await?;
+                if revoked {
+                    self.revoked_up_to.note(filter, now, after);
+                    return Ok(count);
+                }
+            }
+        })
+    }
+
     fn touch<'a>(&'a self, touches: &'a [Touch], now: Timestamp) -> Answer<'a, ()> {
         let touches = touches.to_vec();
         self.write("noting where tokens were seen", Purpose::Ordinary, move |connection| {
@@ -357,6 +425,44 @@ impl TokenStore for SqliteStore {
     fn purge(&self, dead_since: Timestamp, batch: u32) -> Answer<'_, u64> {
         self.write("purging what is dead", Purpose::Ordinary, move |connection| {
             purge::purge(connection, dead_since, batch)
+        })
+    }
+
+    // Ordinary: on a full disk a login is refused before its password is looked at, since its token could not be issued
+    // either, and whoever guesses cannot use up what is held in reserve for revocations.
+    fn count_try<'a>(&'a self, subject: Option<&'a SubjectId>, now: Timestamp) -> Answer<'a, Result<(), TryLater>> {
+        let subject = subject.cloned();
+        self.write("counting a try at a password", Purpose::Ordinary, move |connection| {
+            attempts::count_try(connection, subject.as_ref(), now)
+        })
+    }
+
+    fn give_back_try<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, ()> {
+        let subject = subject.clone();
+        self.write("giving a try at a password back", Purpose::Ordinary, move |connection| {
+            attempts::give_back_try(connection, &subject)
+        })
+    }
+
+    fn forget_tries<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, ()> {
+        let subject = subject.clone();
+        self.write("forgetting failed logins", Purpose::Ordinary, move |connection| {
+            attempts::forget(connection, &subject)
+        })
+    }
+
+    fn tries<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, Tries> {
+        self.look_up("looking failed logins up", subject, attempts::tries)
+    }
+
+    fn sealed_otherwise<'a>(&'a self, key_id: u32, after: u64, limit: u32) -> Answer<'a, Vec<SealedSecret>> {
+        self.read("listing sealed secrets", move |reader| sealing::sealed_otherwise(reader, key_id, after, limit))
+    }
+
+    fn reseal<'a>(&'a self, was: &'a SealedSecret, sealed: &'a Sealed) -> Answer<'a, bool> {
+        let (was, sealed) = (was.clone(), sealed.clone());
+        self.write("sealing a secret anew", Purpose::Ordinary, move |connection| {
+            sealing::reseal(connection, &was, &sealed)
         })
     }
 
@@ -403,9 +509,9 @@ impl AccountStore for SqliteStore {
         self.look_up("looking an account up", subject, accounts::account)
     }
 
-    fn accounts<'a>(&'a self, after: Option<&'a Username>, limit: u32) -> Answer<'a, Vec<Account>> {
-        let after = after.cloned();
-        self.read("listing accounts", move |reader| accounts::accounts(reader, after.as_ref(), limit))
+    fn accounts<'a>(&'a self, query: &'a AccountQuery) -> Answer<'a, Vec<Account>> {
+        let query = query.clone();
+        self.read("listing accounts", move |reader| accounts::accounts(reader, &query))
     }
 
     fn has_role(&self, role: AccountRole) -> Answer<'_, bool> {
@@ -429,15 +535,36 @@ impl AccountStore for SqliteStore {
         })
     }
 
-    fn change<'a>(&'a self, subject: &'a SubjectId, change: &'a AccountChange) -> Answer<'a, Option<Account>> {
-        let (subject, change) = (subject.clone(), change.clone());
+    fn change<'a>(&'a self, subject: &'a SubjectId, changes: &'a [AccountChange]) -> Answer<'a, Option<Account>> {
+        let (subject, changes) = (subject.clone(), changes.to_vec());
         self.write("changing an account", Purpose::Ordinary, move |connection| {
-            accounts::change(connection, &subject, &change)
+            accounts::change(connection, &subject, &changes)
         })
     }
 
     fn delete<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, bool> {
         let subject = subject.clone();
         self.write("deleting an account", Purpose::Revoking, move |connection| accounts::delete(connection, &subject))
+    }
+}
+
+impl AuditStore for SqliteStore {
+    // Ordinary: what is written here grows with what strangers do, and the reserve is for revocations.
+    fn append<'a>(&'a self, entries: &'a [Entry]) -> Answer<'a, ()> {
+        let entries = entries.to_vec();
+        self.write("writing into the audit log", Purpose::Ordinary, move |connection| {
+            audit::append(connection, &entries)
+        })
+    }
+
+    fn entries<'a>(&'a self, query: &'a AuditQuery) -> Answer<'a, Vec<NumberedEntry>> {
+        let query = query.clone();
+        self.read("reading the audit log", move |reader| audit::entries(reader, &query))
+    }
+
+    fn forget(&self, removed_before: Timestamp, anonymous_before: Timestamp, batch: u32) -> Answer<'_, u64> {
+        self.write("forgetting old entries of the audit log", Purpose::Ordinary, move |connection| {
+            audit::forget(connection, removed_before, anonymous_before, batch)
+        })
     }
 }

@@ -9,7 +9,7 @@ use super::changes::log;
 use super::column::{Column, get, signed};
 use super::fault::Fault;
 use super::readers::Reader;
-use super::tokens;
+use super::{attempts, tokens};
 
 const BY_NAME: &str = "SELECT name, state, epoch, key_epoch FROM subjects WHERE name = ?1";
 
@@ -50,7 +50,10 @@ pub(super) fn set_state(
         .optional()?;
     let Some((subject, key)) = set else { return Ok(None) };
     match state {
-        SubjectState::Buried => remember(connection, Ended::OfBuried(key), Epoch(0), now)?,
+        SubjectState::Buried => {
+            remember(connection, Ended::OfBuried(key), Epoch(0), now)?;
+            attempts::forget(connection, id)?;
+        }
         SubjectState::Active | SubjectState::Disabled => {}
     }
     log(connection, &Changed::Subject(id.clone()), now)?;

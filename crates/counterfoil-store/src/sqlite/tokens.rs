@@ -4,8 +4,8 @@ use counterfoil_core::client::{AtCap, Reissue};
 use counterfoil_core::seal::Sealed;
 use counterfoil_core::secret::{Candidates, DigestScheme, TokenDigest};
 use counterfoil_core::store::{
-    Changed, Found, Issue, IssueOutcome, Presented, RenewOutcome, RevokeOutcome, RotateOutcome, Rotation, TokenQuery,
-    Touch, Warrant,
+    Changed, Found, Issue, IssueOutcome, Presented, RenewOutcome, RevokeOutcome, RotateOutcome, Rotation, TokenFilter,
+    TokenQuery, Touch, Warrant,
 };
 use counterfoil_core::token::{Kind, Sighting, Source, Standing, Token, TokenId, TokenName};
 use counterfoil_core::{Epochs, SubjectId, SubjectState, Timestamp};
@@ -15,7 +15,7 @@ use super::changes::log;
 use super::column::{Column, get, get_if_any, if_any, signed};
 use super::fault::Fault;
 use super::readers::Reader;
-use super::{clients, subjects};
+use super::{attempts, clients, matching, subjects};
 
 // ── Look-ups ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -130,8 +130,8 @@ fn found(row: &Row<'_>, reader: &Reader, digest: TokenDigest, presented: Present
     })
 }
 
-/// Read by [`record`] and [`holding`]; the conditions follow.
-const RECORD: &str = "
+/// Read by [`record`], [`holding`] and, of what it takes to judge a row, by [`matching`]; the conditions follow.
+pub(super) const RECORD: &str = "
     SELECT t.id, t.number, t.kind, s.name, c.name, t.name, t.abilities, t.metadata,
            t.issued_at, t.expires_at, t.revoked_at, t.subject_epoch, t.client_epoch, t.deployment_epoch,
            s.epoch, s.key_epoch, c.epoch, d.epoch, s.state, t.first_ip, t.first_agent, l.at, l.ip, l.agent,
@@ -184,17 +184,21 @@ pub(super) fn token(reader: &Reader, wanted: &(TokenId, Option<SubjectId>)) -> R
 
 /// See [`counterfoil_core::TokenStore::list`].
 pub(super) fn list(reader: &Reader, query: &TokenQuery) -> Result<Vec<Token>, Fault> {
-    let mut statement = reader.connection.prepare_cached(&listing(query))?;
+    let filter = &query.filter;
+    let mut statement = reader.connection.prepare_cached(&listing(filter, query.live_at))?;
     let mut rows = statement.query(params![
         signed(query.after),
-        if_any(query.subject.as_ref()),
-        if_any(query.client.as_ref()),
-        if_any(query.kind),
+        if_any(filter.subject.as_ref()),
+        if_any(filter.client.as_ref()),
+        if_any(filter.kind),
     ])?;
     let mut page = Vec::new();
     while page.len() < query.limit as usize
         && let Some(row) = rows.next()?
     {
+        if !matching::is_meant(row, filter)? {
+            continue;
+        }
         let token = record(row)?;
         if query.live_at.is_none_or(|now| is_accepted(&token, now)) {
             page.push(token);
@@ -204,12 +208,13 @@ pub(super) fn list(reader: &Reader, query: &TokenQuery) -> Result<Vec<Token>, Fa
 }
 
 /// The statement for a page. Each index that may serve it holds the rows in the order of their numbers, so that a page
-/// reads no further than its end.
-pub(super) fn listing(query: &TokenQuery) -> String {
+/// reads no further than its end. When and where tokens were used is in no index: the operator asks for it now and then,
+/// every login would pay for it.
+pub(super) fn listing(filter: &TokenFilter, live_at: Option<Timestamp>) -> String {
     // The narrowest index that the question allows; what is left is judged row by row, by the one rule there is. What its
     // subject's epoch has outlived is passed over in the index.
-    let among = match (&query.subject, &query.client) {
-        (Some(_), _) => match (query.kind, query.live_at) {
+    let among = match (&filter.subject, &filter.client) {
+        (Some(_), _) => match (filter.kind, live_at) {
             (Some(Kind::Login), Some(_)) => {
                 "AND t.subject = (SELECT key FROM subjects WHERE name = ?2) AND t.kind = 'login'
                  AND t.subject_epoch = (SELECT epoch FROM subjects WHERE name = ?2)"
@@ -223,7 +228,7 @@ pub(super) fn listing(query: &TokenQuery) -> String {
         (None, Some(_)) => "AND t.client = (SELECT key FROM clients WHERE name = ?3 AND deleted = 0)",
         (None, None) => "",
     };
-    let unrevoked = if query.live_at.is_some() { "AND t.revoked_at IS NULL" } else { "" };
+    let unrevoked = if live_at.is_some() { "AND t.revoked_at IS NULL" } else { "" };
     format!(
         "{RECORD} AND t.number > ?1 {among} {unrevoked}
          AND (?2 IS NULL OR s.name = ?2) AND (?3 IS NULL OR c.name = ?3) AND (?4 IS NULL OR t.kind = ?4)
@@ -244,7 +249,7 @@ pub(super) struct Held {
     unsettled: bool,
 }
 
-fn holding(row: &Row<'_>) -> rusqlite::Result<Held> {
+pub(super) fn holding(row: &Row<'_>) -> rusqlite::Result<Held> {
     Ok(Held { token: record(row)?, digest: get(row, 24)?, scheme: get(row, 25)?, unsettled: row.get(26)? })
 }
 
@@ -286,6 +291,7 @@ pub(super) fn issue(connection: &Connection, issue: &Issue, now: Timestamp) -> R
                 for same in &living {
                     if let Some(sealed) = sealed(connection, same.token.number)? {
                         let token = Box::new(same.token.clone());
+                        password_was_right(connection, issue)?;
                         return Ok(IssueOutcome::Same { token, sealed, digest: same.digest });
                     }
                 }
@@ -321,6 +327,7 @@ pub(super) fn issue(connection: &Connection, issue: &Issue, now: Timestamp) -> R
     if !subject.ever_issued {
         connection.prepare_cached(FIRST_ISSUED)?.execute([subject.key])?;
     }
+    password_was_right(connection, issue)?;
     if !ended_digests.is_empty() {
         log(connection, &Changed::Tokens(ended_digests), now)?;
     }
@@ -344,6 +351,14 @@ pub(super) fn issue(connection: &Connection, issue: &Issue, now: Timestamp) -> R
     };
     let ended = ending.iter().map(|held| held.token.id).collect();
     Ok(IssueOutcome::Issued { token: Box::new(token), first_of_subject: !subject.ever_issued, ended })
+}
+
+/// Failed tries are forgotten where the password that proved right has led to a token, and nowhere before.
+fn password_was_right(connection: &Connection, issue: &Issue) -> Result<(), Fault> {
+    match issue.warrant {
+        Warrant::Password(_) => attempts::forget(connection, &issue.subject),
+        Warrant::Token(_) | Warrant::Operator => Ok(()),
+    }
 }
 
 /// The statement for [`living_logins`]: neither keys nor what was outlived are read on the way.
@@ -441,7 +456,12 @@ const END: &str = "UPDATE tokens SET revoked_at = ?2, sealed = NULL, sealed_key 
 const RETIRED_OF: &str = "SELECT digest FROM retired WHERE token = ?1";
 
 /// Revokes the token and adds every digest it answers to, for the change log.
-fn end(connection: &Connection, held: &Held, now: Timestamp, digests: &mut Vec<TokenDigest>) -> Result<(), Fault> {
+pub(super) fn end(
+    connection: &Connection,
+    held: &Held,
+    now: Timestamp,
+    digests: &mut Vec<TokenDigest>,
+) -> Result<(), Fault> {
     let number = signed(held.token.number);
     connection.prepare_cached(END)?.execute(params![number, Column(now)])?;
     digests.push(held.digest);

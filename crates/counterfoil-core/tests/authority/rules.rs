@@ -1,180 +1,23 @@
-//! The rules, told through the front door with a clock that stands still.
-#![expect(clippy::unwrap_used, reason = "a test stops where something is missing")]
-
-use std::net::IpAddr;
-use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Barrier, Mutex};
-use std::task::{Context, Poll, Waker};
-use std::thread;
-use std::time::Duration;
+//! What becomes of tokens, told through the front door with a clock that stands still.
 
 use counterfoil_core::account::{Account, AccountChange, NewAccount, Role};
 use counterfoil_core::authority::{ClientOrder, Ending, Expiry, LoggedIn, NewKey, PageRequest, TokenOrder};
-use counterfoil_core::event::{LoginFailure, Occurrence, RevokedBy, TokenRef};
+use counterfoil_core::event::{LoginFailure, RevokedBy, TokenRef};
 use counterfoil_core::hashing::{CheckTask, Checked, HashTask, Hashed, Hashing, OnThisThread, Overloaded};
-use counterfoil_core::password::{EncodedPassword, HashingParams, Password};
+use counterfoil_core::password::EncodedPassword;
 use counterfoil_core::seal::KeyRing;
-use counterfoil_core::store::{AccountStore as _, TokenQuery, TokenStore as _};
+use counterfoil_core::store::{AccountStore as _, TokenFilter, TokenQuery, TokenStore as _};
 use counterfoil_core::{
-    Abilities, AtCap, Authenticated, Authority, Cap, ClientName, Clock, Entropy, EntropyError, Error, Event, EventSink,
-    Issued, Kind, Lifetime, Login, ManualClock, MemoryStore, Now, Parts, Policy, Refusal, Reissue, Renewal, Settings,
-    Source, SubjectId, Timestamp, TokenName, UserAgent, entropy::PredictableEntropy,
+    Abilities, AtCap, Authenticated, Authority, By, Cap, ClientName, Clock, Entropy, EntropyError, Error, Event, Kind,
+    Login, ManualClock, MemoryStore, Now, Parts, Policy, Refusal, Reissue, Renewal, Source, SubjectId, Timestamp,
+    entropy::PredictableEntropy,
 };
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread;
 
-const START: Timestamp = Timestamp::from_millis(1_795_172_400_000);
-const PASSWORD: &str = "correct horse battery staple";
-
-/// The memory store answers at once, so nothing here ever waits.
-fn at_once<T>(future: impl Future<Output = T>) -> T {
-    let mut future = std::pin::pin!(future);
-    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => value,
-        Poll::Pending => panic!("the memory store made somebody wait"),
-    }
-}
-
-fn refused<T: std::fmt::Debug>(result: Result<T, Error>) -> Refusal {
-    match result {
-        Err(Error::Refused(refusal)) => refusal,
-        other => panic!("not refused: {other:?}"),
-    }
-}
-
-#[derive(Debug, Default)]
-struct Recorder(Mutex<Vec<Occurrence>>);
-
-impl EventSink for Recorder {
-    fn publish(&self, occurrence: &Occurrence) {
-        self.0.lock().unwrap().push(occurrence.clone());
-    }
-}
-
-struct World {
-    authority: Authority,
-    store: Arc<MemoryStore>,
-    clock: ManualClock,
-    events: Arc<Recorder>,
-    source: Source,
-}
-
-fn parts(store: &Arc<MemoryStore>, events: &Arc<Recorder>) -> Parts {
-    Parts {
-        tokens: store.clone(),
-        accounts: store.clone(),
-        hashing: Arc::new(OnThisThread),
-        entropy: Arc::new(PredictableEntropy::from_seed(1)),
-        events: events.clone(),
-        ring: None,
-        settings: Settings { hashing: HashingParams::insecure_for_tests(), ..Settings::default() },
-    }
-}
-
-impl World {
-    fn new() -> World {
-        World::with(|_| {})
-    }
-
-    fn with(change: impl FnOnce(&mut Parts)) -> World {
-        let store = Arc::new(MemoryStore::new());
-        let events = Arc::new(Recorder::default());
-        let mut parts = parts(&store, &events);
-        change(&mut parts);
-        let clock = ManualClock::at(START);
-        let authority = at_once(Authority::open(parts, clock.now())).unwrap();
-        let source = Source { ip: Some(IpAddr::from([192, 0, 2, 7])), user_agent: UserAgent::cut(b"curl/8") };
-        World { authority, store, clock, events, source }
-    }
-
-    fn with_ada() -> World {
-        let world = World::new();
-        world.user("ada");
-        world
-    }
-
-    fn now(&self) -> Now {
-        self.clock.now()
-    }
-
-    fn wait(&self, millis: u64) {
-        self.clock.advance(Duration::from_millis(millis));
-    }
-
-    fn user(&self, name: &str) -> Account {
-        let new = NewAccount::named(name.parse().unwrap());
-        at_once(self.authority.create_user(new, password(PASSWORD), &self.source, self.now())).unwrap()
-    }
-
-    fn client(&self, name: &str, policy: Policy) -> ClientName {
-        let name: ClientName = name.parse().unwrap();
-        let order = ClientOrder { policy, ..ClientOrder::named(name.clone()) };
-        at_once(self.authority.create_client(order, &self.source, self.now())).unwrap();
-        name
-    }
-
-    fn try_login(&self, username: &str, text: &str, client: Option<&ClientName>) -> Result<LoggedIn, Error> {
-        let login = Login {
-            username: username.to_owned(),
-            password: password(text),
-            client: client.cloned(),
-            name: TokenName::cut("laptop"),
-        };
-        at_once(self.authority.login(login, &self.source, self.now()))
-    }
-
-    fn login(&self, username: &str) -> String {
-        text(&self.try_login(username, PASSWORD, None).unwrap().issued)
-    }
-
-    fn login_on(&self, client: &ClientName) -> Result<Issued, Error> {
-        self.try_login("ada", PASSWORD, Some(client)).map(|logged_in| logged_in.issued)
-    }
-
-    fn authenticate(&self, text: &str) -> Result<Authenticated, Error> {
-        at_once(self.authority.authenticate(text, &self.source, self.now()))
-    }
-
-    fn who(&self, text: &str) -> Authenticated {
-        self.authenticate(text).unwrap()
-    }
-
-    fn renew(&self, text: &str) -> Result<Option<Timestamp>, Error> {
-        at_once(self.authority.renew(text, &self.source, self.now()))
-    }
-
-    fn rotate(&self, old: &str) -> Result<String, Error> {
-        at_once(self.authority.rotate(old, &self.source, self.now())).map(|(issued, _)| text(&issued))
-    }
-
-    fn key(&self, maker: &str, key: NewKey) -> Result<String, Error> {
-        let maker = self.who(maker);
-        at_once(self.authority.create_key(&maker, key, &self.source, self.now())).map(|issued| text(&issued))
-    }
-
-    fn flush(&self) {
-        at_once(self.authority.flush(self.now())).unwrap();
-    }
-
-    fn happened(&self) -> Vec<Event> {
-        std::mem::take(&mut *self.events.0.lock().unwrap()).into_iter().map(|occurrence| occurrence.event).collect()
-    }
-}
-
-fn password(text: &str) -> Password {
-    Password::new(text).unwrap()
-}
-
-fn text(issued: &Issued) -> String {
-    issued.secret.expose().to_owned()
-}
-
-fn life(text: &str) -> Lifetime {
-    text.parse().unwrap()
-}
-
-fn any_key() -> NewKey {
-    NewKey { name: TokenName::cut("ci"), abilities: None, expires_at: None }
-}
+use crate::world::{PASSWORD, Recorder, START, World, answer, any_key, life, parts, password, refused, text};
 
 // ── The main job ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -183,20 +26,20 @@ fn one_user_signs_in_on_three_devices_and_kicks_one_out() {
     let world = World::with_ada();
     let devices = [world.login("ada"), world.login("ada"), world.login("ada")];
     let who = world.who(&devices[0]);
-    let listed = at_once(world.authority.tokens_of(&who, Kind::Login, PageRequest::default(), world.now())).unwrap();
+    let listed = answer(world.authority.tokens_of(&who, Kind::Login, PageRequest::default(), world.now())).unwrap();
     assert_eq!((listed.items.len(), listed.next), (3, None));
     assert_eq!(listed.items[0].first_seen.source, world.source);
 
     let lost = world.who(&devices[1]).id;
-    at_once(world.authority.revoke(&who, lost, Kind::Login, &world.source, world.now())).unwrap();
+    answer(world.authority.revoke(&who, lost, Kind::Login, &world.source, world.now())).unwrap();
     assert_eq!(refused(world.authenticate(&devices[1])), Refusal::TokenRevoked);
     assert!(world.authenticate(&devices[0]).is_ok() && world.authenticate(&devices[2]).is_ok());
-    at_once(world.authority.revoke(&who, lost, Kind::Login, &world.source, world.now())).unwrap();
+    answer(world.authority.revoke(&who, lost, Kind::Login, &world.source, world.now())).unwrap();
 
-    at_once(world.authority.logout_others(&who, &world.source, world.now())).unwrap();
+    answer(world.authority.logout_others(&who, &world.source, world.now())).unwrap();
     assert!(world.authenticate(&devices[0]).is_ok());
     assert_eq!(refused(world.authenticate(&devices[2])), Refusal::TokenRevoked);
-    at_once(world.authority.logout(&who, &world.source, world.now())).unwrap();
+    answer(world.authority.logout(&who, &world.source, world.now())).unwrap();
     assert_eq!(refused(world.authenticate(&devices[0])), Refusal::TokenRevoked);
 }
 
@@ -217,7 +60,7 @@ fn a_login_tells_its_story_in_events() {
             Event::LoggedIn(token),
         ]
     );
-    let (record, account) = at_once(world.authority.me(&world.who(&text(&issued)))).unwrap();
+    let (record, account) = answer(world.authority.me(&world.who(&text(&issued)))).unwrap();
     assert_eq!(record, issued.token);
     assert_eq!(account.unwrap().last_login_at, Some(START));
 }
@@ -244,11 +87,11 @@ fn r05_every_login_gives_a_new_token_and_leaves_the_old_one_alone() {
 fn r15_unknown_wrong_inactive_and_unusable_are_one_refusal() {
     let world = World::with_ada();
     let off = world.user("off");
-    at_once(world.authority.disable_user(&off.subject, &world.source, world.now())).unwrap();
+    answer(world.authority.disable_user(&off.subject, &world.by(), world.now())).unwrap();
     let unusable = world.user("unusable");
-    at_once(world.store.set_password(&unusable.subject, None, &EncodedPassword::unusable())).unwrap();
+    answer(world.store.set_password(&unusable.subject, None, &EncodedPassword::unusable())).unwrap();
     let broken = world.user("broken");
-    at_once(world.store.set_password(&broken.subject, None, &EncodedPassword::from_store("argon2$garbage"))).unwrap();
+    answer(world.store.set_password(&broken.subject, None, &EncodedPassword::from_store("argon2$garbage"))).unwrap();
     world.happened();
     let long = "x".repeat(10_000);
     let cases = [
@@ -274,17 +117,17 @@ fn a_client_may_forbid_logging_in_and_must_exist() {
     let world = World::with_ada();
     let closed: ClientName = "closed".parse().unwrap();
     let order = ClientOrder { allow_login: false, ..ClientOrder::named(closed.clone()) };
-    at_once(world.authority.create_client(order, &world.source, world.now())).unwrap();
+    answer(world.authority.create_client(order, &world.by(), world.now())).unwrap();
     assert_eq!(refused(world.login_on(&closed)), Refusal::LoginNotAllowed);
     assert_eq!(refused(world.login_on(&"nowhere".parse().unwrap())), Refusal::ClientUnknown);
     let again = ClientOrder::named(closed.clone());
     assert_eq!(
-        refused(at_once(world.authority.create_client(again, &world.source, world.now()))),
+        refused(answer(world.authority.create_client(again, &world.by(), world.now()))),
         Refusal::ClientNameTaken
     );
     let default = ClientName::default_client();
     assert_eq!(
-        refused(at_once(world.authority.delete_client(&default, &world.source, world.now()))),
+        refused(answer(world.authority.delete_client(&default, &world.by(), world.now()))),
         Refusal::ClientNeeded
     );
 }
@@ -292,11 +135,11 @@ fn a_client_may_forbid_logging_in_and_must_exist() {
 #[test]
 fn r13_an_outdated_password_is_hashed_anew_by_the_login_that_proves_it() {
     let world = World::with_ada();
-    let ada = at_once(world.authority.user("ada")).unwrap();
+    let ada = answer(world.authority.user("ada")).unwrap();
     // Made by Django; see tests/fixtures/django-passwords.json.
     let md5 = EncodedPassword::from_store("md5$13972e1837da5b50fe422e$2f8830f3dad730f3ea7168a43a03c8c5");
-    at_once(world.store.set_password(&ada.subject, None, &md5)).unwrap();
-    let row = || at_once(world.store.account(&ada.subject)).unwrap().unwrap().password.expose().to_owned();
+    answer(world.store.set_password(&ada.subject, None, &md5)).unwrap();
+    let row = || answer(world.store.account(&ada.subject)).unwrap().unwrap().password.expose().to_owned();
     assert_eq!(refused(world.try_login("ada", "wrong", None)), Refusal::CredentialsRejected);
     assert_eq!(row(), md5.expose(), "a wrong password changes nothing");
     world.login("ada");
@@ -308,7 +151,7 @@ fn r13_an_outdated_password_is_hashed_anew_by_the_login_that_proves_it() {
 }
 
 #[derive(Debug)]
-struct Full;
+pub(crate) struct Full;
 
 impl Hashing for Full {
     fn check(&self, _: CheckTask) -> Hashed<'_, Checked> {
@@ -325,8 +168,8 @@ fn a59_a_full_queue_checks_nothing_and_issues_nothing() {
     let world = World::with(|parts| parts.hashing = Arc::new(Full));
     world.user("ada");
     assert!(matches!(world.try_login("ada", PASSWORD, None), Err(Error::Overloaded)));
-    let everything = TokenQuery { subject: None, client: None, kind: None, live_at: None, after: 0, limit: 10 };
-    assert_eq!(at_once(world.authority.list(everything, PageRequest::default())).unwrap().items, []);
+    let everything = TokenQuery { limit: 10, ..TokenQuery::default() };
+    assert_eq!(answer(world.authority.list(everything, PageRequest::default())).unwrap().items, []);
 }
 
 /// Changes the world while a password is being checked.
@@ -357,36 +200,35 @@ fn a76_what_ends_a_subject_beats_a_login_whose_password_is_being_checked() {
     let acts: [(&str, Act); 4] = [
         ("log out everywhere", |authority, subject, now| {
             let ending = Ending::Subject { subject: subject.clone(), keys_too: false };
-            at_once(authority.end(ending, &Source::default(), now))
+            answer(authority.end(ending, &By::operator(), now))
         }),
         ("change the password", |authority, subject, now| {
-            at_once(authority.set_password(subject, password("another password"), &Source::default(), now))
+            answer(authority.set_password(subject, password("another password"), &By::operator(), now))
         }),
-        ("disable", |authority, subject, now| at_once(authority.disable_user(subject, &Source::default(), now))),
-        ("delete", |authority, subject, now| at_once(authority.delete_user(subject, &Source::default(), now))),
+        ("disable", |authority, subject, now| answer(authority.disable_user(subject, &By::operator(), now))),
+        ("delete", |authority, subject, now| answer(authority.delete_user(subject, &By::operator(), now))),
     ];
     for (what, act) in acts {
         let store = Arc::new(MemoryStore::new());
         let events = Arc::new(Recorder::default());
         let clock = ManualClock::at(START);
-        let other = Arc::new(at_once(Authority::open(parts(&store, &events), clock.now())).unwrap());
-        let ada = at_once(other.create_user(
+        let other = Arc::new(answer(Authority::open(parts(&store, &events), clock.now())).unwrap());
+        let ada = answer(other.create_user(
             NewAccount::named("ada".parse().unwrap()),
-            password(PASSWORD),
-            &Source::default(),
+            Some(password(PASSWORD)),
+            &By::operator(),
             clock.now(),
         ))
         .unwrap();
         let (subject, now) = (ada.subject.clone(), clock.now());
         let meanwhile = Meanwhile(AtomicBool::new(true), move || act(&other, &subject, now).unwrap());
         let slow = Parts { hashing: Arc::new(meanwhile), ..parts(&store, &events) };
-        let authority = at_once(Authority::open(slow, clock.now())).unwrap();
+        let authority = answer(Authority::open(slow, clock.now())).unwrap();
         let login = Login { username: "ada".into(), password: password(PASSWORD), client: None, name: None };
-        let outcome = at_once(authority.login(login, &Source::default(), clock.now()));
+        let outcome = answer(authority.login(login, &Source::default(), clock.now()));
         assert_eq!(refused(outcome), Refusal::CredentialsRejected, "{what}");
-        let everything =
-            TokenQuery { subject: Some(ada.subject), client: None, kind: None, live_at: None, after: 0, limit: 9 };
-        assert_eq!(at_once(authority.list(everything, PageRequest::default())).unwrap().items, [], "{what}");
+        let everything = TokenQuery { filter: TokenFilter::of(ada.subject), limit: 9, ..TokenQuery::default() };
+        assert_eq!(answer(authority.list(everything, PageRequest::default())).unwrap().items, [], "{what}");
         let told = events.0.lock().unwrap();
         let overtaken =
             told.iter().any(|told| matches!(&told.event, Event::LoginFailed { why: LoginFailure::Overtaken, .. }));
@@ -431,7 +273,7 @@ fn r07_a_cap_refuses_or_evicts_the_oldest() {
     world.login_on(&refusing).unwrap();
     let second = text(&world.login_on(&refusing).unwrap());
     assert_eq!(refused(world.login_on(&refusing)), Refusal::CapReached { limit: 2 });
-    at_once(world.authority.logout(&world.who(&second), &world.source, world.now())).unwrap();
+    answer(world.authority.logout(&world.who(&second), &world.source, world.now())).unwrap();
     world.login_on(&refusing).unwrap();
 }
 
@@ -451,17 +293,17 @@ fn logging_in_again_gives_a_new_token_or_replaces_or_repeats_as_the_client_says(
     assert_eq!(text(&world.login_on(&same).unwrap()), first);
     let rotated = world.rotate(&first).unwrap();
     assert_eq!(text(&world.login_on(&same).unwrap()), rotated, "the secret that the token has now");
-    at_once(world.authority.logout(&world.who(&rotated), &world.source, world.now())).unwrap();
+    answer(world.authority.logout(&world.who(&rotated), &world.source, world.now())).unwrap();
     assert_ne!(text(&world.login_on(&same).unwrap()), rotated, "never a dead one");
 
     // Without the ring nothing is promised that could not be kept.
     let events = Arc::new(Recorder::default());
-    let reopened = at_once(Authority::open(parts(&world.store, &events), world.now()));
+    let reopened = answer(Authority::open(parts(&world.store, &events), world.now()));
     assert_eq!(refused(reopened), Refusal::KeyRingMissing);
     let ringless = World::new();
     let policy = Policy { reissue: Reissue::Same, ..Policy::default() };
     let order = ClientOrder { policy, ..ClientOrder::named("same".parse().unwrap()) };
-    let made = at_once(ringless.authority.create_client(order, &ringless.source, ringless.now()));
+    let made = answer(ringless.authority.create_client(order, &ringless.by(), ringless.now()));
     assert_eq!(refused(made), Refusal::KeyRingMissing);
 }
 
@@ -507,7 +349,7 @@ fn a19_a_generator_that_repeats_itself_overwrites_no_token() {
     assert!(matches!(world.try_login("ada", PASSWORD, None), Err(Error::Entropy(_))));
     assert!(matches!(world.rotate(&first), Err(Error::Entropy(_))));
     let who = world.who(&first);
-    let page = at_once(world.authority.tokens_of(&who, Kind::Login, PageRequest::default(), world.now())).unwrap();
+    let page = answer(world.authority.tokens_of(&who, Kind::Login, PageRequest::default(), world.now())).unwrap();
     assert_eq!(page.items.len(), 1);
     entropy.repeats.store(false, Ordering::SeqCst);
     assert_ne!(world.login("ada"), first);
@@ -524,7 +366,7 @@ fn f37_without_entropy_nothing_is_issued_and_what_lives_lives_on() {
     assert!(world.authenticate(&live).is_ok());
     assert!(world.renew(&live).is_ok());
     let who = world.who(&live);
-    let page = at_once(world.authority.tokens_of(&who, Kind::Login, PageRequest::default(), world.now())).unwrap();
+    let page = answer(world.authority.tokens_of(&who, Kind::Login, PageRequest::default(), world.now())).unwrap();
     assert_eq!(page.items.len(), 1);
 }
 
@@ -544,11 +386,11 @@ fn a18_expired_token_is_refused_at_the_instant_of_expiry_on_every_path() {
     assert_eq!(refused(world.renew(&token)), Refusal::TokenExpired);
     assert_eq!(refused(world.rotate(&token)), Refusal::TokenExpired);
     // Whoever was authenticated just before acts with a token that is dead by now.
-    let made = at_once(world.authority.create_key(&who, any_key(), &world.source, world.now()));
+    let made = answer(world.authority.create_key(&who, any_key(), &world.source, world.now()));
     assert_eq!(refused(made), Refusal::TokenRevoked);
-    let renamed = at_once(world.authority.rename(&who, who.id, Kind::Login, None, world.now()));
+    let renamed = answer(world.authority.rename(&who, who.id, Kind::Login, None, world.now()));
     assert_eq!(refused(renamed), Refusal::NotFound);
-    let listed = at_once(world.authority.tokens_of(&who, Kind::Login, PageRequest::default(), world.now())).unwrap();
+    let listed = answer(world.authority.tokens_of(&who, Kind::Login, PageRequest::default(), world.now())).unwrap();
     assert_eq!(listed.items, []);
 }
 
@@ -633,7 +475,7 @@ fn what_is_seen_of_a_token_is_written_by_the_flush() {
     let token = world.login("ada");
     world.wait(5_000);
     let who = world.who(&token);
-    let last_seen = || at_once(world.authority.me(&who)).unwrap().0.last_seen;
+    let last_seen = || answer(world.authority.me(&who)).unwrap().0.last_seen;
     assert_eq!(last_seen(), None, "no write on the request path");
     world.flush();
     let seen = last_seen().unwrap();
@@ -648,13 +490,13 @@ fn a_throttle_counts_live_tokens_of_a_subject_together_and_nothing_else() {
     let elsewhere = world.login("ada");
     let dead = text(&world.login_on(&throttled).unwrap());
     let dead_id =
-        at_once(world.authority.tokens_of(&world.who(&elsewhere), Kind::Login, PageRequest::default(), world.now()))
+        answer(world.authority.tokens_of(&world.who(&elsewhere), Kind::Login, PageRequest::default(), world.now()))
             .unwrap()
             .items
             .pop()
             .unwrap()
             .id;
-    at_once(world.authority.revoke_any(dead_id, &world.source, world.now())).unwrap();
+    answer(world.authority.revoke_any(dead_id, &world.by(), world.now())).unwrap();
     for _ in 0..5 {
         assert_eq!(refused(world.authenticate(&dead)), Refusal::TokenRevoked);
     }
@@ -674,19 +516,17 @@ fn a_throttle_counts_live_tokens_of_a_subject_together_and_nothing_else() {
 fn a08_revoking_at_any_level_is_enough() {
     type Act = fn(&World, &Authenticated) -> Result<(), Error>;
     let acts: [(&str, Act); 6] = [
-        ("the token", |world, who| at_once(world.authority.revoke_any(who.id, &world.source, world.now()))),
+        ("the token", |world, who| answer(world.authority.revoke_any(who.id, &world.by(), world.now()))),
         ("its subject", |world, who| {
             let ending = Ending::Subject { subject: who.subject.clone(), keys_too: false };
-            at_once(world.authority.end(ending, &world.source, world.now()))
+            answer(world.authority.end(ending, &world.by(), world.now()))
         }),
         ("its client", |world, who| {
-            at_once(world.authority.end(Ending::Client(who.client.clone()), &world.source, world.now()))
+            answer(world.authority.end(Ending::Client(who.client.clone()), &world.by(), world.now()))
         }),
-        ("everybody", |world, _| at_once(world.authority.end(Ending::Everybody, &world.source, world.now()))),
-        ("the client's row", |world, who| {
-            at_once(world.authority.delete_client(&who.client, &world.source, world.now()))
-        }),
-        ("the account", |world, who| at_once(world.authority.delete_user(&who.subject, &world.source, world.now()))),
+        ("everybody", |world, _| answer(world.authority.end(Ending::Everybody, &world.by(), world.now()))),
+        ("the client's row", |world, who| answer(world.authority.delete_client(&who.client, &world.by(), world.now()))),
+        ("the account", |world, who| answer(world.authority.delete_user(&who.subject, &world.by(), world.now()))),
     ];
     for (level, act) in acts {
         let world = World::with_ada();
@@ -705,19 +545,19 @@ fn a05_tokens_of_a_disabled_account_are_refused_until_it_is_enabled() {
     let token = world.login("ada");
     let key = world.key(&token, any_key()).unwrap();
     let ada = world.who(&token).subject;
-    at_once(world.authority.disable_user(&ada, &world.source, world.now())).unwrap();
+    answer(world.authority.disable_user(&ada, &world.by(), world.now())).unwrap();
     for text in [&token, &key] {
         assert_eq!(refused(world.authenticate(text)), Refusal::SubjectInactive);
         assert_eq!(refused(world.rotate(text)), Refusal::SubjectInactive);
     }
     assert_eq!(refused(world.try_login("ada", PASSWORD, None)), Refusal::CredentialsRejected);
-    at_once(world.authority.enable_user(&ada, &world.source, world.now())).unwrap();
+    answer(world.authority.enable_user(&ada, &world.by(), world.now())).unwrap();
     assert!(world.authenticate(&token).is_ok() && world.authenticate(&key).is_ok());
-    at_once(world.authority.delete_user(&ada, &world.source, world.now())).unwrap();
+    answer(world.authority.delete_user(&ada, &world.by(), world.now())).unwrap();
     for text in [&token, &key] {
         assert_eq!(refused(world.authenticate(text)), Refusal::SubjectInactive);
     }
-    let again = at_once(world.authority.enable_user(&ada, &world.source, world.now()));
+    let again = answer(world.authority.enable_user(&ada, &world.by(), world.now()));
     assert_eq!(refused(again), Refusal::NotFound);
 }
 
@@ -734,17 +574,17 @@ fn disabling_and_enabling_at_once_never_leave_a_disabled_account_with_live_token
                 scope.spawn(move || {
                     start.wait();
                     if racer % 2 == 0 {
-                        at_once(world.authority.disable_user(ada, &world.source, world.now())).unwrap();
+                        answer(world.authority.disable_user(ada, &world.by(), world.now())).unwrap();
                     } else {
-                        at_once(world.authority.enable_user(ada, &world.source, world.now())).unwrap();
+                        answer(world.authority.enable_user(ada, &world.by(), world.now())).unwrap();
                     }
                 });
             }
         });
-        if !at_once(world.authority.account(&ada)).unwrap().active {
+        if !answer(world.authority.account(&ada)).unwrap().active {
             assert_eq!(refused(world.authenticate(&token)), Refusal::SubjectInactive);
         }
-        at_once(world.authority.enable_user(&ada, &world.source, world.now())).unwrap();
+        answer(world.authority.enable_user(&ada, &world.by(), world.now())).unwrap();
         assert!(world.authenticate(&token).is_ok(), "enabling once more sets right what a race left shut");
     }
 }
@@ -752,12 +592,12 @@ fn disabling_and_enabling_at_once_never_leave_a_disabled_account_with_live_token
 #[test]
 fn a_hosts_own_account_logs_in_and_a_wrong_guess_writes_nothing() {
     let world = World::with_ada();
-    let ada = at_once(world.authority.user("ada")).unwrap();
-    let row = at_once(world.store.account(&ada.subject)).unwrap().unwrap().password;
+    let ada = answer(world.authority.user("ada")).unwrap();
+    let row = answer(world.store.account(&ada.subject)).unwrap().unwrap().password;
     let own = Account { subject: "host:7".parse().unwrap(), username: "host".parse().unwrap(), ..ada };
-    assert!(at_once(world.store.create(&own, &row)).unwrap());
+    assert!(answer(world.store.create(&own, &row)).unwrap());
     assert_eq!(refused(world.try_login("host", "wrong", None)), Refusal::CredentialsRejected);
-    assert_eq!(at_once(world.store.subject(&own.subject)).unwrap(), None);
+    assert_eq!(answer(world.store.subject(&own.subject)).unwrap(), None);
     assert_eq!(world.who(&world.login("host")).subject, own.subject);
 }
 
@@ -767,21 +607,21 @@ fn r08_keys_survive_what_ends_logins_and_die_with_the_account() {
     let login = world.login("ada");
     let key = world.key(&login, any_key()).unwrap();
     let ada = world.who(&login).subject;
-    at_once(world.authority.logout_all(&world.who(&login), &world.source, world.now())).unwrap();
+    answer(world.authority.logout_all(&world.who(&login), &world.source, world.now())).unwrap();
     assert_eq!(refused(world.authenticate(&login)), Refusal::TokenRevoked);
     assert!(world.authenticate(&key).is_ok());
     let login = world.login("ada");
-    at_once(world.authority.set_password(&ada, password("another password"), &world.source, world.now())).unwrap();
+    answer(world.authority.set_password(&ada, password("another password"), &world.by(), world.now())).unwrap();
     assert_eq!(refused(world.authenticate(&login)), Refusal::TokenRevoked);
     assert_eq!(refused(world.try_login("ada", PASSWORD, None)), Refusal::CredentialsRejected);
     assert!(world.authenticate(&key).is_ok());
     let ending = Ending::Subject { subject: ada.clone(), keys_too: true };
-    at_once(world.authority.end(ending, &world.source, world.now())).unwrap();
+    answer(world.authority.end(ending, &world.by(), world.now())).unwrap();
     assert_eq!(refused(world.authenticate(&key)), Refusal::TokenRevoked, "unless they are included");
     // A key that logs everyone else out stays.
     let login = text(&world.try_login("ada", "another password", None).unwrap().issued);
     let key = world.key(&login, any_key()).unwrap();
-    at_once(world.authority.logout_others(&world.who(&key), &world.source, world.now())).unwrap();
+    answer(world.authority.logout_others(&world.who(&key), &world.source, world.now())).unwrap();
     assert!(world.authenticate(&key).is_ok());
     assert_eq!(refused(world.authenticate(&login)), Refusal::TokenRevoked);
 }
@@ -792,11 +632,11 @@ fn a13_somebody_elses_token_is_as_unknown_as_none() {
     world.user("eve");
     let (ada, eve) = (world.login("ada"), world.login("eve"));
     let (victim, thief) = (world.who(&ada), world.who(&eve));
-    let rename = at_once(world.authority.rename(&thief, victim.id, Kind::Login, None, world.now()));
+    let rename = answer(world.authority.rename(&thief, victim.id, Kind::Login, None, world.now()));
     assert_eq!(refused(rename), Refusal::NotFound);
-    let revoke = at_once(world.authority.revoke(&thief, victim.id, Kind::Login, &world.source, world.now()));
+    let revoke = answer(world.authority.revoke(&thief, victim.id, Kind::Login, &world.source, world.now()));
     assert_eq!(refused(revoke), Refusal::NotFound);
-    let as_key = at_once(world.authority.revoke(&victim, victim.id, Kind::Key, &world.source, world.now()));
+    let as_key = answer(world.authority.revoke(&victim, victim.id, Kind::Key, &world.source, world.now()));
     assert_eq!(refused(as_key), Refusal::NotFound);
     assert!(world.authenticate(&ada).is_ok());
 }
@@ -806,13 +646,13 @@ fn a74_a_new_account_of_an_old_name_inherits_nothing() {
     let world = World::with_ada();
     let token = world.login("ada");
     let before = world.who(&token).subject;
-    at_once(world.authority.delete_user(&before, &world.source, world.now())).unwrap();
+    answer(world.authority.delete_user(&before, &world.by(), world.now())).unwrap();
     let after = world.user("ada");
     assert_ne!(after.subject, before);
     assert_eq!(refused(world.authenticate(&token)), Refusal::SubjectInactive);
     let fresh = world.login("ada");
     let who = world.who(&fresh);
-    let listed = at_once(world.authority.tokens_of(&who, Kind::Login, PageRequest::default(), world.now())).unwrap();
+    let listed = answer(world.authority.tokens_of(&who, Kind::Login, PageRequest::default(), world.now())).unwrap();
     assert_eq!(listed.items.len(), 1);
 }
 
@@ -821,13 +661,13 @@ fn dead_tokens_are_purged_after_the_retention_and_not_before() {
     let world = World::with_ada();
     let token = world.login("ada");
     let who = world.who(&token);
-    at_once(world.authority.logout(&who, &world.source, world.now())).unwrap();
+    answer(world.authority.logout(&who, &world.source, world.now())).unwrap();
     world.wait(30 * 86_400_000 - 1);
-    assert_eq!(at_once(world.authority.purge(100, world.now())).unwrap(), 0);
-    assert!(at_once(world.authority.token(who.id)).is_ok());
+    assert_eq!(answer(world.authority.purge(100, world.now())).unwrap(), 0);
+    assert!(answer(world.authority.token(who.id)).is_ok());
     world.wait(1);
-    assert_eq!(at_once(world.authority.purge(100, world.now())).unwrap(), 1);
-    assert_eq!(refused(at_once(world.authority.token(who.id))), Refusal::NotFound);
+    assert_eq!(answer(world.authority.purge(100, world.now())).unwrap(), 1);
+    assert_eq!(refused(answer(world.authority.token(who.id))), Refusal::NotFound);
     assert_eq!(refused(world.authenticate(&token)), Refusal::TokenUnknown);
 }
 
@@ -1002,16 +842,16 @@ fn a_host_issues_tokens_for_its_own_users() {
         metadata: Default::default(),
         expiry: Expiry::Never,
     };
-    let first = at_once(world.authority.issue(order.clone(), &world.source, world.now())).unwrap();
+    let first = answer(world.authority.issue(order.clone(), &world.by(), world.now())).unwrap();
     assert!(first.first_of_subject);
-    let second = at_once(world.authority.issue(order.clone(), &world.source, world.now())).unwrap();
+    let second = answer(world.authority.issue(order.clone(), &world.by(), world.now())).unwrap();
     assert!(!second.first_of_subject);
     let who = world.who(&text(&first));
     assert_eq!((who.subject.as_str(), who.expires_at), ("user:42", None));
-    let (_, account) = at_once(world.authority.me(&who)).unwrap();
+    let (_, account) = answer(world.authority.me(&who)).unwrap();
     assert_eq!(account, None);
     let dead = TokenOrder { expiry: Expiry::At(START), ..order };
-    let refusal = refused(at_once(world.authority.issue(dead, &world.source, world.now())));
+    let refusal = refused(answer(world.authority.issue(dead, &world.by(), world.now())));
     assert!(matches!(refusal, Refusal::Invalid(_)));
 }
 
@@ -1027,7 +867,7 @@ fn a47_a_cursor_that_we_did_not_make_is_refused() {
     let eve = world.who(&world.login("eve"));
     let page = |after| {
         let request = PageRequest { after, limit: 2 };
-        at_once(world.authority.tokens_of(&who, Kind::Login, request, world.now())).unwrap()
+        answer(world.authority.tokens_of(&who, Kind::Login, request, world.now())).unwrap()
     };
     let mut seen = page(None);
     let mut numbers: Vec<u64> = seen.items.iter().map(|token| token.number).collect();
@@ -1054,18 +894,18 @@ fn a47_a_cursor_that_we_did_not_make_is_refused() {
 #[test]
 fn the_operator_changes_accounts_and_clients() {
     let world = World::with_ada();
-    let ada = at_once(world.authority.user("ADA")).unwrap();
-    assert!(!at_once(world.authority.has_administrator()).unwrap());
-    at_once(world.authority.set_role(&ada.subject, Role::Admin, &world.source, world.now())).unwrap();
-    assert!(at_once(world.authority.has_administrator()).unwrap());
+    let ada = answer(world.authority.user("ADA")).unwrap();
+    assert!(!answer(world.authority.has_administrator()).unwrap());
+    answer(world.authority.set_role(&ada.subject, Role::Admin, &world.by(), world.now())).unwrap();
+    assert!(answer(world.authority.has_administrator()).unwrap());
     let again = NewAccount::named("Ada".parse().unwrap());
-    let taken = at_once(world.authority.create_user(again, password(PASSWORD), &world.source, world.now()));
+    let taken = answer(world.authority.create_user(again, Some(password(PASSWORD)), &world.by(), world.now()));
     assert_eq!(refused(taken), Refusal::UsernameTaken);
     let empty = NewAccount::named("bob".parse().unwrap());
-    let empty = at_once(world.authority.create_user(empty, password(""), &world.source, world.now()));
+    let empty = answer(world.authority.create_user(empty, Some(password("")), &world.by(), world.now()));
     assert!(matches!(refused(empty), Refusal::Invalid(_)));
     let mail = AccountChange::Email(Some("ada@example.org".parse().unwrap()), Some(START));
-    at_once(world.store.change(&ada.subject, &mail)).unwrap();
+    answer(world.store.change(&ada.subject, &[mail])).unwrap();
     world.login("Ada@Example.org");
 
     let web = world.client("web", Policy::default());
@@ -1074,14 +914,14 @@ fn the_operator_changes_accounts_and_clients() {
         let policy = Policy { ttl: Some(life("1h")), ..client.policy.clone() };
         Ok(ClientOrder { policy, ..ClientOrder::named(client.name.clone()) })
     };
-    at_once(world.authority.update_client(&web, shorter, &world.source, world.now())).unwrap();
+    answer(world.authority.update_client(&web, shorter, &world.by(), world.now())).unwrap();
     assert_eq!(world.who(&token).expires_at, Some(START.plus_millis(30 * 86_400_000)), "issued under the old rules");
     assert_eq!(world.login_on(&web).unwrap().token.expires_at, Some(START.plus_millis(3_600_000)));
     let bad = |client: &counterfoil_core::Client| {
         let policy = Policy { max_lifetime: Some(life("1s")), ..client.policy.clone() };
         Ok(ClientOrder { policy, ..ClientOrder::named(client.name.clone()) })
     };
-    let refusal = refused(at_once(world.authority.update_client(&web, bad, &world.source, world.now())));
+    let refusal = refused(answer(world.authority.update_client(&web, bad, &world.by(), world.now())));
     assert!(matches!(refusal, Refusal::Invalid(_)));
 }
 

@@ -1,0 +1,207 @@
+//! How often something may be tried: logins by account and by address, texts that are no tokens, requests to a class of
+//! routes.
+
+use async_lock::{Mutex, MutexGuard};
+
+use super::Authority;
+use crate::account::Credentials;
+use crate::actor::Actor;
+use crate::attempts::{Limiter, Strangers, counted_as};
+use crate::clock::Now;
+use crate::event::{Event, Limit};
+use crate::refusal::{Error, Refusal};
+use crate::throttle::{Period, Rate, RouteClass};
+use crate::token::{Authenticated, Source};
+
+/// How many logins may fail. For an account the numbers are fixed: see [`crate::attempts::Tries`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FailedLogins {
+    /// How many from one address, whatever the name. 100/h: offices share an address, and a guesser with one has more than
+    /// a year to go for a million guesses.
+    pub per_source: Rate,
+    limited: bool,
+}
+
+impl Default for FailedLogins {
+    fn default() -> Self {
+        FailedLogins::per_source(Rate::per(100, Period::Hour))
+    }
+}
+
+impl FailedLogins {
+    /// So many from one address.
+    pub const fn per_source(rate: Rate) -> FailedLogins {
+        FailedLogins { per_source: rate, limited: true }
+    }
+
+    /// Any number, by account and by address. For measuring what a login costs; never for serving.
+    pub const fn insecure_unlimited_for_tests() -> FailedLogins {
+        FailedLogins { per_source: Rate::per(1, Period::Second), limited: false }
+    }
+}
+
+/// Logins by one name take turns, so that several at once that are all going to be right are not counted as so many
+/// failures. So many names have turns of their own; two that meet only wait for each other.
+const TURNS: usize = 256;
+
+/// What is counted in this process.
+#[derive(Debug)]
+pub(super) struct Limits {
+    strangers: Strangers,
+    failed_logins: Limiter,
+    misses: Limiter,
+    requests: Limiter,
+    turns: [Mutex<()>; TURNS],
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            strangers: Strangers::default(),
+            failed_logins: Limiter::default(),
+            misses: Limiter::default(),
+            requests: Limiter::default(),
+            turns: std::array::from_fn(|_| Mutex::new(())),
+        }
+    }
+}
+
+impl Limits {
+    pub(super) fn forget_idle(&self, now: Now) {
+        for limiter in [&self.failed_logins, &self.misses, &self.requests] {
+            limiter.forget_idle(now);
+        }
+    }
+
+    pub(super) async fn turn(&self, name: u64) -> MutexGuard<'_, ()> {
+        self.turns[(name % TURNS as u64) as usize].lock().await
+    }
+}
+
+/// A try at a password that has been counted as failed, until it is known that it was not.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct CountedTry {
+    /// The tag of the name that was typed.
+    name: u64,
+    address: u64,
+    per_source: Option<Rate>,
+}
+
+impl Authority {
+    /// The tag of a name or an address: it goes into tables of a fixed size, so nobody may be able to choose where.
+    pub(super) fn tag(&self, purpose: &str, text: &[u8]) -> u64 {
+        self.format.newest_key().tag(purpose, text)
+    }
+
+    fn address_tag(&self, source: &Source) -> u64 {
+        self.tag("address", &counted_as(source.ip))
+    }
+
+    /// Counts a try at the password behind a name, before it is looked at. The account has one count, whatever it is called
+    /// by and whichever door is tried; a name that nobody has is refused like one, from memory.
+    pub(super) async fn count_try(
+        &self,
+        name: u64,
+        candidate: Option<&Credentials>,
+        source: &Source,
+        now: Now,
+    ) -> Result<CountedTry, Error> {
+        let FailedLogins { per_source, limited } = self.chosen().settings.failed_logins;
+        let address = self.address_tag(source);
+        if !limited {
+            return Ok(CountedTry { name, address, per_source: None });
+        }
+        if let Err(too_many) = self.limits.failed_logins.count(address, per_source, now) {
+            return Err(self.limit_hit(
+                Limit::FailedLogins,
+                Refusal::LimitHit(Limit::FailedLogins, too_many),
+                source,
+                now,
+            ));
+        }
+        let counted = CountedTry { name, address, per_source: Some(per_source) };
+        let subject = candidate.map(|credentials| &credentials.account.subject);
+        // Also where there is no account: it has to take as long.
+        let judged = self.tokens.count_try(subject, now.wall).await;
+        let judged = match (judged, subject) {
+            (Ok(_), None) => self.limits.strangers.count_try(name, now.wall),
+            (Ok(judged), Some(_)) => judged,
+            (Err(error), _) => {
+                self.limits.failed_logins.give_back(address, per_source);
+                return Err(error.into());
+            }
+        };
+        match judged {
+            Ok(()) => Ok(counted),
+            Err(later) => Err(Refusal::TooManyAttempts(later).into()),
+        }
+    }
+
+    /// The password was not looked at after all.
+    pub(super) async fn give_back(&self, counted: CountedTry, candidate: Option<&Credentials>) -> Result<(), Error> {
+        let Some(per_source) = counted.per_source else { return Ok(()) };
+        self.limits.failed_logins.give_back(counted.address, per_source);
+        match candidate {
+            Some(credentials) => Ok(self.tokens.give_back_try(&credentials.account.subject).await?),
+            None => {
+                self.limits.strangers.give_back_try(counted.name);
+                Ok(())
+            }
+        }
+    }
+
+    /// The password was right. The store forgets the tries of the account as it issues the token.
+    pub(super) fn was_right(&self, counted: CountedTry) {
+        if let Some(per_source) = counted.per_source {
+            self.limits.failed_logins.give_back(counted.address, per_source);
+        }
+    }
+
+    /// Counts a request to a class of routes: for logins by the address, else by whoever asks.
+    ///
+    /// # Errors
+    /// [`Refusal::LimitHit`].
+    pub fn count_request(
+        &self,
+        class: RouteClass,
+        who: Option<&Authenticated>,
+        source: &Source,
+        now: Now,
+    ) -> Result<(), Error> {
+        let Some(rate) = self.chosen().settings.requests.of(class) else { return Ok(()) };
+        let tag = match (class, who) {
+            (RouteClass::Login, _) | (_, None) => self.address_tag(source),
+            (RouteClass::Api, Some(who)) => {
+                self.tag("api", &[who.client.as_str().as_bytes(), b"\0", who.subject.as_str().as_bytes()].concat())
+            }
+            (RouteClass::Introspection, Some(who)) => self.tag("service", who.id.as_bytes()),
+        };
+        self.limits.requests.count(tag, rate, now).map_err(|too_many| {
+            let limit = Limit::Requests(class);
+            self.limit_hit(limit, Refusal::LimitHit(limit, too_many), source, now)
+        })
+    }
+
+    /// Whether an address may present another text without a check: each costs a query.
+    pub(super) fn judge_misses(&self, source: &Source, now: Now) -> Result<(), Error> {
+        let rate = self.chosen().settings.misses;
+        self.limits
+            .misses
+            .judge(self.address_tag(source), rate, now)
+            .map_err(|too_many| self.limit_hit(Limit::Misses, Refusal::LimitHit(Limit::Misses, too_many), source, now))
+    }
+
+    /// A text without a check was no token.
+    pub(super) fn count_miss(&self, source: &Source, now: Now) {
+        let rate = self.chosen().settings.misses;
+        // One too many is refused before the next query.
+        self.limits.misses.count(self.address_tag(source), rate, now).ok();
+    }
+
+    fn limit_hit(&self, limit: Limit, refusal: Refusal, source: &Source, now: Now) -> Error {
+        // Without the agent: it may differ each time, and one entry a minute for each address is enough.
+        let source = Source { user_agent: None, ..source.clone() };
+        self.publish(Event::LimitHit(limit), Actor::Stranger, &source, now.wall);
+        refusal.into()
+    }
+}

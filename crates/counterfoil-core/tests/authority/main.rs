@@ -1,0 +1,9 @@
+//! The rules, told through the front door.
+#![expect(clippy::unwrap_used, reason = "a test stops where something is missing")]
+
+mod audit;
+mod guesses;
+mod rules;
+mod services;
+mod staff;
+mod world;
