@@ -9,6 +9,7 @@ mod clients;
 mod issue;
 mod limits;
 mod login;
+mod pages;
 mod records;
 mod reseal;
 mod services;
@@ -19,14 +20,14 @@ mod users;
 use std::sync::{Arc, PoisonError, RwLock};
 
 pub use authenticate::Authenticating;
-pub use clients::ClientOrder;
+pub use clients::{ClientOrder, WhichClient};
 pub use issue::{Expiry, NewKey, TokenOrder};
 pub use limits::FailedLogins;
 pub use login::{LoggedIn, Login};
+pub use pages::{Cursor, List, Page, PageRequest, Place};
 pub use records::{AuditPage, UserExport};
 pub use services::Introspected;
 pub use staff::Ending;
-pub use tokens::{Cursor, Page, PageRequest};
 
 use crate::actor::{Actor, By};
 use crate::audit::AuditLog;
@@ -304,5 +305,19 @@ impl From<&Authenticated> for TokenRef {
 impl From<&Found> for TokenRef {
     fn from(found: &Found) -> TokenRef {
         TokenRef { id: found.id, kind: found.kind, subject: found.subject.clone(), client: found.client.name.clone() }
+    }
+}
+
+impl From<&Found> for Authenticated {
+    fn from(found: &Found) -> Authenticated {
+        Authenticated {
+            id: found.id,
+            kind: found.kind,
+            subject: found.subject.clone(),
+            client: found.client.name.clone(),
+            abilities: found.abilities.clone(),
+            issued_at: found.issued_at,
+            expires_at: found.expires_at,
+        }
     }
 }

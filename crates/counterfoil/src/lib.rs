@@ -112,8 +112,8 @@ pub use counterfoil_core::actor::{Actor, By, Rank};
 pub use counterfoil_core::attempts::{Tries, TryLater};
 pub use counterfoil_core::audit::Entry;
 pub use counterfoil_core::authority::{
-    AuditPage, Authority, ClientOrder, Cursor, Ending, Expiry, FailedLogins, Introspected, LoggedIn, Login, NewKey,
-    Page, PageRequest, Parts, Settings, TokenOrder, UserExport,
+    AuditPage, Authority, ClientOrder, Cursor, Ending, Expiry, FailedLogins, Introspected, List, LoggedIn, Login,
+    NewKey, Page, PageRequest, Parts, Place, Settings, TokenOrder, UserExport, WhichClient,
 };
 pub use counterfoil_core::client::{
     AtCap, Cap, Client, ClientId, ClientName, Lifetime, NotAClientName, NotALifetime, Policy, PolicyConflict, Reissue,

@@ -38,15 +38,7 @@ impl Authority {
 
     async fn look_up(&self, candidates: Candidates, source: &Source, now: Now) -> Result<Authenticated, Error> {
         let found = self.admit(candidates, source, now).await?;
-        Ok(Authenticated {
-            id: found.id,
-            kind: found.kind,
-            subject: found.subject,
-            client: found.client.name.clone(),
-            abilities: found.abilities,
-            issued_at: found.issued_at,
-            expires_at: found.expires_at,
-        })
+        Ok(Authenticated::from(&found))
     }
 
     /// What `text` may be looked up as; refused here, without a query, if it was never issued.

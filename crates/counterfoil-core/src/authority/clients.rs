@@ -25,6 +25,27 @@ pub struct ClientOrder {
     pub allow_login: bool,
 }
 
+/// Which client: by what people call it, or by its name in the store, which stays when it is renamed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhichClient<'a> {
+    /// By its name.
+    Named(&'a ClientName),
+    /// By its id.
+    Id(ClientId),
+}
+
+impl<'a> From<&'a ClientName> for WhichClient<'a> {
+    fn from(name: &'a ClientName) -> WhichClient<'a> {
+        WhichClient::Named(name)
+    }
+}
+
+impl From<ClientId> for WhichClient<'_> {
+    fn from(id: ClientId) -> Self {
+        WhichClient::Id(id)
+    }
+}
+
 impl ClientOrder {
     /// A client of that name with the default rules.
     pub fn named(name: ClientName) -> ClientOrder {
@@ -53,12 +74,18 @@ impl Authority {
         Ok(client)
     }
 
-    /// The client of that name.
+    /// That client.
     ///
     /// # Errors
-    /// [`Refusal::ClientUnknown`].
-    pub async fn client(&self, name: &ClientName) -> Result<Arc<Client>, Error> {
-        Ok(self.tokens.client(name).await?.ok_or(Refusal::ClientUnknown)?)
+    /// [`Refusal::ClientUnknown`] for a name, [`Refusal::NotFound`] for an id.
+    pub async fn client(&self, which: impl Into<WhichClient<'_>>) -> Result<Arc<Client>, Error> {
+        match which.into() {
+            WhichClient::Named(name) => Ok(self.tokens.client(name).await?.ok_or(Refusal::ClientUnknown)?),
+            WhichClient::Id(id) => {
+                let clients = self.tokens.clients().await?;
+                Ok(clients.into_iter().find(|client| client.id == id).ok_or(Refusal::NotFound)?)
+            }
+        }
     }
 
     /// Every client, by name.
@@ -69,21 +96,22 @@ impl Authority {
         Ok(self.tokens.clients().await?)
     }
 
-    /// Changes the client named `name` to what `change` makes of it; called again if someone else was faster. Tokens issued
+    /// Changes that client to what `change` makes of it; called again if someone else was faster. Tokens issued
     /// before keep the expiry they have; renewals follow the new rules.
     ///
     /// # Errors
-    /// [`Refusal::ClientUnknown`], [`Refusal::ClientNameTaken`], and what [`Authority::create_client`] refuses.
+    /// As [`Authority::client`]; [`Refusal::ClientNameTaken`], and what [`Authority::create_client`] refuses.
     pub async fn update_client(
         &self,
-        name: &ClientName,
+        which: impl Into<WhichClient<'_>>,
         change: impl Fn(&Client) -> Result<ClientOrder, Refusal>,
         by: &By,
         now: Now,
     ) -> Result<Arc<Client>, Error> {
         by.must_be_admin()?;
+        let which = which.into();
         for _ in 0..ATTEMPTS {
-            let client = self.client(name).await?;
+            let client = self.client(which).await?;
             let order = change(&client)?;
             self.check_policy(&order.policy)?;
             if client.name == ClientName::default_client() && order.name != client.name {
@@ -106,17 +134,17 @@ impl Authority {
     /// Removes a client and every token of it. The default client stays.
     ///
     /// # Errors
-    /// [`Refusal::ClientUnknown`], [`Refusal::ClientNeeded`].
-    pub async fn delete_client(&self, name: &ClientName, by: &By, now: Now) -> Result<(), Error> {
+    /// As [`Authority::client`]; [`Refusal::ClientNeeded`].
+    pub async fn delete_client(&self, which: impl Into<WhichClient<'_>>, by: &By, now: Now) -> Result<(), Error> {
         by.must_be_admin()?;
-        if *name == ClientName::default_client() {
+        let client = self.client(which).await?;
+        if client.name == ClientName::default_client() {
             return Err(Refusal::ClientNeeded.into());
         }
-        let client = self.client(name).await?;
         if !self.tokens.delete_client(client.id, now.wall).await? {
             return Err(Refusal::ClientUnknown.into());
         }
-        self.record(Event::ClientDeleted(name.clone()), by, now).await
+        self.record(Event::ClientDeleted(client.name.clone()), by, now).await
     }
 
     fn check_policy(&self, policy: &Policy) -> Result<(), Refusal> {

@@ -1,6 +1,6 @@
 //! What a token's holder does with it, and with the other tokens of the same subject.
 
-use super::Authority;
+use super::{Authority, Cursor, Page, PageRequest};
 use crate::account::Account;
 use crate::actor::Actor;
 use crate::client::Renewal;
@@ -10,63 +10,10 @@ use crate::event::{Event, RevokedBy, Scope, TokenRef};
 use crate::refusal::{Error, Refusal};
 use crate::seal::SealedFor;
 use crate::store::{Bump, RenewOutcome, RevokeOutcome, RotateOutcome, Rotation, TokenFilter, TokenQuery};
+use crate::throttle::RouteClass;
 use crate::token::{Authenticated, Issued, Kind, Source, Token, TokenId, TokenName};
 
-/// Most records on a page.
-const MOST_PER_PAGE: u32 = 200;
-
-/// Which page of a list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PageRequest {
-    /// After what; `None`: from the start.
-    pub after: Option<Cursor>,
-    /// At most so many; never more than 200.
-    pub limit: u32,
-}
-
-impl Default for PageRequest {
-    /// The first 50.
-    fn default() -> Self {
-        PageRequest { after: None, limit: 50 }
-    }
-}
-
-/// Where a page ended. Handed to the client as a text that it cannot make itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cursor(u64);
-
-/// Some records and where the next ones start.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Page<T> {
-    /// The records.
-    pub items: Vec<T>,
-    /// What to ask for next; `None` at the end.
-    pub next: Option<Cursor>,
-}
-
 impl Authority {
-    /// The text of a cursor for `who`'s list of `kind`: the number and a tag over it, so that a client can neither guess nor
-    /// carry one to another list.
-    pub fn cursor_text(&self, cursor: Cursor, who: &Authenticated, kind: Kind) -> String {
-        let tag = self.format.newest_key().tag("cursor", &cursor_subject(cursor, who, kind));
-        format!("{:x}.{tag:016x}", cursor.0)
-    }
-
-    /// Reads what [`Authority::cursor_text`] wrote for the same list.
-    ///
-    /// # Errors
-    /// [`Refusal::Invalid`] for every other text.
-    pub fn cursor(&self, text: &str, who: &Authenticated, kind: Kind) -> Result<Cursor, Refusal> {
-        let refused = || Refusal::invalid("cursor", "use the value of `next` from the page before");
-        let (number, tag) = text.split_once('.').ok_or_else(refused)?;
-        let cursor = Cursor(u64::from_str_radix(number, 16).map_err(|_| refused())?);
-        let tag = u64::from_str_radix(tag, 16).map_err(|_| refused())?;
-        let subject = cursor_subject(cursor, who, kind);
-        let ours = self.format.keys().any(|key| key.tag("cursor", &subject) == tag);
-        // Written back, so that one cursor has one spelling.
-        if ours && format!("{:x}.{tag:016x}", cursor.0) == text { Ok(cursor) } else { Err(refused()) }
-    }
-
     /// The live tokens of `who`'s subject, oldest first.
     ///
     /// # Errors
@@ -88,14 +35,14 @@ impl Authority {
     /// # Errors
     /// When the store fails.
     pub async fn list(&self, query: TokenQuery, page: PageRequest) -> Result<Page<Token>, Error> {
-        let limit = page.limit.clamp(1, MOST_PER_PAGE);
-        let after = page.after.map_or(0, |cursor| cursor.0);
+        let limit = page.limit.clamp(1, PageRequest::MOST);
+        let after = page.after.map_or(0, Cursor::number);
         // One more than asked for tells whether there is a next page.
         let query = TokenQuery { after, limit: limit + 1, ..query };
         let mut items = self.tokens.list(&query).await?;
         let more = items.len() > limit as usize;
         items.truncate(limit as usize);
-        let next = if more { items.last().map(|token| Cursor(token.number)) } else { None };
+        let next = if more { items.last().map(|token| Cursor::after(token.number)) } else { None };
         Ok(Page { items, next })
     }
 
@@ -128,9 +75,11 @@ impl Authority {
     /// Moves the expiry of the token behind `text` on, as its client's policy says, and never back.
     ///
     /// # Errors
-    /// As [`Authority::authenticate`]; [`Refusal::RenewalNotAllowed`] for API keys and where the policy never renews.
+    /// As [`Authority::authenticate`]; [`Refusal::RenewalNotAllowed`] for API keys and where the policy never renews;
+    /// [`Refusal::LimitHit`], because it counts as a request to [`RouteClass::Api`].
     pub async fn renew(&self, text: &str, source: &Source, now: Now) -> Result<Option<Timestamp>, Error> {
         let found = self.admit(self.candidates(text)?, source, now).await?;
+        self.count_request(RouteClass::Api, Some(&Authenticated::from(&found)), source, now)?;
         let policy = &found.client.policy;
         match (found.kind, policy.renewal) {
             (Kind::Key, _) | (Kind::Login, Renewal::Never) => return Err(Refusal::RenewalNotAllowed.into()),
@@ -149,9 +98,11 @@ impl Authority {
     /// rotating again with the old one takes back a new one that never was.
     ///
     /// # Errors
-    /// As [`Authority::authenticate`]; [`Refusal::RotationLocked`] where its owner has locked their tokens.
+    /// As [`Authority::renew`], but that API keys may too; [`Refusal::RotationLocked`] where its owner has locked their
+    /// tokens.
     pub async fn rotate(&self, text: &str, source: &Source, now: Now) -> Result<(Issued, Option<Account>), Error> {
         let found = self.admit(self.candidates(text)?, source, now).await?;
+        self.count_request(RouteClass::Api, Some(&Authenticated::from(&found)), source, now)?;
         let account = self.accounts.account(&found.subject).await?.map(|credentials| credentials.account);
         if account.as_ref().is_some_and(|account| account.rotation_locked) {
             return Err(Refusal::RotationLocked.into());
@@ -243,8 +194,4 @@ impl Authority {
             RevokeOutcome::Unknown => Err(Refusal::NotFound.into()),
         }
     }
-}
-
-fn cursor_subject(cursor: Cursor, who: &Authenticated, kind: Kind) -> Vec<u8> {
-    [&cursor.0.to_be_bytes()[..], kind.as_str().as_bytes(), b"\0", who.subject.as_str().as_bytes()].concat()
 }

@@ -106,6 +106,7 @@ impl Authority {
         now: Now,
     ) -> Result<Account, Error> {
         self.may_touch(subject, by).await?;
+        self.account(subject).await?;
         let (mut facts, mut role, mut active) = (Vec::new(), None, None);
         for change in changes {
             match change {
@@ -207,6 +208,7 @@ impl Authority {
     /// [`Refusal::NotFound`].
     pub async fn disable_user(&self, subject: &SubjectId, by: &By, now: Now) -> Result<(), Error> {
         self.may_touch(subject, by).await?;
+        self.account(subject).await?;
         // The tokens first: should this stop half-way, the account is shut rather than half open.
         self.tokens.open_subject(subject, now.wall).await?;
         self.tokens.set_subject_state(subject, SubjectState::Disabled, now.wall).await?;

@@ -1,7 +1,9 @@
 //! What becomes of tokens, told through the front door with a clock that stands still.
 
 use counterfoil_core::account::{Account, AccountChange, NewAccount, Role};
-use counterfoil_core::authority::{ClientOrder, Ending, Expiry, LoggedIn, NewKey, PageRequest, TokenOrder};
+use counterfoil_core::authority::{
+    ClientOrder, Cursor, Ending, Expiry, List, LoggedIn, NewKey, PageRequest, TokenOrder,
+};
 use counterfoil_core::event::{LoginFailure, RevokedBy, TokenRef};
 use counterfoil_core::hashing::{CheckTask, Checked, HashTask, Hashed, Hashing, OnThisThread, Overloaded};
 use counterfoil_core::password::EncodedPassword;
@@ -10,7 +12,7 @@ use counterfoil_core::store::{AccountStore as _, TokenFilter, TokenQuery, TokenS
 use counterfoil_core::{
     Abilities, AtCap, Authenticated, Authority, By, Cap, ClientName, Clock, Entropy, EntropyError, Error, Event, Kind,
     Login, ManualClock, MemoryStore, Now, Parts, Policy, Refusal, Reissue, Renewal, Source, SubjectId, Timestamp,
-    entropy::PredictableEntropy,
+    Username, entropy::PredictableEntropy,
 };
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -872,21 +874,30 @@ fn a47_a_cursor_that_we_did_not_make_is_refused() {
     let mut seen = page(None);
     let mut numbers: Vec<u64> = seen.items.iter().map(|token| token.number).collect();
     while let Some(next) = seen.next {
-        let cursor = world.authority.cursor_text(next, &who, Kind::Login);
-        assert_eq!(world.authority.cursor(&cursor, &who, Kind::Login), Ok(next));
-        assert!(world.authority.cursor(&cursor, &who, Kind::Key).is_err(), "another list");
-        assert!(world.authority.cursor(&cursor, &eve, Kind::Login).is_err(), "somebody else's");
+        let cursor = world.authority.cursor_text(&next, List::Own(Kind::Login), &who);
+        let read = |text: &str, list, who: &Authenticated| world.authority.cursor::<Cursor>(text, list, who);
+        assert_eq!(read(&cursor, List::Own(Kind::Login), &who), Ok(next));
+        for list in [List::Own(Kind::Key), List::Tokens, List::Users, List::Audit] {
+            assert!(read(&cursor, list, &who).is_err(), "another list");
+        }
+        assert!(read(&cursor, List::Own(Kind::Login), &eve).is_err(), "somebody else's");
         let shouted = cursor.to_uppercase();
-        assert!(shouted == cursor || world.authority.cursor(&shouted, &who, Kind::Login).is_err(), "one spelling");
-        assert!(world.authority.cursor(&format!("0{cursor}"), &who, Kind::Login).is_err());
+        assert!(shouted == cursor || read(&shouted, List::Own(Kind::Login), &who).is_err(), "one spelling");
+        assert!(read(&format!("0{cursor}"), List::Own(Kind::Login), &who).is_err());
+        assert!(read(&format!("00{cursor}"), List::Own(Kind::Login), &who).is_err());
         seen = page(Some(next));
         numbers.extend(seen.items.iter().map(|token| token.number));
     }
     assert_eq!(numbers.len(), 5);
     assert!(numbers.is_sorted());
     for forged in ["", ".", "0.0", "1.0000000000000000", "-1.0", "ffffffffffffffff.ffffffffffffffff", "é.é"] {
-        assert!(matches!(world.authority.cursor(forged, &who, Kind::Login), Err(Refusal::Invalid(_))), "{forged}");
+        let read = world.authority.cursor::<Cursor>(forged, List::Own(Kind::Login), &who);
+        assert!(matches!(read, Err(Refusal::Invalid(_))), "{forged}");
     }
+    let name: Username = "Zoë\u{1f980}'%_".parse().unwrap();
+    let cursor = world.authority.cursor_text(&name, List::Users, &who);
+    assert_eq!(world.authority.cursor(&cursor, List::Users, &who), Ok(name));
+    assert!(world.authority.cursor::<Username>(&cursor, List::Tokens, &who).is_err());
 }
 
 // ── Accounts and clients ────────────────────────────────────────────────────────────────────────────────────────────
