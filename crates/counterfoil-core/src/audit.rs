@@ -4,11 +4,15 @@
 //! gathered and written every half second. Orders of the operator and of staff do wait, so that nothing they changed is
 //! acknowledged without its entry; but ending tokens does not fail because the log cannot be written.
 
+mod table;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_lock::Mutex as AsyncMutex;
+
+pub use table::table;
 
 use crate::actor::Actor;
 use crate::client::ClientName;

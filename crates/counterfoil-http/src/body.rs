@@ -2,6 +2,8 @@
 //!
 //! The words of the parsers never reach an answer: they quote values, and a value may be a password.
 
+use std::fmt::Display;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -10,11 +12,13 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::Response;
+use counterfoil_core::{Refusal, SecretToken};
 use http_body_util::BodyExt;
-use serde::de::{DeserializeOwned, Visitor};
+use serde::de::{DeserializeOwned, IgnoredAny, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 use serde_path_to_error::Path;
+use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use crate::arrival::Arrival;
@@ -31,6 +35,10 @@ pub(crate) struct Json<T>(pub(crate) T);
 
 /// A JSON object or a form.
 pub(crate) struct JsonOrForm<T>(pub(crate) T);
+
+/// A form about a token: what services send (RFC 7662 §2.1, RFC 7009 §2.1). Fields that are not ours are ignored, as
+/// extensions of both are.
+pub(crate) struct TokenForm(pub(crate) SecretToken);
 
 /// The body of a route that takes none. It is read all the same, because a form may carry a second credential.
 pub(crate) struct NoBody;
@@ -61,7 +69,9 @@ pub(crate) async fn arrive(
 ) -> Response {
     let refused_at_head = match route.access {
         Access::Open => false,
-        Access::Token | Access::Ability(_) => credentials::presented(request.headers()).is_err(),
+        Access::Token | Access::Ability(_) | Access::Service(_) | Access::Staff(_) => {
+            credentials::presented(request.headers()).is_err()
+        }
     };
     if refused_at_head {
         return next.run(request).await;
@@ -115,6 +125,42 @@ impl<T: DeserializeOwned> FromRequest<Http> for JsonOrForm<T> {
     }
 }
 
+/// The form of [`TokenForm`].
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct AboutToken {
+    /// The text of the token that is asked about.
+    #[schema(value_type = String)]
+    token: SecretText,
+    /// Ignored: a text says itself what it is.
+    #[serde(rename = "token_type_hint", default)]
+    #[schema(value_type = Option<String>)]
+    _token_type_hint: IgnoredAny,
+}
+
+impl FromRequest<Http> for TokenForm {
+    type Rejection = Problem;
+
+    async fn from_request(mut request: Request, _: &Http) -> Result<Self, Problem> {
+        let arrived = Arrived::with(&mut request);
+        let Whole { bytes, .. } = arrived.whole()?;
+        if form_urlencoded::parse(bytes).any(|(name, _)| name == "access_token") {
+            return Err(second_credential());
+        }
+        let AboutToken { token, .. } = form(bytes)?;
+        let text = token.into_text();
+        // RFC 6749 §3.2: "Parameters sent without a value MUST be treated as if they were omitted from the request."
+        if text.is_empty() {
+            return Err(Problem::new(ProblemKind::InvalidRequest, "The field is missing.").about("token"));
+        }
+        Ok(TokenForm(SecretToken::from_text(text)))
+    }
+}
+
+/// RFC 6750 §2: "Clients MUST NOT use more than one method to transmit the token in each request."
+fn second_credential() -> Problem {
+    NoToken::Malformed("The request carries a token in its header and in its body. Send it in the header alone.").into()
+}
+
 impl FromRequest<Http> for NoBody {
     type Rejection = Problem;
 
@@ -122,11 +168,9 @@ impl FromRequest<Http> for NoBody {
     async fn from_request(mut request: Request, _: &Http) -> Result<Self, Problem> {
         let arrived = Arrived::with(&mut request);
         let Whole { media, bytes } = arrived.whole()?;
-        let second_credential = |(name, _): (_, _)| matches!(&name as &str, "access_token" | "token");
-        if *media == Media::Form && form_urlencoded::parse(bytes).any(second_credential) {
-            // RFC 6750 §2: "Clients MUST NOT use more than one method to transmit the token in each request."
-            let detail = "The request carries a token in its header and in its body. Send it in the header alone.";
-            return Err(NoToken::Malformed(detail).into());
+        let is_credential = |(name, _): (_, _)| matches!(&name as &str, "access_token" | "token");
+        if *media == Media::Form && form_urlencoded::parse(bytes).any(is_credential) {
+            return Err(second_credential());
         }
         Ok(NoBody)
     }
@@ -171,7 +215,10 @@ fn media_taken(takes: Takes, headers: &HeaderMap) -> Result<Media, Problem> {
     let media = media_type(headers)?;
     match (takes, media) {
         (Takes::Nothing, _) | (Takes::Json(_) | Takes::JsonOrForm(_), Media::Json) => Ok(media),
-        (Takes::JsonOrForm(_), Media::Form) => Ok(media),
+        (Takes::JsonOrForm(_) | Takes::TokenForm, Media::Form) => Ok(media),
+        (Takes::TokenForm, Media::Json | Media::Other) => {
+            Err(wrong_type("Send a form as application/x-www-form-urlencoded."))
+        }
         (Takes::Json(_), Media::Form | Media::Other) => Err(wrong_type("Send a JSON object as application/json.")),
         (Takes::JsonOrForm(_), Media::Other) => {
             let detail = "Send a JSON object as application/json, or a form as application/x-www-form-urlencoded.";
@@ -289,9 +336,14 @@ fn misfit(path: &Path, message: &str) -> Problem {
 pub(crate) struct SecretText(Zeroizing<String>);
 
 impl SecretText {
+    /// The text; what is left behind is empty.
+    pub(crate) fn into_text(mut self) -> String {
+        std::mem::take(&mut *self.0)
+    }
+
     /// The bytes; what is left behind is empty.
-    pub(crate) fn into_bytes(mut self) -> Vec<u8> {
-        std::mem::take(&mut *self.0).into_bytes()
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.into_text().into_bytes()
     }
 }
 
@@ -320,4 +372,14 @@ impl<'de> Deserialize<'de> for SecretText {
 /// For a field that must be there though it may be null.
 pub(crate) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
     T::deserialize(deserializer)
+}
+
+/// For a field that may be left out, and may be null: `Some(None)` is null.
+pub(crate) fn said<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// The text of a field as what it stands for. The errors of our own types do not repeat the text.
+pub(crate) fn parsed<T: FromStr<Err: Display>>(field: &'static str, text: &str) -> Result<T, Problem> {
+    text.parse().map_err(|error| Refusal::invalid(field, error).into())
 }

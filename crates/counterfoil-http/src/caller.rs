@@ -1,14 +1,17 @@
 //! Who is asking: the extractors [`Presented`] and [`Caller`].
 
 use axum::extract::FromRequestParts;
+use axum::http::Method;
 use axum::http::request::Parts;
-use counterfoil_core::{Ability, Authenticated, Authority, SecretToken};
+use counterfoil_core::throttle::RouteClass;
+use counterfoil_core::{Ability, Authenticated, Authority, By, Now, SecretToken};
 
 use crate::arrival::Arrival;
 use crate::credentials;
 use crate::http::Http;
 use crate::meter;
 use crate::problem::Problem;
+use crate::rights::{ADMIN_READ, ADMIN_WRITE};
 
 /// A token is presented; nothing is said yet about whether it is live. For what hands the text itself to the authority.
 #[derive(Debug)]
@@ -59,6 +62,46 @@ impl FromRequestParts<Http> for Caller {
         let Ok(arrival) = Arrival::from_request_parts(parts, http).await;
         let judgement = http.authority().authenticate(secret.expose(), &arrival.source, arrival.now).await;
         meter::judged(&judgement);
-        Ok(Caller { who: judgement?, arrival, http: http.clone() })
+        let who = judgement?;
+        if parts.extensions.get::<Counted>().is_some() {
+            http.authority().count_request(RouteClass::Api, Some(&who), &arrival.source, arrival.now)?;
+        }
+        Ok(Caller { who, arrival, http: http.clone() })
+    }
+}
+
+/// Left with a request to a native route that counts as one of [`RouteClass::Api`]. A host's own routes have no such limit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Counted;
+
+/// Staff or an administrator, who may do what the route does: read with GET, change with anything else.
+#[derive(Debug)]
+pub(crate) struct Staff {
+    /// Who asks.
+    pub(crate) caller: Caller,
+    /// By whose order.
+    pub(crate) by: By,
+}
+
+impl Staff {
+    pub(crate) fn authority(&self) -> &Authority {
+        self.caller.authority()
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        self.caller.arrival.now
+    }
+}
+
+impl FromRequestParts<Http> for Staff {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, http: &Http) -> Result<Self, Problem> {
+        let caller = Caller::from_request_parts(parts, http).await?;
+        let reads = parts.method == Method::GET || parts.method == Method::HEAD;
+        let wanted: &Ability = if reads { &ADMIN_READ } else { &ADMIN_WRITE };
+        let Arrival { source, now, .. } = &caller.arrival;
+        let by = caller.authority().staff(&caller.who, wanted, source, *now).await?;
+        Ok(Staff { caller, by })
     }
 }

@@ -18,9 +18,13 @@ use utoipa::openapi::{
     ComponentsBuilder, HttpMethod, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Paths, Ref, RefOr, Required,
 };
 
+use crate::body::AboutToken;
+use crate::parameter::{Form, Parameter, Place};
 use crate::problem::{Document, PROBLEM_JSON, ProblemKind};
 use crate::router::{Access, Gives, ROUTES, Route, Takes};
-use crate::routes::tokens::MOST_PER_PAGE;
+
+const FORM: &str = "application/x-www-form-urlencoded";
+const TOKEN_FORM: Shape = Shape::of::<AboutToken>();
 
 /// The name of the security scheme.
 const BEARER: &str = "bearer";
@@ -48,15 +52,6 @@ impl Shape {
         (self.within)(&mut all);
         all
     }
-}
-
-/// What a route reads from its URL.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Parameter {
-    Id,
-    Limit,
-    Cursor,
-    Keep,
 }
 
 /// The routes as an OpenAPI 3.1 document.
@@ -93,10 +88,11 @@ fn document() -> OpenApi {
         let takes = match route.takes {
             Takes::Nothing => None,
             Takes::Json(shape) | Takes::JsonOrForm(shape) => Some(shape),
+            Takes::TokenForm => Some(TOKEN_FORM),
         };
         let gives = match route.gives {
-            Gives::Ok(shape) | Gives::Created(shape) => Some(shape),
-            Gives::Nothing | Gives::AnyJson => None,
+            Gives::Ok(shape) | Gives::OkOrTable(shape) | Gives::Created(shape) => Some(shape),
+            Gives::Nothing | Gives::Empty | Gives::Html | Gives::AnyJson => None,
         };
         for shape in takes.into_iter().chain(gives) {
             components = components.schemas_from_iter(shape.all());
@@ -113,6 +109,19 @@ fn operation(route: &Route) -> OperationBuilder {
     operation = match route.access {
         Access::Open => operation.securities(Some([SecurityRequirement::default()])),
         Access::Token => operation.security(SecurityRequirement::new::<_, [&str; 0], &str>(BEARER, [])),
+        Access::Staff(ability) => operation
+            .description(Some(format!(
+                "For staff and administrators. An API key of theirs needs the ability `{}`, which only an administrator \
+                 grants.",
+                ability.as_str()
+            )))
+            .security(SecurityRequirement::new(BEARER, [ability.as_str()])),
+        Access::Service(ability) => operation
+            .description(Some(format!(
+                "For services: the token of the request needs the ability `{}`, which only an administrator grants.",
+                ability.as_str()
+            )))
+            .security(SecurityRequirement::new(BEARER, [ability.as_str()])),
         Access::Ability(ability) => operation
             .description(Some(format!("The token needs the ability `{}`.", ability.as_str())))
             .security(SecurityRequirement::new(BEARER, [ability.as_str()])),
@@ -125,9 +134,8 @@ fn operation(route: &Route) -> OperationBuilder {
     operation = match route.takes {
         Takes::Nothing => operation,
         Takes::Json(shape) => operation.request_body(Some(body(&["application/json"], shape))),
-        Takes::JsonOrForm(shape) => {
-            operation.request_body(Some(body(&["application/json", "application/x-www-form-urlencoded"], shape)))
-        }
+        Takes::JsonOrForm(shape) => operation.request_body(Some(body(&["application/json", FORM], shape))),
+        Takes::TokenForm => operation.request_body(Some(body(&[FORM], TOKEN_FORM))),
     };
     let with = |description: &str, shape: Shape| {
         let content = ContentBuilder::new().schema(Some(shape.reference())).build();
@@ -139,6 +147,15 @@ fn operation(route: &Route) -> OperationBuilder {
             let location = HeaderBuilder::new().schema(Some(text_of(None))).description(Some("What was made.")).build();
             operation.response("201", with("Made.", shape).header("Location", location).build())
         }
+        Gives::OkOrTable(shape) => {
+            let table = ContentBuilder::new().schema(Some(text_of(None))).build();
+            operation.response("200", with("Done.", shape).content("text/csv", table).build())
+        }
+        Gives::Empty => operation.response("200", ResponseBuilder::new().description("Done.").build()),
+        Gives::Html => {
+            let page = ContentBuilder::new().schema(Some(text_of(None))).build();
+            operation.response("200", ResponseBuilder::new().description("Done.").content("text/html", page).build())
+        }
         Gives::Nothing => operation.response("204", ResponseBuilder::new().description("Done.").build()),
         Gives::AnyJson => {
             let content = ContentBuilder::new().schema(Some(ObjectBuilder::new().build())).build();
@@ -146,29 +163,36 @@ fn operation(route: &Route) -> OperationBuilder {
             operation.response("200", response.build())
         }
     };
+    let for_service = matches!(route.access, Access::Service(_));
     problems(route).into_iter().fold(operation, |operation, (status, kinds)| {
         let names: Vec<String> = kinds.iter().map(|kind| format!("`{}`", kind.slug())).collect();
         let content = ContentBuilder::new().schema(Some(Shape::of::<Document<'_>>().reference())).build();
-        let response = ResponseBuilder::new().description(names.join(", ")).content(PROBLEM_JSON, content);
+        let media = if for_service && status == 400 { "application/json" } else { PROBLEM_JSON };
+        let response = ResponseBuilder::new().description(names.join(", ")).content(media, content);
         operation.response(status.to_string(), response.build())
     })
 }
 
 /// Every problem that a route may answer with, by status.
-fn problems(route: &Route) -> Vec<(u16, Vec<ProblemKind>)> {
+pub(crate) fn problems(route: &Route) -> Vec<(u16, Vec<ProblemKind>)> {
     use ProblemKind::{
         BodyTimeout, BodyTooLarge, InsufficientAbility, Internal, InvalidRequest, InvalidToken, InvalidValue,
-        QuotaExceeded, Timeout, TokenMissing, Unavailable, UnsupportedMediaType,
+        QuotaExceeded, StaffNeeded, Timeout, TokenMissing, Unavailable, UnsupportedMediaType,
     };
     let of_access: &[ProblemKind] = match route.access {
         Access::Open => &[],
         Access::Token => &[InvalidRequest, TokenMissing, InvalidToken, QuotaExceeded],
-        Access::Ability(_) => &[InvalidRequest, TokenMissing, InvalidToken, InsufficientAbility, QuotaExceeded],
+        Access::Ability(_) | Access::Service(_) => {
+            &[InvalidRequest, TokenMissing, InvalidToken, InsufficientAbility, QuotaExceeded]
+        }
+        Access::Staff(_) => {
+            &[InvalidRequest, TokenMissing, InvalidToken, InsufficientAbility, StaffNeeded, QuotaExceeded]
+        }
     };
     let of_body: &[ProblemKind] = match route.takes {
         Takes::Nothing if !route.reads_body() => &[],
         Takes::Nothing => &[BodyTimeout, BodyTooLarge, UnsupportedMediaType],
-        Takes::Json(_) | Takes::JsonOrForm(_) => {
+        Takes::Json(_) | Takes::JsonOrForm(_) | Takes::TokenForm => {
             &[InvalidRequest, InvalidValue, BodyTimeout, BodyTooLarge, UnsupportedMediaType]
         }
     };
@@ -185,7 +209,7 @@ fn problems(route: &Route) -> Vec<(u16, Vec<ProblemKind>)> {
 }
 
 /// `postV1LogoutAll`: unique because method and path are.
-fn operation_id(route: &Route) -> String {
+pub(crate) fn operation_id(route: &Route) -> String {
     let mut id = route.method.as_str().to_ascii_lowercase();
     for word in route.path.split(|letter: char| !letter.is_ascii_alphanumeric()).filter(|word| !word.is_empty()) {
         let (first, rest) = word.split_at(1);
@@ -195,29 +219,33 @@ fn operation_id(route: &Route) -> String {
     id
 }
 
-fn parameter(parameter: Parameter) -> PathParameter {
-    let (name, place, required, schema, description) = match parameter {
-        Parameter::Id => ("id", ParameterIn::Path, Required::True, text_of(Some("uuid")), "The id of the token."),
-        Parameter::Limit => {
-            let schema = ObjectBuilder::new()
-                .schema_type(Type::Integer)
-                .minimum(Some(1))
-                .maximum(Some(MOST_PER_PAGE))
-                .default(Some(json!(50)))
-                .build();
-            ("limit", ParameterIn::Query, Required::False, schema, "How many records at most.")
-        }
-        Parameter::Cursor => {
-            let what = "The value of `next` from the page before.";
-            ("cursor", ParameterIn::Query, Required::False, text_of(None), what)
-        }
-        Parameter::Keep => {
-            let schema = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["current"])).build();
-            ("keep", ParameterIn::Query, Required::True, schema, "Which token to leave: always `current`.")
-        }
+fn parameter(parameter: &Parameter) -> PathParameter {
+    let place = match parameter.place {
+        Place::Path => ParameterIn::Path,
+        Place::Needed | Place::Optional => ParameterIn::Query,
     };
-    let parameter = ParameterBuilder::new().name(name).parameter_in(place).required(required);
-    parameter.schema(Some(Schema::Object(schema))).description(Some(description)).build()
+    let required = match parameter.place {
+        Place::Path | Place::Needed => Required::True,
+        Place::Optional => Required::False,
+    };
+    let schema = match parameter.form {
+        Form::Text => text_of(None),
+        Form::Uuid => text_of(Some("uuid")),
+        Form::Instant => text_of(Some("date-time")),
+        Form::Address => text_of(Some("ip")),
+        Form::Flag => ObjectBuilder::new().schema_type(Type::Boolean).build(),
+        Form::Word(words) => {
+            ObjectBuilder::new().schema_type(Type::String).enum_values(Some(words.iter().copied())).build()
+        }
+        Form::Count(most) => ObjectBuilder::new()
+            .schema_type(Type::Integer)
+            .minimum(Some(1))
+            .maximum(Some(most))
+            .default(Some(json!(50)))
+            .build(),
+    };
+    let built = ParameterBuilder::new().name(parameter.name).parameter_in(place).required(required);
+    built.schema(Some(Schema::Object(schema))).description(Some(parameter.what)).build()
 }
 
 fn text_of(format: Option<&str>) -> utoipa::openapi::schema::Object {

@@ -227,6 +227,7 @@ pub struct Problem {
     wait: Option<Box<Wait>>,
     challenge: Option<Challenge>,
     cause: Option<Arc<Error>>,
+    for_service: bool,
 }
 
 /// How long to wait, and for which quota.
@@ -268,7 +269,16 @@ impl Problem {
     /// A problem of that kind; `detail` is for people.
     pub fn new(kind: ProblemKind, detail: impl Into<Cow<'static, str>>) -> Problem {
         let challenge = (kind.status() == StatusCode::UNAUTHORIZED).then_some(Challenge::Bare);
-        Problem { kind, detail: detail.into(), field: None, limit: None, wait: None, challenge, cause: None }
+        Problem {
+            kind,
+            detail: detail.into(),
+            field: None,
+            limit: None,
+            wait: None,
+            challenge,
+            cause: None,
+            for_service: false,
+        }
     }
 
     /// The same, naming the field of the request that it is about.
@@ -287,6 +297,12 @@ impl Problem {
         self.cause.as_deref()
     }
 
+    /// The same on a route for services, whose 400 is told in the words of RFC 6749 §5.2 as well.
+    #[must_use]
+    pub(crate) fn for_service(self) -> Problem {
+        Problem { for_service: true, ..self }
+    }
+
     pub(crate) fn not_found() -> Problem {
         Problem::new(ProblemKind::NotFound, "There is nothing here that this token may see.")
     }
@@ -303,7 +319,14 @@ impl Problem {
 
     /// The answer, with the realm of this deployment and the id of the request.
     pub(crate) fn render(&self, realm: &str, request: Option<&RequestId>) -> Response {
+        let in_oauth = self.for_service && self.kind.status() == StatusCode::BAD_REQUEST;
+        let described = || match &self.field {
+            Some(field) => format!("{field}: {}", self.detail),
+            None => self.detail.clone().into_owned(),
+        };
         let document = Document {
+            error: in_oauth.then_some("invalid_request"),
+            error_description: in_oauth.then(described),
             kind: self.kind.type_uri(),
             title: self.kind.title(),
             status: self.kind.status().as_u16(),
@@ -316,7 +339,8 @@ impl Problem {
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.kind.status();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        let media = if in_oauth { "application/json" } else { PROBLEM_JSON };
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
         if let Some(challenge) = &self.challenge {
             headers.insert(header::WWW_AUTHENTICATE, challenge.header_value(realm));
         }
@@ -347,6 +371,12 @@ impl Problem {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub(crate) struct Document<'a> {
+    /// `invalid_request`: a 400 of a route for services, as RFC 6749 §5.2 has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'static str>,
+    /// The same as `detail`, with `field` before it; where `error` is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_description: Option<String>,
     /// Which kind of problem; see docs/problems.md.
     #[serde(rename = "type")]
     #[schema(example = "urn:counterfoil:problem:invalid-token")]

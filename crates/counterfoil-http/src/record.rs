@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use counterfoil_core::authority;
+use counterfoil_core::authority::{self, List};
 use counterfoil_core::{
     Abilities, Account, ClientName, Issued, Kind, SecretToken, Sighting, Timestamp, Token, TokenId, TokenName,
     UserAgent,
@@ -116,7 +116,7 @@ impl Page {
     pub(crate) fn of(page: authority::Page<Token>, kind: Kind, caller: &Caller) -> Page {
         Page {
             items: page.items.into_iter().map(|token| Record::of(token, caller)).collect(),
-            next: page.next.map(|cursor| caller.authority().cursor_text(cursor, &caller.who, kind)),
+            next: page.next.map(|cursor| caller.authority().cursor_text(&cursor, List::Own(kind), &caller.who)),
         }
     }
 }

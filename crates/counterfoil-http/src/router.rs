@@ -2,25 +2,33 @@
 
 use std::sync::{Arc, LazyLock};
 
-use axum::Router;
 use axum::http::Method;
 use axum::middleware;
+use axum::response::Response;
 use axum::routing::{MethodRouter, delete, get, patch, post};
+use axum::{Extension, Router};
 use counterfoil_core::{Ability, Authority, Clock};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::body;
+use crate::caller::Counted;
 use crate::cors::{self, Sharing};
+use crate::docs;
 use crate::exchange;
 use crate::http::Http;
-use crate::openapi::{Parameter, Shape};
+use crate::openapi::Shape;
+use crate::parameter::{self, Parameter};
+use crate::problem::Problem;
 use crate::problem::ProblemKind::{
-    self, BeyondMaker, CapReached, InvalidCredentials, InvalidRequest, InvalidValue, LoginNotAllowed, NotFound,
-    RenewalNotAllowed, RotationLocked, UnknownClient,
+    self, AdminNeeded, BeyondMaker, CapReached, Conflict, InvalidCredentials, InvalidRequest, InvalidValue,
+    LoginNotAllowed, NameTaken, NotFound, RenewalNotAllowed, RotationLocked, UnknownClient,
 };
 use crate::record::{NewToken, Page, Record};
-use crate::rights::{KEYS_READ, KEYS_WRITE, TOKENS_READ, TOKENS_WRITE};
-use crate::routes::{keys, login, me, operations, tokens};
+use crate::rights::{
+    ACCOUNT_WRITE, ADMIN_READ, ADMIN_WRITE, KEYS_READ, KEYS_WRITE, TOKENS_INTROSPECT, TOKENS_READ, TOKENS_REVOKE,
+    TOKENS_WRITE,
+};
+use crate::routes::{admin, keys, login, me, operations, services, tokens};
 use crate::settings::HttpSettings;
 
 /// One route.
@@ -35,7 +43,7 @@ pub struct Route {
     /// Who may.
     pub access: Access,
     pub(crate) takes: Takes,
-    pub(crate) parameters: &'static [Parameter],
+    pub(crate) parameters: &'static [&'static Parameter],
     pub(crate) gives: Gives,
     /// Problems of its own, besides those that come with `access` and `takes`.
     pub(crate) problems: &'static [ProblemKind],
@@ -47,7 +55,7 @@ impl Route {
     pub(crate) fn reads_body(&self) -> bool {
         match self.takes {
             Takes::Nothing => self.method != Method::GET,
-            Takes::Json(_) | Takes::JsonOrForm(_) => true,
+            Takes::Json(_) | Takes::JsonOrForm(_) | Takes::TokenForm => true,
         }
     }
 }
@@ -61,6 +69,11 @@ pub enum Access {
     Token,
     /// Whoever has a live token with this ability.
     Ability(&'static LazyLock<Ability>),
+    /// A service: whoever has a live token with this ability, which only an administrator grants. Counted as a service, and
+    /// told what is wrong with the request in the words of OAuth as well.
+    Service(&'static LazyLock<Ability>),
+    /// Staff and administrators; with an API key, if it has this ability, which only an administrator grants.
+    Staff(&'static LazyLock<Ability>),
 }
 
 /// What a route reads as a body.
@@ -69,6 +82,8 @@ pub(crate) enum Takes {
     Nothing,
     Json(Shape),
     JsonOrForm(Shape),
+    /// A form about a token, for services.
+    TokenForm,
 }
 
 /// What a route answers when all is well.
@@ -78,8 +93,14 @@ pub(crate) enum Gives {
     Ok(Shape),
     /// 201 with a body and a `Location`.
     Created(Shape),
+    /// 200 with a body, or with a table of the same.
+    OkOrTable(Shape),
     /// 204.
     Nothing,
+    /// 200 without a body, as RFC 7009 §2.2 has it.
+    Empty,
+    /// 200 with a page for people.
+    Html,
     /// 200 with any JSON.
     AnyJson,
 }
@@ -94,7 +115,15 @@ pub static ROUTES: &[Route] = &[
         takes: Takes::JsonOrForm(Shape::of::<login::LoginBody>()),
         parameters: &[],
         gives: Gives::Ok(Shape::of::<NewToken>()),
-        problems: &[UnknownClient, InvalidCredentials, LoginNotAllowed, CapReached, ProblemKind::Overloaded],
+        problems: &[
+            UnknownClient,
+            InvalidCredentials,
+            LoginNotAllowed,
+            CapReached,
+            ProblemKind::QuotaExceeded,
+            ProblemKind::TooManyAttempts,
+            ProblemKind::Overloaded,
+        ],
         handler: || post(login::login),
     },
     Route {
@@ -125,7 +154,7 @@ pub static ROUTES: &[Route] = &[
         what: "List the signed-in devices of this user",
         access: Access::Ability(&TOKENS_READ),
         takes: Takes::Nothing,
-        parameters: &[Parameter::Limit, Parameter::Cursor],
+        parameters: &[&parameter::LIMIT, &parameter::CURSOR],
         gives: Gives::Ok(Shape::of::<Page>()),
         problems: &[InvalidRequest, InvalidValue],
         handler: || get(tokens::list),
@@ -136,7 +165,7 @@ pub static ROUTES: &[Route] = &[
         what: "Log out all other devices: end all login tokens of this user but the one of this request",
         access: Access::Ability(&TOKENS_WRITE),
         takes: Takes::Nothing,
-        parameters: &[Parameter::Keep],
+        parameters: &[&parameter::KEEP],
         gives: Gives::Nothing,
         problems: &[InvalidRequest, InvalidValue],
         handler: || delete(tokens::revoke_others),
@@ -147,7 +176,7 @@ pub static ROUTES: &[Route] = &[
         what: "Rename a signed-in device",
         access: Access::Ability(&TOKENS_WRITE),
         takes: Takes::Json(Shape::of::<tokens::RenameBody>()),
-        parameters: &[Parameter::Id],
+        parameters: &[&parameter::TOKEN_ID],
         gives: Gives::Ok(Shape::of::<Record>()),
         problems: &[NotFound],
         handler: || patch(tokens::rename),
@@ -158,7 +187,7 @@ pub static ROUTES: &[Route] = &[
         what: "Log out one device",
         access: Access::Ability(&TOKENS_WRITE),
         takes: Takes::Nothing,
-        parameters: &[Parameter::Id],
+        parameters: &[&parameter::TOKEN_ID],
         gives: Gives::Nothing,
         problems: &[NotFound],
         handler: || delete(tokens::revoke),
@@ -191,7 +220,7 @@ pub static ROUTES: &[Route] = &[
         what: "List the API keys of this user",
         access: Access::Ability(&KEYS_READ),
         takes: Takes::Nothing,
-        parameters: &[Parameter::Limit, Parameter::Cursor],
+        parameters: &[&parameter::LIMIT, &parameter::CURSOR],
         gives: Gives::Ok(Shape::of::<Page>()),
         problems: &[InvalidRequest, InvalidValue],
         handler: || get(keys::list),
@@ -213,7 +242,7 @@ pub static ROUTES: &[Route] = &[
         what: "End an API key",
         access: Access::Ability(&KEYS_WRITE),
         takes: Takes::Nothing,
-        parameters: &[Parameter::Id],
+        parameters: &[&parameter::TOKEN_ID],
         gives: Gives::Nothing,
         problems: &[NotFound],
         handler: || delete(keys::revoke),
@@ -228,6 +257,310 @@ pub static ROUTES: &[Route] = &[
         gives: Gives::Ok(Shape::of::<me::Me>()),
         problems: &[],
         handler: || get(me::show),
+    },
+    Route {
+        method: Method::PATCH,
+        path: "/v1/me",
+        what: "Lock the secrets of one's own tokens, or unlock them",
+        access: Access::Ability(&ACCOUNT_WRITE),
+        takes: Takes::Json(Shape::of::<me::MeBody>()),
+        parameters: &[],
+        gives: Gives::Ok(Shape::of::<me::Me>()),
+        problems: &[NotFound],
+        handler: || patch(me::change),
+    },
+    Route {
+        method: Method::POST,
+        path: "/v1/introspect",
+        what: "Tell a service what a token is (RFC 7662)",
+        access: Access::Service(&TOKENS_INTROSPECT),
+        takes: Takes::TokenForm,
+        parameters: &[],
+        gives: Gives::Ok(Shape::of::<services::Introspection>()),
+        problems: &[],
+        handler: || post(services::introspect),
+    },
+    Route {
+        method: Method::POST,
+        path: "/v1/revoke",
+        what: "End a token by its text, for a service (RFC 7009)",
+        access: Access::Service(&TOKENS_REVOKE),
+        takes: Takes::TokenForm,
+        parameters: &[],
+        gives: Gives::Empty,
+        problems: &[],
+        handler: || post(services::revoke),
+    },
+    Route {
+        method: Method::GET,
+        path: "/v1/admin/users",
+        what: "List users by name",
+        access: Access::Staff(&ADMIN_READ),
+        takes: Takes::Nothing,
+        parameters: &[
+            &parameter::NAME,
+            &parameter::EMAIL,
+            &parameter::ROLE,
+            &parameter::ACTIVE,
+            &parameter::LIMIT,
+            &parameter::CURSOR,
+        ],
+        gives: Gives::Ok(Shape::of::<admin::users::UserPage>()),
+        problems: &[InvalidRequest, InvalidValue],
+        handler: || get(admin::users::list),
+    },
+    Route {
+        method: Method::POST,
+        path: "/v1/admin/users",
+        what: "Make a user",
+        access: Access::Staff(&ADMIN_WRITE),
+        takes: Takes::Json(Shape::of::<admin::users::NewUserBody>()),
+        parameters: &[],
+        gives: Gives::Created(Shape::of::<admin::users::User>()),
+        problems: &[AdminNeeded, NameTaken, ProblemKind::Overloaded],
+        handler: || post(admin::users::create),
+    },
+    Route {
+        method: Method::GET,
+        path: "/v1/admin/users/{id}",
+        what: "Show a user and their failed logins",
+        access: Access::Staff(&ADMIN_READ),
+        takes: Takes::Nothing,
+        parameters: &[&parameter::USER_ID],
+        gives: Gives::Ok(Shape::of::<admin::users::User>()),
+        problems: &[NotFound],
+        handler: || get(admin::users::show),
+    },
+    Route {
+        method: Method::PATCH,
+        path: "/v1/admin/users/{id}",
+        what: "Change what is known of a user, whether they may log in, and their role",
+        access: Access::Staff(&ADMIN_WRITE),
+        takes: Takes::Json(Shape::of::<admin::users::UserBody>()),
+        parameters: &[&parameter::USER_ID],
+        gives: Gives::Ok(Shape::of::<admin::users::User>()),
+        problems: &[AdminNeeded, NotFound],
+        handler: || patch(admin::users::change),
+    },
+    Route {
+        method: Method::DELETE,
+        path: "/v1/admin/users/{id}",
+        what: "Delete a user and end all their tokens",
+        access: Access::Staff(&ADMIN_WRITE),
+        takes: Takes::Nothing,
+        parameters: &[&parameter::USER_ID],
+        gives: Gives::Nothing,
+        problems: &[AdminNeeded, NotFound],
+        handler: || delete(admin::users::delete),
+    },
+    Route {
+        method: Method::POST,
+        path: "/v1/admin/users/{id}/unlock",
+        what: "Forget the failed logins of a user, so that the password opens the account again",
+        access: Access::Staff(&ADMIN_WRITE),
+        takes: Takes::Nothing,
+        parameters: &[&parameter::USER_ID],
+        gives: Gives::Nothing,
+        problems: &[AdminNeeded, NotFound],
+        handler: || post(admin::users::unlock),
+    },
+    Route {
+        method: Method::DELETE,
+        path: "/v1/admin/users/{id}/tokens",
+        what: "End all login tokens of a user, and API keys if that is said",
+        access: Access::Staff(&ADMIN_WRITE),
+        takes: Takes::Nothing,
+        parameters: &[&parameter::USER_ID, &parameter::KEYS],
+        gives: Gives::Nothing,
+        problems: &[InvalidRequest, InvalidValue, AdminNeeded, NotFound],
+        handler: || delete(admin::users::end_tokens),
+    },
+    Route {
+        method: Method::GET,
+        path: "/v1/admin/users/{id}/export",
+        what: "Hand out all that is kept about a user",
+        access: Access::Staff(&ADMIN_READ),
+        takes: Takes::Nothing,
+        parameters: &[&parameter::USER_ID],
+        gives: Gives::Ok(Shape::of::<admin::export::Export>()),
+        problems: &[AdminNeeded, NotFound],
+        handler: || get(admin::export::show),
+    },
+    Route {
+        method: Method::GET,
+        path: "/v1/admin/clients",
+        what: "List clients and their rules",
+        access: Access::Staff(&ADMIN_READ),
+        takes: Takes::Nothing,
+        parameters: &[],
+        gives: Gives::Ok(Shape::of::<admin::clients::Clients>()),
+        problems: &[],
+        handler: || get(admin::clients::list),
+    },
+    Route {
+        method: Method::POST,
+        path: "/v1/admin/clients",
+        what: "Register a client",
+        access: Access::Staff(&ADMIN_WRITE),
+        takes: Takes::Json(Shape::of::<admin::clients::NewClientBody>()),
+        parameters: &[],
+        gives: Gives::Created(Shape::of::<admin::clients::ClientRecord>()),
+        problems: &[AdminNeeded, NameTaken, Conflict],
+        handler: || post(admin::clients::create),
+    },
+    Route {
+        method: Method::GET,
+        path: "/v1/admin/clients/{id}",
+        what: "Show a client",
+        access: Access::Staff(&ADMIN_READ),
+        takes: Takes::Nothing,
+        parameters: &[&parameter::CLIENT_ID],
+        gives: Gives::Ok(Shape::of::<admin::clients::ClientRecord>()),
+        problems: &[NotFound],
+        handler: || get(admin::clients::show),
+    },
+    Route {
+        method: Method::PATCH,
+        path: "/v1/admin/clients/{id}",
+        what: "Change a client's rules; tokens issued before keep their expiry",
+        access: Access::Staff(&ADMIN_WRITE),
+        takes: Takes::Json(Shape::of::<admin::clients::ClientBody>()),
+        parameters: &[&parameter::CLIENT_ID],
+        gives: Gives::Ok(Shape::of::<admin::clients::ClientRecord>()),
+        problems: &[AdminNeeded, NotFound, NameTaken, Conflict],
+        handler: || patch(admin::clients::change),
+    },
+    Route {
+        method: Method::DELETE,
+        path: "/v1/admin/clients/{id}",
+        what: "Delete a client and end all its tokens",
+        access: Access::Staff(&ADMIN_WRITE),
+        takes: Takes::Nothing,
+        parameters: &[&parameter::CLIENT_ID],
+        gives: Gives::Nothing,
+        problems: &[AdminNeeded, NotFound, Conflict],
+        handler: || delete(admin::clients::delete),
+    },
+    Route {
+        method: Method::DELETE,
+        path: "/v1/admin/clients/{id}/tokens",
+        what: "End all tokens of a client, API keys included",
+        access: Access::Staff(&ADMIN_WRITE),
+        takes: Takes::Nothing,
+        parameters: &[&parameter::CLIENT_ID],
+        gives: Gives::Nothing,
+        problems: &[AdminNeeded, NotFound],
+        handler: || delete(admin::clients::end_tokens),
+    },
+    Route {
+        method: Method::GET,
+        path: "/v1/admin/tokens",
+        what: "List everybody's tokens",
+        access: Access::Staff(&ADMIN_READ),
+        takes: Takes::Nothing,
+        parameters: &[
+            &parameter::USER,
+            &parameter::CLIENT,
+            &parameter::KIND,
+            &parameter::LIVE,
+            &parameter::ISSUED_BEFORE,
+            &parameter::USED_BEFORE,
+            &parameter::IP,
+            &parameter::LIMIT,
+            &parameter::CURSOR,
+        ],
+        gives: Gives::Ok(Shape::of::<admin::tokens::StaffPage>()),
+        problems: &[InvalidRequest, InvalidValue],
+        handler: || get(admin::tokens::list),
+    },
+    Route {
+        method: Method::POST,
+        path: "/v1/admin/tokens",
+        what: "Issue a token for a user, without their password",
+        access: Access::Staff(&ADMIN_WRITE),
+        takes: Takes::Json(Shape::of::<admin::tokens::IssueBody>()),
+        parameters: &[],
+        gives: Gives::Created(Shape::of::<NewToken>()),
+        problems: &[AdminNeeded, UnknownClient, CapReached, NotFound, Conflict],
+        handler: || post(admin::tokens::issue),
+    },
+    Route {
+        method: Method::DELETE,
+        path: "/v1/admin/tokens",
+        what: "End the tokens of everybody, API keys included",
+        access: Access::Staff(&ADMIN_WRITE),
+        takes: Takes::Nothing,
+        parameters: &[&parameter::ALL],
+        gives: Gives::Nothing,
+        problems: &[InvalidRequest, InvalidValue, AdminNeeded],
+        handler: || delete(admin::tokens::revoke_all),
+    },
+    Route {
+        method: Method::POST,
+        path: "/v1/admin/tokens/revoke",
+        what: "Count the tokens that have something in common, or end them",
+        access: Access::Staff(&ADMIN_WRITE),
+        takes: Takes::Json(Shape::of::<admin::tokens::RevokeBody>()),
+        parameters: &[],
+        gives: Gives::Ok(Shape::of::<admin::tokens::Revoked>()),
+        problems: &[AdminNeeded],
+        handler: || post(admin::tokens::revoke_matching),
+    },
+    Route {
+        method: Method::GET,
+        path: "/v1/admin/tokens/{id}",
+        what: "Show a token, whosever it is",
+        access: Access::Staff(&ADMIN_READ),
+        takes: Takes::Nothing,
+        parameters: &[&parameter::TOKEN_ID],
+        gives: Gives::Ok(Shape::of::<admin::tokens::StaffRecord>()),
+        problems: &[NotFound],
+        handler: || get(admin::tokens::show),
+    },
+    Route {
+        method: Method::PATCH,
+        path: "/v1/admin/tokens/{id}",
+        what: "Rename a live token, whosever it is",
+        access: Access::Staff(&ADMIN_WRITE),
+        takes: Takes::Json(Shape::of::<tokens::RenameBody>()),
+        parameters: &[&parameter::TOKEN_ID],
+        gives: Gives::Ok(Shape::of::<admin::tokens::StaffRecord>()),
+        problems: &[AdminNeeded, NotFound],
+        handler: || patch(admin::tokens::rename),
+    },
+    Route {
+        method: Method::DELETE,
+        path: "/v1/admin/tokens/{id}",
+        what: "End a token, whosever it is",
+        access: Access::Staff(&ADMIN_WRITE),
+        takes: Takes::Nothing,
+        parameters: &[&parameter::TOKEN_ID],
+        gives: Gives::Nothing,
+        problems: &[AdminNeeded, NotFound],
+        handler: || delete(admin::tokens::revoke),
+    },
+    Route {
+        method: Method::GET,
+        path: "/v1/admin/audit",
+        what: "Read the audit log, newest first",
+        access: Access::Staff(&ADMIN_READ),
+        takes: Takes::Nothing,
+        parameters: &[
+            &parameter::EVENT,
+            &parameter::SUBJECT,
+            &parameter::BY,
+            &parameter::CLIENT,
+            &parameter::TOKEN,
+            &parameter::IP,
+            &parameter::SINCE,
+            &parameter::UNTIL,
+            &parameter::ENTRIES,
+            &parameter::CURSOR,
+            &parameter::FORMAT,
+        ],
+        gives: Gives::OkOrTable(Shape::of::<admin::audit::AuditEntries>()),
+        problems: &[InvalidRequest, InvalidValue],
+        handler: || get(admin::audit::list),
     },
     Route {
         method: Method::GET,
@@ -261,6 +594,17 @@ pub static ROUTES: &[Route] = &[
         gives: Gives::AnyJson,
         problems: &[],
         handler: || get(operations::describe),
+    },
+    Route {
+        method: Method::GET,
+        path: "/docs",
+        what: "Describe these routes to people",
+        access: Access::Open,
+        takes: Takes::Nothing,
+        parameters: &[],
+        gives: Gives::Html,
+        problems: &[],
+        handler: || get(docs::page),
     },
 ];
 
@@ -357,7 +701,11 @@ impl Http {
 
     /// The handler of `route`, which is not called before the body is there.
     fn handler(&self, route: &'static Route) -> MethodRouter<Http> {
-        let handler = (route.handler)();
+        let handler = match route.access {
+            Access::Open => (route.handler)(),
+            Access::Token | Access::Ability(_) | Access::Staff(_) => (route.handler)().route_layer(Extension(Counted)),
+            Access::Service(_) => (route.handler)().route_layer(middleware::map_response(for_service)),
+        };
         if !route.reads_body() {
             return handler;
         }
@@ -365,4 +713,11 @@ impl Http {
         // Around the handler alone, so that 405 still tells the methods without a body being read.
         handler.route_layer(middleware::from_fn_with_state(state, body::arrive))
     }
+}
+
+async fn for_service(mut response: Response) -> Response {
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        response.extensions_mut().insert(problem.for_service());
+    }
+    response
 }

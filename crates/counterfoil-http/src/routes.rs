@@ -1,7 +1,9 @@
 //! The native routes, a file for each resource. A handler is a list of steps; it decides nothing.
 
+pub(crate) mod admin;
 pub(crate) mod keys;
 pub(crate) mod login;
 pub(crate) mod me;
 pub(crate) mod operations;
+pub(crate) mod services;
 pub(crate) mod tokens;

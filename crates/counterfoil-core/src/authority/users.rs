@@ -81,8 +81,15 @@ impl Authority {
     /// # Errors
     /// [`Refusal::NotFound`], also where the subject is a host's own.
     pub async fn account(&self, subject: &SubjectId) -> Result<Account, Error> {
-        let credentials = self.accounts.account(subject).await?;
-        Ok(credentials.map(|credentials| credentials.account).ok_or(Refusal::NotFound)?)
+        Ok(self.account_of(subject).await?.ok_or(Refusal::NotFound)?)
+    }
+
+    /// The account of this subject, if we keep one.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn account_of(&self, subject: &SubjectId) -> Result<Option<Account>, Error> {
+        Ok(self.accounts.account(subject).await?.map(|credentials| credentials.account))
     }
 
     /// A page of accounts by user name.

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use counterfoil_core::authority::PageRequest;
+use counterfoil_core::authority::{List, PageRequest};
 use counterfoil_core::{Kind, Timestamp, TokenId, TokenName};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -25,22 +25,22 @@ pub(crate) struct PageQuery {
     cursor: Option<String>,
 }
 
-/// Most records on one page.
-pub(crate) const MOST_PER_PAGE: u32 = 200;
+/// How many a page shall have, of at most `most`.
+pub(crate) fn limited(limit: Option<u32>, most: u32) -> Result<u32, Problem> {
+    let limit = limit.unwrap_or(PageRequest::default().limit);
+    if (1..=most).contains(&limit) {
+        return Ok(limit);
+    }
+    let detail = format!("limit: a page has 1 to {most} records.");
+    Err(Problem::new(ProblemKind::InvalidValue, detail).about("limit"))
+}
 
 /// One page of the caller's tokens of `kind`.
 pub(crate) async fn page(caller: &Caller, kind: Kind, query: PageQuery) -> Result<Page, Problem> {
-    let mut page = PageRequest::default();
-    if let Some(limit) = query.limit {
-        if !(1..=MOST_PER_PAGE).contains(&limit) {
-            let detail = format!("limit: a page has 1 to {MOST_PER_PAGE} records.");
-            return Err(Problem::new(ProblemKind::InvalidValue, detail).about("limit"));
-        }
-        page.limit = limit;
-    }
-    if let Some(text) = &query.cursor {
-        page.after = Some(caller.authority().cursor(text, &caller.who, kind)?);
-    }
+    let limit = limited(query.limit, PageRequest::MOST)?;
+    let read = |text: &String| caller.authority().cursor(text, List::Own(kind), &caller.who);
+    let after = query.cursor.as_ref().map(read).transpose()?;
+    let page = PageRequest { after, limit };
     let found = caller.authority().tokens_of(&caller.who, kind, page, caller.arrival.now).await?;
     Ok(Page::of(found, kind, caller))
 }
@@ -60,14 +60,20 @@ pub(crate) struct RenameBody {
     name: Option<String>,
 }
 
+impl RenameBody {
+    pub(crate) fn name(&self) -> Option<TokenName> {
+        self.name.as_deref().and_then(TokenName::cut)
+    }
+}
+
 pub(crate) async fn rename(
     caller: Caller,
     Id(id): Id,
     body::Json(body): body::Json<RenameBody>,
 ) -> Result<Json<Record>, Problem> {
     caller.may(&TOKENS_WRITE)?;
-    let name = body.name.as_deref().and_then(TokenName::cut);
-    let token = caller.authority().rename(&caller.who, id, Kind::Login, name, caller.arrival.now).await?;
+    let now = caller.arrival.now;
+    let token = caller.authority().rename(&caller.who, id, Kind::Login, body.name(), now).await?;
     Ok(Json(Record::of(token, &caller)))
 }
 

@@ -46,7 +46,11 @@ impl HttpBody for Late {
 async fn send(actor: &Actor, route: &Route, path: &str, body: Body) -> Answer {
     let path =
         if route.method == Method::DELETE && route.path == "/v1/tokens" { "/v1/tokens?keep=current" } else { path };
-    actor.typed(route.method.clone(), path, "application/json", body).await
+    let media = match route.access {
+        Access::Service(_) => "application/x-www-form-urlencoded",
+        Access::Open | Access::Token | Access::Ability(_) | Access::Staff(_) => "application/json",
+    };
+    actor.typed(route.method.clone(), path, media, body).await
 }
 
 /// The routes that wait for a body and act for a caller.

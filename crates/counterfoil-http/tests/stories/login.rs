@@ -48,6 +48,7 @@ async fn a_login_gives_a_token_that_opens_what_it_should() {
                 "id": null, "username": "ada", "email": null, "email_confirmed": false, "first_name": "",
                 "last_name": "",
             },
+            "rotation_locked": false,
             "token": {
                 "id": null, "kind": "login", "client": "default", "name": "laptop", "abilities": ["*"],
                 "issued_at": "2026-11-20T11:00:00.000Z", "expires_at": "2026-12-20T11:00:00.000Z", "current": true,

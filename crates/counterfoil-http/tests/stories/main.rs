@@ -1,9 +1,11 @@
 //! The native routes, told as stories by actors who only see what a client sees.
 #![expect(clippy::unwrap_used, reason = "a test stops where something is missing")]
 
+mod administration;
 mod answers;
 mod cors;
 mod credentials;
+mod docs;
 mod faults;
 mod keys;
 mod late;
@@ -13,6 +15,7 @@ mod matrix;
 mod outages;
 mod proxies;
 mod secrets;
+mod services;
 mod tokens;
 mod wire;
 mod world;

@@ -13,6 +13,7 @@ use counterfoil_core::authority::{ClientOrder, Expiry, TokenOrder};
 use counterfoil_core::entropy::PredictableEntropy;
 use counterfoil_core::event::Silent;
 use counterfoil_core::password::{HashingParams, Password};
+use counterfoil_core::throttle::RouteRates;
 use counterfoil_core::token::Metadata;
 use counterfoil_core::{
     Abilities, Authority, By, ClientName, Clock, Kind, ManualClock, Parts, Policy, Settings, Timestamp, TokenName,
@@ -92,6 +93,20 @@ impl TestServer {
         let new = NewAccount { role: Role::User, ..NewAccount::named(name.parse().unwrap()) };
         let password = Password::new(password).unwrap();
         self.authority.create_user(new, Some(password), &By::operator(), self.clock.now()).await.unwrap()
+    }
+
+    /// Somebody of this role, who has just logged in, and their account.
+    pub(crate) async fn of_role(&self, name: &str, role: Role) -> (Actor, Account) {
+        let account = self.user(name, PASSWORD).await;
+        let now = self.clock.now();
+        let account = self.authority.set_role(&account.subject, role, &By::operator(), now).await.unwrap();
+        (self.logged_in(name, "default", "desk").await, account)
+    }
+
+    /// Puts limits on the classes of routes.
+    pub(crate) async fn limit_requests(&self, requests: RouteRates) {
+        let settings = Settings { requests, ..self.authority.settings() };
+        self.authority.adopt(settings, None).await.unwrap();
     }
 
     pub(crate) async fn client(&self, name: &str, policy: Policy) {

@@ -1,0 +1,40 @@
+//! All that is kept about one user.
+
+use axum::Json;
+use counterfoil_core::authority::{Cursor, List, UserExport};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::UserId;
+use super::audit::AuditEntry;
+use super::tokens::StaffRecord;
+use super::users::User;
+use crate::caller::Staff;
+use crate::problem::Problem;
+
+/// All that is kept about one user, but for what their password hashes to and what their tokens do.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Export {
+    /// The account.
+    user: User,
+    /// Its tokens and API keys, dead ones that have not been purged included; oldest first.
+    tokens: Vec<StaffRecord>,
+    /// What the audit log says of it, newest first; at most 10,000 entries.
+    audit: Vec<AuditEntry>,
+    /// What to send as `cursor` with `subject` to `GET /v1/admin/audit` for the rest; null where this is all.
+    #[schema(required)]
+    audit_next: Option<String>,
+}
+
+pub(crate) async fn show(staff: Staff, UserId(id): UserId) -> Result<Json<Export>, Problem> {
+    let now = staff.now();
+    let UserExport { account, tries, tokens, entries, more_entries } =
+        staff.authority().export_user(&id, &staff.by, now).await?;
+    let record = |token| StaffRecord::of(token, Some(account.username.clone()), now);
+    Ok(Json(Export {
+        tokens: tokens.into_iter().map(record).collect(),
+        audit: entries.into_iter().map(AuditEntry::from).collect(),
+        audit_next: staff.next(more_entries.map(Cursor::after), List::Audit),
+        user: User::with_tries(account, tries),
+    }))
+}
