@@ -148,11 +148,15 @@ fn write_route(page: &mut String, route: &Route, document: &Value) {
     if let Some(parameters) = operation["parameters"].as_array().filter(|parameters| !parameters.is_empty()) {
         push(page, format_args!("<dt>Reads</dt><dd><table>"));
         for parameter in parameters {
-            let (name, place) = (text(&parameter["name"]), text(&parameter["in"]));
-            let needed = if parameter["required"] == true { "" } else { ", may be left out" };
+            let name = text(&parameter["name"]);
+            let place = match (text(&parameter["in"]), parameter["required"] == true) {
+                ("path", _) => " <i>In the path.</i>",
+                (_, true) => " <i>Has to be there.</i>",
+                (_, false) => "",
+            };
             let (schema, what) = (shape(&parameter["schema"]), prose(text(&parameter["description"])));
             push(page, format_args!("<tr><td><code>{name}</code></td><td>{schema}</td>"));
-            push(page, format_args!("<td>{what} <i>In the {place}{needed}.</i></td></tr>"));
+            push(page, format_args!("<td>{what}{place}</td></tr>"));
         }
         push(page, format_args!("</table></dd>"));
     }
@@ -177,8 +181,9 @@ fn write_route(page: &mut String, route: &Route, document: &Value) {
     for (position, (status, kinds)) in openapi::problems(route).into_iter().enumerate() {
         let between = if position == 0 { "" } else { " · " };
         push(page, format_args!("{between}{status}"));
-        for kind in kinds {
-            push(page, format_args!(" <a href=\"#{0}\">{0}</a>", kind.slug()));
+        for (position, kind) in kinds.into_iter().enumerate() {
+            let between = if position == 0 { "&nbsp;" } else { " " };
+            push(page, format_args!("{between}<a href=\"#{0}\">{0}</a>", kind.slug()));
         }
     }
     push(page, format_args!("</dd></dl></article>\n"));
@@ -257,9 +262,9 @@ fn shape(schema: &Value) -> String {
             return parts.iter().map(shape).collect::<Vec<_>>().join(" or ");
         }
     }
-    let kinds: Vec<&str> = match &schema["type"] {
-        Value::Array(kinds) => kinds.iter().map(text).collect(),
-        kind => vec![text(kind)],
+    let kinds: Vec<&str> = match schema["type"].as_array() {
+        Some(kinds) => kinds.iter().map(text).collect(),
+        None => vec![text(&schema["type"])],
     };
     let one = |kind: &str| match kind {
         "array" => format!("list of {}", shape(&schema["items"])),

@@ -26,8 +26,8 @@ const COLUMNS: [&str; 15] = [
 /// line break within it begins a new one.
 pub fn table(entries: &[NumberedEntry]) -> String {
     let mut text = String::new();
-    push_row(&mut text, COLUMNS.map(str::to_owned));
-    entries.iter().for_each(|entry| push_row(&mut text, cells(entry)));
+    push_row(&mut text, &COLUMNS.map(str::to_owned));
+    entries.iter().for_each(|entry| push_row(&mut text, &cells(entry)));
     text
 }
 
@@ -58,7 +58,7 @@ fn cells(NumberedEntry { number, entry }: &NumberedEntry) -> [String; 15] {
     ]
 }
 
-fn push_row(text: &mut String, cells: [String; 15]) {
+fn push_row(text: &mut String, cells: &[String; 15]) {
     for (position, cell) in cells.iter().enumerate() {
         text.push_str(if position == 0 { "\"" } else { ",\"" });
         // Spreadsheets compute what begins so; after an apostrophe it is text (OWASP ASVS 5.0 1.2.10).

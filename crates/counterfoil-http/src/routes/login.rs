@@ -16,7 +16,8 @@ use crate::problem::Problem;
 use crate::record::NewToken;
 use crate::rights::TOKENS_WRITE;
 
-/// What someone types to log in. Not to be printed, hence without `Debug`.
+/// What someone types to log in.
+// Not to be printed, hence without `Debug`.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LoginBody {

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::http::StatusCode;
 use counterfoil_core::account::{AccountChange, NewAccount, Role};
 use counterfoil_core::attempts::Tries;
-use counterfoil_core::authority::{Ending, List};
+use counterfoil_core::authority::{Ending, List, PageRequest};
 use counterfoil_core::password::Password;
 use counterfoil_core::store::AccountQuery;
 use counterfoil_core::token::Metadata;
@@ -18,7 +18,6 @@ use crate::body::{self, NoBody, Query, SecretText, parsed, said};
 use crate::caller::Staff;
 use crate::problem::Problem;
 use crate::routes::tokens::limited;
-use counterfoil_core::authority::PageRequest;
 
 /// One account, as staff see it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -165,7 +164,8 @@ pub(crate) async fn list(staff: Staff, Query(query): Query<UsersQuery>) -> Resul
     Ok(Json(UserPage { next: staff.next(last, List::Users), items: accounts.into_iter().map(User::from).collect() }))
 }
 
-/// An account to be made. Not to be printed, hence without `Debug`.
+/// An account to be made.
+// Not to be printed, hence without `Debug`.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewUserBody {
