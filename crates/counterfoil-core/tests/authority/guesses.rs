@@ -1,7 +1,7 @@
 //! Whoever guesses passwords gets few tries, and harms nobody else by it.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::thread;
 
 use counterfoil_core::account::AccountChange;
@@ -11,8 +11,8 @@ use counterfoil_core::event::{Limit, LoginFailure};
 use counterfoil_core::secret::{DigestScheme, TokenDigest};
 use counterfoil_core::store::{AccountStore as _, Issue, IssueOutcome, TokenStore as _, Warrant};
 use counterfoil_core::{
-    Abilities, Authority, By, Clock, Entropy as _, Event, Kind, Login, ManualClock, MemoryStore, Refusal, Reissue,
-    Source, TokenId, entropy::PredictableEntropy, token::Metadata,
+    Abilities, Authority, By, Clock, Entropy as _, Event, Kind, Login, ManualClock, MemoryStore, NewAccount, Refusal,
+    Reissue, Source, TokenId, entropy::PredictableEntropy, token::Metadata,
 };
 
 use crate::rules::Full;
@@ -235,7 +235,7 @@ fn a_full_queue_costs_nobody_a_try() {
     let clock = ManualClock::at(START);
     let full = counterfoil_core::Parts { hashing: Arc::new(Full), ..parts(&store, &events) };
     let authority = answer(Authority::open(full, clock.now())).unwrap();
-    let new = counterfoil_core::NewAccount::named("ada".parse().unwrap());
+    let new = NewAccount::named("ada".parse().unwrap());
     let ada = answer(authority.create_user(new, Some(password(PASSWORD)), &By::operator(), clock.now())).unwrap();
     for name in ["ada", "eve"] {
         for _ in 0..200 {
@@ -316,4 +316,41 @@ fn texts_without_a_check_are_looked_up_sixty_times_a_minute_for_one_address() {
     present(&ours, &world.source).unwrap();
     world.wait(1_000);
     present(plain, &world.source).unwrap();
+}
+
+#[test]
+fn a11_logins_at_once_share_no_result_however_their_names_and_passwords_join() {
+    let world = unlimited_by_address();
+    let long = "n".repeat(149);
+    // Joined without a separator, or cut at a block of some hash, these would be one.
+    let people = [
+        ("a".to_owned(), "bc-and-a-long-tail".to_owned()),
+        ("ab".to_owned(), "c-and-a-long-tail".to_owned()),
+        (format!("{long}1"), "the same passphrase".to_owned()),
+        (format!("{long}2"), "the same passphrasf".to_owned()),
+    ];
+    for (name, passphrase) in &people {
+        let new = NewAccount::named(name.parse().unwrap());
+        answer(world.authority.create_user(new, Some(password(passphrase)), &By::operator(), world.now())).unwrap();
+    }
+    let start = Barrier::new(2 * people.len());
+    thread::scope(|scope| {
+        for (position, (name, right)) in people.iter().enumerate() {
+            // The password of the one beside them, which together with its own name is the same text.
+            let (_, wrong) = &people[position ^ 1];
+            for (typed_password, fits) in [(right, true), (wrong, false)] {
+                let (world, start) = (&world, &start);
+                scope.spawn(move || {
+                    start.wait();
+                    for _ in 0..3 {
+                        let login = typed(name, typed_password);
+                        match answer(world.authority.login(login, &world.source, world.now())) {
+                            Ok(logged_in) => assert!(fits && logged_in.account.username.as_str() == name),
+                            Err(error) => assert!(!fits, "{name}: {error}"),
+                        }
+                    }
+                });
+            }
+        }
+    });
 }
