@@ -48,7 +48,6 @@ pub(crate) struct Introspection {
     jti: Option<TokenId>,
     /// A signed-in device or an API key.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(inline)]
     kind: Option<KindWord>,
 }
 

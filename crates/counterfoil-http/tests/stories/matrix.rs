@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use axum::body::Body;
 use axum::http::Method;
 use counterfoil_core::account::{Account, Role};
-use counterfoil_core::{Ability, AccountStore, By, Clock, Kind, TokenDigest};
+use counterfoil_core::{Ability, AccountStore, By, Clock, Kind, Policy, TokenDigest};
 use counterfoil_http::{Access, ROUTES, Route, openapi};
 use serde_json::{Value, json};
 
@@ -102,14 +102,23 @@ impl Who {
     }
 
     /// What becomes of this caller at the door of this route.
-    fn verdict(self, route: &Route) -> Verdict {
+    fn verdict(self, route: &Route, row: &Row) -> Verdict {
         match (route.access, self) {
             (Access::Open, _) => Verdict::In,
             (_, Who::Nobody) => Verdict::NoToken,
             (_, Who::Inventor | Who::Latecomer | Who::Banned) => Verdict::InvalidToken,
             (Access::Token, _) => Verdict::In,
-            (Access::Ability(_), Who::FittingKey) => Verdict::In,
-            (Access::Ability(_), Who::BareKey | Who::OtherKey) => Verdict::NotAllowed,
+            (Access::Ability(_) | Access::Service(_), Who::FittingKey) => Verdict::In,
+            (Access::Ability(_) | Access::Service(_), Who::BareKey | Who::OtherKey) => Verdict::NotAllowed,
+            (Access::Service(_), Who::Service) => Verdict::In,
+            (Access::Service(_), Who::User | Who::Staff | Who::Admin) => Verdict::NotAllowed,
+            (Access::Staff(_), Who::Admin) => Verdict::In,
+            (Access::Staff(_), Who::Staff) if row.admin_only => Verdict::AdminNeeded,
+            (Access::Staff(_), Who::Staff) => Verdict::In,
+            // No ability makes staff of anybody.
+            (Access::Staff(_), Who::User | Who::BareKey | Who::FittingKey | Who::OtherKey | Who::Service) => {
+                Verdict::StaffNeeded
+            }
             // A role is no ability, and no role widens what one may do with one's own tokens.
             (Access::Ability(wanted), Who::User | Who::Staff | Who::Admin) => Verdict::allowed(!wanted.is_reserved()),
             (Access::Ability(wanted), Who::Service) => {
@@ -125,6 +134,8 @@ enum Verdict {
     NoToken,
     InvalidToken,
     NotAllowed,
+    StaffNeeded,
+    AdminNeeded,
     In,
 }
 
@@ -142,6 +153,14 @@ enum Whose {
     Nobodys,
 }
 
+/// What an id may be of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Thing {
+    Token(Kind),
+    User,
+    Client,
+}
+
 /// How to ask a route rightly.
 struct Row {
     route: &'static str,
@@ -149,14 +168,18 @@ struct Row {
     body: Option<Value>,
     /// What the answer is then.
     gives: u16,
-    /// What kind of thing `{id}` is, where the path has one.
-    names: Option<Kind>,
+    /// The form that is sent in place of a body.
+    form: Option<&'static str>,
+    /// What kind of thing `{id}` is, where path or body have one.
+    names: Option<Thing>,
+    /// Whether staff are not enough.
+    admin_only: bool,
     /// The refusal that API keys meet behind the door, because the route is for logins.
     keys_meet: Option<(u16, &'static str)>,
 }
 
 fn row(route: &'static str, gives: u16) -> Row {
-    Row { route, query: "", body: None, gives, names: None, keys_meet: None }
+    Row { route, query: "", body: None, gives, form: None, names: None, admin_only: false, keys_meet: None }
 }
 
 fn rows() -> Vec<Row> {
@@ -168,14 +191,61 @@ fn rows() -> Vec<Row> {
         row("POST /v1/logout-all", 204),
         row("GET /v1/tokens", 200),
         Row { query: "?keep=current", ..row("DELETE /v1/tokens", 204) },
-        Row { body: Some(json!({"name": "mine"})), names: Some(Kind::Login), ..row("PATCH /v1/tokens/{id}", 200) },
-        Row { names: Some(Kind::Login), ..row("DELETE /v1/tokens/{id}", 204) },
+        Row {
+            body: Some(json!({"name": "mine"})),
+            names: Some(Thing::Token(Kind::Login)),
+            ..row("PATCH /v1/tokens/{id}", 200)
+        },
+        Row { names: Some(Thing::Token(Kind::Login)), ..row("DELETE /v1/tokens/{id}", 204) },
         Row { keys_meet: Some((403, "renewal-not-allowed")), ..row("POST /v1/renew", 200) },
         row("POST /v1/rotate", 200),
         row("GET /v1/keys", 200),
         Row { body: Some(json!({"name": "ci"})), ..row("POST /v1/keys", 201) },
-        Row { names: Some(Kind::Key), ..row("DELETE /v1/keys/{id}", 204) },
+        Row { names: Some(Thing::Token(Kind::Key)), ..row("DELETE /v1/keys/{id}", 204) },
         row("GET /v1/me", 200),
+        Row { body: Some(json!({"rotation_locked": false})), ..row("PATCH /v1/me", 200) },
+        Row { form: Some("token=x"), ..row("POST /v1/introspect", 200) },
+        Row { form: Some("token=x"), ..row("POST /v1/revoke", 200) },
+        row("GET /v1/admin/users", 200),
+        Row { body: Some(json!({"username": "new"})), ..row("POST /v1/admin/users", 201) },
+        Row { names: Some(Thing::User), ..row("GET /v1/admin/users/{id}", 200) },
+        Row {
+            body: Some(json!({"first_name": "x"})),
+            names: Some(Thing::User),
+            ..row("PATCH /v1/admin/users/{id}", 200)
+        },
+        Row { names: Some(Thing::User), ..row("DELETE /v1/admin/users/{id}", 204) },
+        Row { names: Some(Thing::User), ..row("POST /v1/admin/users/{id}/unlock", 204) },
+        Row { names: Some(Thing::User), ..row("DELETE /v1/admin/users/{id}/tokens", 204) },
+        Row { names: Some(Thing::User), ..row("GET /v1/admin/users/{id}/export", 200) },
+        row("GET /v1/admin/clients", 200),
+        Row { body: Some(json!({"name": "new"})), admin_only: true, ..row("POST /v1/admin/clients", 201) },
+        Row { names: Some(Thing::Client), ..row("GET /v1/admin/clients/{id}", 200) },
+        Row {
+            body: Some(json!({"allow_login": true})),
+            names: Some(Thing::Client),
+            admin_only: true,
+            ..row("PATCH /v1/admin/clients/{id}", 200)
+        },
+        Row { names: Some(Thing::Client), admin_only: true, ..row("DELETE /v1/admin/clients/{id}", 204) },
+        Row { names: Some(Thing::Client), admin_only: true, ..row("DELETE /v1/admin/clients/{id}/tokens", 204) },
+        row("GET /v1/admin/tokens", 200),
+        Row { body: Some(json!({"user": "{id}"})), names: Some(Thing::User), ..row("POST /v1/admin/tokens", 201) },
+        Row { query: "?all=true", admin_only: true, ..row("DELETE /v1/admin/tokens", 204) },
+        Row {
+            body: Some(json!({"user": "{id}", "dry_run": false})),
+            names: Some(Thing::User),
+            ..row("POST /v1/admin/tokens/revoke", 200)
+        },
+        Row { names: Some(Thing::Token(Kind::Key)), ..row("GET /v1/admin/tokens/{id}", 200) },
+        Row {
+            body: Some(json!({"name": "x"})),
+            names: Some(Thing::Token(Kind::Key)),
+            ..row("PATCH /v1/admin/tokens/{id}", 200)
+        },
+        Row { names: Some(Thing::Token(Kind::Key)), ..row("DELETE /v1/admin/tokens/{id}", 204) },
+        row("GET /v1/admin/audit", 200),
+        row("GET /docs", 200),
         row("GET /healthz", 200),
         row("GET /readyz", 200),
         row("GET /openapi.json", 200),
@@ -189,7 +259,7 @@ fn name(route: &Route) -> String {
 fn wanted(route: &Route) -> Option<&'static Ability> {
     match route.access {
         Access::Open | Access::Token => None,
-        Access::Ability(wanted) => Some(wanted),
+        Access::Ability(wanted) | Access::Service(wanted) | Access::Staff(wanted) => Some(wanted),
     }
 }
 
@@ -234,6 +304,20 @@ impl Stage {
         }
     }
 
+    /// What `row` is asked about: one's own, or for staff what is an ordinary user's.
+    async fn subject_matter(&self, route: &Route, row: &Row) -> String {
+        let whose = if matches!(route.access, Access::Staff(_)) { Whose::Another } else { Whose::Own };
+        match row.names {
+            None => String::new(),
+            Some(Thing::Token(kind)) => self.thing(kind, whose).await.0,
+            Some(Thing::User) => self.mallory.subject.to_string(),
+            Some(Thing::Client) => {
+                self.server.client("app", Policy::default()).await;
+                self.server.authority.client(&"app".parse().unwrap()).await.unwrap().id.to_string()
+            }
+        }
+    }
+
     /// Something that a path can name.
     async fn thing(&self, kind: Kind, whose: Whose) -> (String, Option<Actor>) {
         let owner = match whose {
@@ -248,9 +332,13 @@ impl Stage {
 
 async fn ask(actor: &Actor, route: &Route, row: &Row, id: &str) -> Answer {
     let path = format!("{}{}", route.path.replace("{id}", id), row.query);
-    match &row.body {
-        None => actor.send(route.method.clone(), &path, Body::empty()).await,
-        Some(body) => actor.json(route.method.clone(), &path, body).await,
+    match (&row.body, row.form) {
+        (None, None) => actor.send(route.method.clone(), &path, Body::empty()).await,
+        (None, Some(form)) => actor.form(&path, form).await,
+        (Some(body), _) => {
+            let body = body.to_string().replace("{id}", id);
+            actor.typed(route.method.clone(), &path, "application/json", body).await
+        }
     }
 }
 
@@ -286,13 +374,13 @@ fn r28_the_description_declares_who_may_for_every_route_of_the_matrix() {
                     assert_eq!(operation["security"], json!([{"bearer": []}]), "{name}");
                     assert!(answers("401"), "{name}");
                 }
-                Access::Ability(ability) => {
+                Access::Ability(ability) | Access::Service(ability) | Access::Staff(ability) => {
                     assert_eq!(operation["security"], json!([{"bearer": [ability.as_str()]}]), "{name}");
                     assert!(operation["description"].as_str().unwrap().contains(ability.as_str()), "{name}");
                     assert!(answers("401") && answers("403"), "{name}");
                 }
             }
-            assert_eq!(path.contains("{id}"), answers("404"), "{name}: an id may be unknown");
+            assert!(!path.contains("{id}") || answers("404"), "{name}: an id may be unknown");
             described.insert(name);
         }
     }
@@ -302,7 +390,9 @@ fn r28_the_description_declares_who_may_for_every_route_of_the_matrix() {
     assert_eq!(described, known, "described, and in the matrix");
     assert_eq!(described, ROUTES.iter().map(name).collect(), "described, and served");
     for route in ROUTES {
-        assert_eq!(row_of(&rows, route).names.is_some(), route.path.contains('{'), "{}", name(route));
+        let row = row_of(&rows, route);
+        let within = row.body.as_ref().is_some_and(|body| body.to_string().contains("{id}"));
+        assert_eq!(row.names.is_some(), within || route.path.contains('{'), "{}", name(route));
     }
 }
 
@@ -313,14 +403,11 @@ async fn r28_every_route_admits_those_it_declares_and_nobody_else() {
         let row = row_of(&rows, route);
         for who in Who::ALL {
             let stage = Stage::set(who).await;
-            let id = match row.names {
-                Some(kind) => stage.thing(kind, Whose::Own).await.0,
-                None => String::new(),
-            };
+            let id = stage.subject_matter(route, row).await;
             let caller = stage.caller(who, route).await;
             let answer = ask(&caller, route, row, &id).await;
             let asked = format!("{} by {who:?}: {}", name(route), answer.text());
-            match who.verdict(route) {
+            match who.verdict(route, row) {
                 Verdict::NoToken => answer.is_problem(401, "token-missing", BARE),
                 Verdict::InvalidToken => answer.is_invalid_token(),
                 Verdict::NotAllowed => {
@@ -329,6 +416,8 @@ async fn r28_every_route_admits_those_it_declares_and_nobody_else() {
                     let scope = format!("scope=\"{}\"", wanted(route).unwrap().as_str());
                     assert!(answer.header("www-authenticate").contains(&scope), "{asked}");
                 }
+                Verdict::StaffNeeded => answer.is_problem(403, "staff-needed", ""),
+                Verdict::AdminNeeded => answer.is_problem(403, "admin-needed", ""),
                 Verdict::In => match row.keys_meet {
                     Some((status, slug)) if who.kind() == Kind::Key => answer.is_problem(status, slug, ""),
                     Some(_) | None => assert_eq!(answer.status, row.gives, "{asked}"),
@@ -344,7 +433,8 @@ async fn a13_whoever_asks_another_users_thing_is_answered_as_one_that_never_was(
     let mut pairs = 0;
     for route in ROUTES {
         let row = row_of(&rows, route);
-        let Some(kind) = row.names else { continue };
+        // Staff look after what is others'; see administration.rs.
+        let (Some(Thing::Token(kind)), false) = (row.names, matches!(route.access, Access::Staff(_))) else { continue };
         for who in Who::ALL {
             let stage = Stage::set(who).await;
             let caller = stage.caller(who, route).await;
@@ -353,9 +443,13 @@ async fn a13_whoever_asks_another_users_thing_is_answered_as_one_that_never_was(
             let (of_another, of_nobody) =
                 (ask(&caller, route, row, &others).await, ask(&caller, route, row, &nobodys).await);
             assert_eq!(comparable(&of_another), comparable(&of_nobody), "{} by {who:?}", name(route));
-            match who.verdict(route) {
+            match who.verdict(route, row) {
                 Verdict::In => of_another.is_problem(404, "not-found", ""),
-                Verdict::NoToken | Verdict::InvalidToken | Verdict::NotAllowed => {
+                Verdict::NoToken
+                | Verdict::InvalidToken
+                | Verdict::NotAllowed
+                | Verdict::StaffNeeded
+                | Verdict::AdminNeeded => {
                     assert!([401, 403].contains(&of_another.status), "{} by {who:?}", name(route));
                 }
             }
@@ -375,22 +469,23 @@ async fn a17_no_role_is_shown_a_digest_a_hash_or_the_secret_of_another_by_any_ro
         let row = row_of(&rows, route);
         for who in Who::ALL {
             let stage = Stage::set(who).await;
-            let (own, thing) = stage.thing(row.names.unwrap_or(Kind::Key), Whose::Own).await;
+            let id = stage.subject_matter(route, row).await;
+            let (_, thing) = stage.thing(Kind::Login, Whose::Own).await;
             let (_, other) = stage.thing(Kind::Key, Whose::Another).await;
             let caller = stage.caller(who, route).await;
-            let answer = ask(&caller, route, row, &own).await;
-            let told = format!("{:?} {}", answer.headers, answer.text());
             let mut kept = vec!["$argon2".to_owned()];
+            for account in [&stage.eve, &stage.mallory] {
+                let account = AccountStore::account(&*stage.server.store, &account.subject).await.unwrap().unwrap();
+                kept.push(account.password.expose().to_owned());
+            }
+            let answer = ask(&caller, route, row, &id).await;
+            let told = format!("{:?} {}", answer.headers, answer.text());
             for secret in [&caller.secret, &thing.unwrap().secret, &other.unwrap().secret] {
                 let digest = TokenDigest::of_text(secret);
                 kept.push(digest.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect());
                 if !secret.is_empty() {
                     kept.push(secret.clone());
                 }
-            }
-            for account in [&stage.eve, &stage.mallory] {
-                let account = AccountStore::account(&*stage.server.store, &account.subject).await.unwrap().unwrap();
-                kept.push(account.password.expose().to_owned());
             }
             let shown = kept.iter().find(|kept| told.contains(kept.as_str()));
             assert_eq!(shown, None, "{} by {who:?}: {told}", name(route));

@@ -47,7 +47,7 @@ pub(crate) struct AuditEntry {
     #[schema(value_type = Option<String>, format = "uuid", required)]
     token: Option<TokenId>,
     /// The kind of that token.
-    #[schema(inline, required)]
+    #[schema(required)]
     kind: Option<KindWord>,
     /// What somebody typed as a name.
     #[schema(required)]

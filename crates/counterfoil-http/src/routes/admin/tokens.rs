@@ -30,7 +30,6 @@ pub(crate) struct StaffRecord {
     #[schema(value_type = String, format = "uuid")]
     id: TokenId,
     /// A signed-in device or an API key.
-    #[schema(inline)]
     kind: KindWord,
     /// Whom it stands for.
     #[schema(value_type = String)]
@@ -51,7 +50,6 @@ pub(crate) struct StaffRecord {
     #[schema(value_type = Object)]
     metadata: Metadata,
     /// What becomes of it when it is presented.
-    #[schema(inline)]
     state: StateWord,
     /// When it was issued.
     #[schema(value_type = String, format = DateTime)]
@@ -163,7 +161,7 @@ pub(crate) struct IssueBody {
     /// The name of the client; `default` if it is left out.
     client: Option<String>,
     /// `login` if it is left out, or `key`.
-    #[schema(inline, value_type = Option<KindWord>)]
+    #[schema(value_type = Option<KindWord>)]
     kind: Option<Kind>,
     /// What it shall be called; cut after 100 characters.
     name: Option<String>,
@@ -243,7 +241,7 @@ pub(crate) struct RevokeBody {
     /// The name of the client.
     client: Option<String>,
     /// Signed-in devices or API keys alone.
-    #[schema(inline, value_type = Option<KindWord>)]
+    #[schema(value_type = Option<KindWord>)]
     kind: Option<Kind>,
     /// Issued before this instant.
     #[schema(value_type = Option<String>, format = DateTime)]

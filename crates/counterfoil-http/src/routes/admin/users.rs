@@ -46,7 +46,6 @@ pub(crate) struct User {
     /// Whether it may log in and its tokens are accepted.
     active: bool,
     /// What it may do beyond its own affairs.
-    #[schema(inline)]
     role: RoleWord,
     /// When it was made.
     #[schema(value_type = String, format = DateTime)]
@@ -186,7 +185,6 @@ pub(crate) struct NewUserBody {
     #[serde(default)]
     last_name: String,
     /// What it may do beyond its own affairs; `user` if it is left out. Anything more is an administrator's to give.
-    #[schema(inline)]
     role: Option<RoleWord>,
 }
 
@@ -270,7 +268,6 @@ pub(crate) struct UserBody {
     /// Whether it may log in. Its tokens are refused while it may not, and accepted again when it may.
     active: Option<bool>,
     /// What it may do beyond its own affairs; an administrator's to change.
-    #[schema(inline)]
     role: Option<RoleWord>,
 }
 
