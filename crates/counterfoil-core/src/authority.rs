@@ -269,9 +269,16 @@ impl Authority {
     }
 
     /// Tells what was done on an order, and sees it written into the audit log before the order is acknowledged.
+    ///
+    /// # Errors
+    /// When the entry was not written; the text says that the order was carried out all the same.
     async fn record(&self, event: Event, by: &By, now: Now) -> Result<(), Error> {
+        const DOING: &str = "writing into the audit log what was ordered and is done";
         self.publish(event, by.actor.clone(), &by.source, now.wall);
-        self.write_audit(now).await
+        match &self.audit {
+            Some(audit) => Ok(audit.write(now.wall).await.map_err(|error| StoreError::new(DOING, error))?),
+            None => Ok(()),
+        }
     }
 
     /// As [`Authority::record`], for what ends tokens: it holds, and on a full disk it holds alone. To answer that it failed

@@ -117,6 +117,42 @@ pub enum Event {
 }
 
 impl Event {
+    /// Every word that [`Event::name`] gives, in its order: what there is to ask an audit log for. `docs/audit.md` explains them.
+    pub const NAMES: [&str; 32] = [
+        "login_started",
+        "logged_in",
+        "login_failed",
+        "logged_out",
+        "ended",
+        "token_issued",
+        "token_expired",
+        "token_renewed",
+        "token_renamed",
+        "token_rotated",
+        "token_revoked",
+        "reuse_detected",
+        "refused",
+        "limit_hit",
+        "tokens_revoked",
+        "account_created",
+        "account_changed",
+        "account_disabled",
+        "account_enabled",
+        "account_unlocked",
+        "account_exported",
+        "account_deleted",
+        "password_changed",
+        "role_changed",
+        "rotation_locked",
+        "rotation_unlocked",
+        "client_created",
+        "client_changed",
+        "client_deleted",
+        "secrets_resealed",
+        "marks_lost",
+        "audit_lost",
+    ];
+
     /// One word for it, as logs and audit entries have it.
     pub const fn name(&self) -> &'static str {
         match self {
@@ -313,4 +349,70 @@ pub struct Silent;
 
 impl EventSink for Silent {
     fn publish(&self, _: &Occurrence) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::TokenId;
+
+    /// One of each, in the order of their declaration. A new one does not compile until it stands here.
+    fn next(event: Option<&Event>) -> Option<Event> {
+        let subject = || -> SubjectId { "subject".parse().expect("a subject") };
+        let client = ClientName::default_client;
+        let token =
+            || TokenRef { id: TokenId::from_bytes([7; 16]), kind: Kind::Key, subject: subject(), client: client() };
+        let Some(event) = event else {
+            return Some(Event::LoginStarted { username: String::new(), client: client() });
+        };
+        Some(match event {
+            Event::LoginStarted { .. } => Event::LoggedIn(token()),
+            Event::LoggedIn(_) => {
+                Event::LoginFailed { username: String::new(), subject: None, why: LoginFailure::UnknownUser }
+            }
+            Event::LoginFailed { .. } => Event::LoggedOut(token()),
+            Event::LoggedOut(_) => Event::Ended { scope: Scope::Everybody, keys_too: true },
+            Event::Ended { .. } => Event::TokenIssued(token()),
+            Event::TokenIssued(_) => Event::TokenExpired(token()),
+            Event::TokenExpired(_) => Event::TokenRenewed(token()),
+            Event::TokenRenewed(_) => Event::TokenRenamed(token()),
+            Event::TokenRenamed(_) => Event::TokenRotated(token()),
+            Event::TokenRotated(_) => Event::TokenRevoked(token(), RevokedBy::Owner),
+            Event::TokenRevoked(..) => Event::ReuseDetected(token()),
+            Event::ReuseDetected(_) => Event::Refused(token(), Refusal::TokenRevoked),
+            Event::Refused(..) => Event::LimitHit(Limit::Misses),
+            Event::LimitHit(_) => Event::RevokedMatching { filter: Box::default(), count: 1 },
+            Event::RevokedMatching { .. } => Event::AccountCreated(subject()),
+            Event::AccountCreated(_) => Event::AccountChanged(subject()),
+            Event::AccountChanged(_) => Event::AccountDisabled(subject()),
+            Event::AccountDisabled(_) => Event::AccountEnabled(subject()),
+            Event::AccountEnabled(_) => Event::AccountUnlocked(subject()),
+            Event::AccountUnlocked(_) => Event::AccountExported(subject()),
+            Event::AccountExported(_) => Event::AccountDeleted(subject()),
+            Event::AccountDeleted(_) => Event::PasswordChanged(subject()),
+            Event::PasswordChanged(_) => Event::RoleChanged(subject(), Role::Staff),
+            Event::RoleChanged(..) => Event::RotationLocked(subject()),
+            Event::RotationLocked(_) => Event::RotationUnlocked(subject()),
+            Event::RotationUnlocked(_) => Event::ClientCreated(client()),
+            Event::ClientCreated(_) => Event::ClientChanged(client()),
+            Event::ClientChanged(_) => Event::ClientDeleted(client()),
+            Event::ClientDeleted(_) => Event::SecretsResealed(1),
+            Event::SecretsResealed(_) => Event::MarksLost(1),
+            Event::MarksLost(_) => Event::AuditLost(1),
+            Event::AuditLost(_) => return None,
+        })
+    }
+
+    #[test]
+    fn r31_every_event_has_its_name_and_its_row_in_the_manual() {
+        let events = std::iter::successors(next(None), |event| next(Some(event)));
+        let names: Vec<&str> = events.map(|event| event.name()).collect();
+        assert_eq!(names, Event::NAMES);
+        let page = include_str!("../../../docs/audit.md");
+        let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
+        let explained: Vec<&str> = rows.map(|(name, _)| name).filter(|name| Event::NAMES.contains(name)).collect();
+        for name in names {
+            assert_eq!(explained.iter().filter(|row| **row == name).count(), 1, "docs/audit.md on {name}");
+        }
+    }
 }

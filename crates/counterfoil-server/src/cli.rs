@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::audit::AuditCommand;
 use crate::backup::{Backup, Restore};
 use crate::client::ClientCommand;
 use crate::key::KeyCommand;
@@ -56,6 +57,8 @@ pub(crate) enum Command {
     /// Settings: what there is, what is in force, whether it is sound
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Say whether all is well: files, database, disk, clock, settings, key ring, server
+    Doctor,
     /// Print the description of the HTTP interface
     Openapi,
     /// Print what makes a shell complete these commands
@@ -80,6 +83,9 @@ pub(crate) enum OfficeCommand {
     /// API keys
     #[command(subcommand)]
     Key(KeyCommand),
+    /// The audit log: who did what, when and from where
+    #[command(subcommand)]
+    Audit(AuditCommand),
 }
 
 #[derive(Debug, Args)]
@@ -134,6 +140,23 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn r34_no_argument_is_a_secret_because_every_process_can_read_the_list_of_them() {
+        let mut open = vec![Cli::command()];
+        let mut seen = 0;
+        while let Some(command) = open.pop() {
+            open.extend(command.get_subcommands().cloned());
+            for argument in command.get_arguments() {
+                let id = argument.get_id().as_str();
+                let is_secret = ["password", "secret", "ring"].iter().any(|word| id.contains(word));
+                let taken = argument.get_action().takes_values() && !id.ends_with("_file");
+                assert!(!(is_secret && taken), "{} {id}", command.get_name());
+                seen += usize::from(is_secret);
+            }
+        }
+        assert!(seen >= 5, "{seen}: there are passwords to be given to `user create` and `user set-password`");
     }
 
     #[test]

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use counterfoil::{
-    AccountField, FailedLogins, HashingCapacity, HashingParams, HttpSettings, KeyRing, Lifetime, NotARate, Origin,
-    Rate, RouteRates, Settings, TrustedProxy,
+    AccountField, FailedLogins, HashingCapacity, HashingParams, HttpSettings, KeyRing, Lifetime, NotAKeyRing, NotARate,
+    Origin, Rate, RouteRates, Settings, TrustedProxy,
 };
 use ipnet::IpNet;
 use tracing::Level;
@@ -161,17 +161,23 @@ impl Config {
     /// # Errors
     /// When the file cannot be read, others than its owner may read it, or it is no key ring.
     pub(crate) fn key_ring(&self) -> Result<Option<KeyRing>, Failure> {
-        let Some(path) = &self.key_ring_file else { return Ok(None) };
-        let failed = |error: io::Error| {
-            Failure::usage(format!("key_ring_file = {}: {}", path.display(), causes(&error)))
-                .hint("`counterfoil keyring init --file FILE` makes a ring; every node needs the same one")
-        };
-        private(path).map_err(failed)?;
-        let text = Zeroizing::new(fs::read_to_string(path).map_err(failed)?);
-        let ring =
-            text.parse().map_err(|error| Failure::usage(format!("key_ring_file = {}: {error}", path.display())))?;
-        Ok(Some(ring))
+        self.key_ring_file.as_deref().map(read_key_ring).transpose()
     }
+}
+
+/// Reads a key ring.
+///
+/// # Errors
+/// As [`Config::key_ring`].
+pub(crate) fn read_key_ring(path: &Path) -> Result<KeyRing, Failure> {
+    let failed = |error: &dyn std::error::Error| {
+        Failure::usage(format!("the key ring {}: {}", path.display(), causes(error))).hint(
+            "`counterfoil keyring init --file FILE` makes a ring for key_ring_file; every node needs the same one",
+        )
+    };
+    private(path).map_err(|error| failed(&error))?;
+    let text = Zeroizing::new(fs::read_to_string(path).map_err(|error| failed(&error))?);
+    text.parse().map_err(|error: NotAKeyRing| failed(&error))
 }
 
 #[cfg(unix)]

@@ -64,6 +64,11 @@ impl Failure {
         printable(&format!("{}{hint}", self.message))
     }
 
+    /// What went wrong, and what to do about it.
+    pub(crate) fn parts(&self) -> (&str, Option<&str>) {
+        (&self.message, self.hint.as_deref())
+    }
+
     /// For programs: `{"error", "hint"}`, the hint null where there is none.
     pub(crate) fn to_json(&self) -> Value {
         json!({ "error": self.message, "hint": self.hint })

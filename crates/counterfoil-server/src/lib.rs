@@ -1,12 +1,14 @@
 //! The counterfoil server as a library: what the program `counterfoil` consists of, so that tests can start it in their own
 //! process. Services in Rust depend on the crate `counterfoil` instead.
 
+mod audit;
 mod backup;
 mod cli;
 mod client;
 mod config;
 mod connection;
 mod demo;
+mod doctor;
 mod exposition;
 mod failure;
 mod key;
@@ -16,12 +18,14 @@ mod log;
 mod office;
 mod output;
 mod password_input;
+mod private_file;
 mod reload;
 mod serve;
 mod service_manager;
 mod setting;
 mod token;
 mod user;
+mod when;
 
 use std::ffi::OsString;
 use std::io;
@@ -34,6 +38,7 @@ use tokio::task::JoinSet;
 
 use crate::cli::{Cli, Command, Common, ConfigCommand, OfficeCommand, Serve};
 use crate::exposition::Exposition;
+use crate::keyring::SealedCommand;
 use crate::office::Office;
 use crate::output::Output;
 use crate::reload::{Hangups, Reloading};
@@ -98,7 +103,17 @@ fn run(cli: Cli, output: Output, environment: &[(OsString, OsString)]) -> Result
             let config = Config::judge(&chosen(&cli.common, None, environment)?)?;
             command.run(&config, output).map(done)
         }
-        Command::Keyring(command) => command.run(output).map(done),
+        Command::Keyring(command) => {
+            let config = || Config::judge(&chosen(&cli.common, None, environment)?);
+            let sealed = |command, config: &Config| {
+                runtime(Builder::new_current_thread().enable_all())?.block_on(run_sealed(command, config, output))
+            };
+            command.run(config, output, sealed).map(done)
+        }
+        Command::Doctor => {
+            let chosen = chosen(&cli.common, None, environment);
+            runtime(Builder::new_current_thread().enable_all())?.block_on(doctor::run(chosen, output))
+        }
         Command::Openapi => output::line(&format!("{:#}", counterfoil::openapi())).map(done),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -182,7 +197,7 @@ async fn run_command(command: OfficeCommand, config: &Config, output: Output) ->
     let founds = match &command {
         OfficeCommand::User(command) => command.founds(),
         OfficeCommand::Client(command) => command.founds(),
-        OfficeCommand::Token(_) | OfficeCommand::Key(_) => false,
+        OfficeCommand::Token(_) | OfficeCommand::Key(_) | OfficeCommand::Audit(_) => false,
     };
     let office = Office::open(config, founds, output).await?;
     let done = match command {
@@ -190,7 +205,15 @@ async fn run_command(command: OfficeCommand, config: &Config, output: Output) ->
         OfficeCommand::Client(command) => Box::pin(command.run(&office)).await,
         OfficeCommand::Token(command) => Box::pin(command.run(&office)).await,
         OfficeCommand::Key(command) => Box::pin(command.run(&office)).await,
+        OfficeCommand::Audit(command) => Box::pin(command.run(&office)).await,
     };
+    office.close().await;
+    done
+}
+
+async fn run_sealed(command: SealedCommand, config: &Config, output: Output) -> Result<(), Failure> {
+    let office = Office::open(config, false, output).await?;
+    let done = Box::pin(command.run(&office, config)).await;
     office.close().await;
     done
 }

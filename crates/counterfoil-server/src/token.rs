@@ -1,8 +1,9 @@
 //! `counterfoil token …`
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
-use clap::{ArgGroup, Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use counterfoil::{
     Abilities, Account, By, ClientName, Ending, Error, Expiry, Issued, Kind, Lifetime, Metadata, Now, PageRequest,
     Refusal, Sighting, Standing, SubjectId, SubjectState, Timestamp, Token, TokenFilter, TokenId, TokenName,
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 use crate::failure::Failure;
 use crate::office::Office;
 use crate::output::{self, Output};
+use crate::when::When;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenCommand {
@@ -32,7 +34,12 @@ pub(crate) enum TokenCommand {
         /// What to call it; nothing: no name
         name: Option<String>,
     },
-    /// Revoke one token by its id, or all tokens of a user, of a client or of everybody
+    /// Revoke one token by its id, all tokens of a user, of a client or of everybody, or those that have something in common
+    #[command(
+        after_help = "With --all or --everybody, tokens end by one changed row, however many there are. With --kind, \
+                            --issued-before, --used-before, --ip, or --user together with --client, those end that all of \
+                            these are true of; without --yes it says how many they are and does nothing."
+    )]
     Revoke(Revoke),
 }
 
@@ -85,31 +92,104 @@ pub(crate) struct List {
     /// On this client alone
     #[arg(long)]
     client: Option<ClientName>,
+    #[command(flatten)]
+    narrowed: Narrowed,
     /// Dead ones too
     #[arg(long)]
     all: bool,
 }
 
+/// What else tokens may have in common.
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("whose").required(true).args(["id", "user", "client", "everybody"]))]
+pub(crate) struct Narrowed {
+    /// Of this kind alone
+    #[arg(long)]
+    kind: Option<KindName>,
+    /// Issued before this time, or longer ago than this: 2027-01-31T12:00:00Z, 30d
+    #[arg(long, value_name = "TIME|AGE")]
+    issued_before: Option<When>,
+    /// Last used before this, or issued before it and never used
+    #[arg(long, value_name = "TIME|AGE")]
+    used_before: Option<When>,
+    /// First or last seen at this address
+    #[arg(long, value_name = "ADDRESS")]
+    ip: Option<IpAddr>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum KindName {
+    /// Signed-in devices
+    Login,
+    /// API keys
+    Key,
+}
+
+impl From<KindName> for Kind {
+    fn from(name: KindName) -> Kind {
+        match name {
+            KindName::Login => Kind::Login,
+            KindName::Key => Kind::Key,
+        }
+    }
+}
+
+impl Narrowed {
+    fn is_said(&self) -> bool {
+        let Narrowed { kind, issued_before, used_before, ip } = self;
+        kind.is_some() || issued_before.is_some() || used_before.is_some() || ip.is_some()
+    }
+
+    /// The filter, together with whose tokens and on which client; both have to exist.
+    async fn filter(
+        self,
+        office: &Office,
+        user: Option<&str>,
+        client: Option<ClientName>,
+    ) -> Result<TokenFilter, Failure> {
+        let now = office.now();
+        let subject = match user {
+            Some(name) => Some(office.user(name).await?.subject),
+            None => None,
+        };
+        if let Some(client) = &client {
+            office.authority().client(client).await?;
+        }
+        Ok(TokenFilter {
+            subject,
+            client,
+            kind: self.kind.map(Kind::from),
+            issued_before: self.issued_before.map(|when| when.instant(now)),
+            used_before: self.used_before.map(|when| when.instant(now)),
+            ip: self.ip,
+        })
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("whose").required(true).multiple(true).args([
+    "id", "user", "client", "everybody", "kind", "issued_before", "used_before", "ip",
+]))]
 pub(crate) struct Revoke {
     /// The id of the one token
+    #[arg(conflicts_with_all = ["user", "client", "everybody", "kind", "issued_before", "used_before", "ip"])]
     id: Option<TokenId>,
-    /// All login tokens of this user
-    #[arg(long, requires = "all")]
+    /// Tokens of this user
+    #[arg(long)]
     user: Option<String>,
-    /// All tokens of this client, API keys included
-    #[arg(long, requires = "all")]
+    /// Tokens on this client
+    #[arg(long)]
     client: Option<ClientName>,
     /// All tokens there are, API keys included
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["user", "client", "kind", "issued_before", "used_before", "ip"])]
     everybody: bool,
-    /// With --user or --client: all of them
-    #[arg(long, conflicts_with = "id")]
+    /// With --user: all login tokens; with --client: all tokens, API keys included
+    #[arg(long, conflicts_with_all = ["id", "kind", "issued_before", "used_before", "ip"])]
     all: bool,
-    /// With --user: API keys as well
-    #[arg(long, requires = "user")]
+    /// With --user and --all: API keys as well
+    #[arg(long, requires_all = ["user", "all"])]
     keys: bool,
+    #[command(flatten)]
+    narrowed: Narrowed,
     /// Yes, revoke
     #[arg(long)]
     yes: bool,
@@ -120,20 +200,9 @@ impl TokenCommand {
         match self {
             TokenCommand::Issue(issue) => issue.run(office).await,
             TokenCommand::List(list) => {
-                let subject = match &list.user {
-                    Some(name) => Some(office.user(name).await?.subject),
-                    None => None,
-                };
-                if let Some(client) = &list.client {
-                    office.authority().client(client).await?;
-                }
                 let live_at = (!list.all).then(|| office.now().wall);
-                let query = TokenQuery {
-                    filter: TokenFilter { subject, client: list.client, ..TokenFilter::default() },
-                    live_at,
-                    ..TokenQuery::default()
-                };
-                print_list(office, &query).await
+                let filter = list.narrowed.filter(office, list.user.as_deref(), list.client).await?;
+                print_list(office, &TokenQuery { filter, live_at, ..TokenQuery::default() }).await
             }
             TokenCommand::Show { id } => print_one(office, &find(office, id).await?).await,
             TokenCommand::Rename { id, name } => rename(office, id, name.as_deref()).await,
@@ -169,6 +238,13 @@ impl Revoke {
             authority.revoke_any(id, &operator, office.now()).await?;
             return office.output.answer(&format!("{id} is revoked"), &json!({ "id": id }));
         }
+        if !self.all && !self.everybody {
+            return self.matching(office).await;
+        }
+        if self.user.is_some() && self.client.is_some() {
+            return Err(Failure::usage("--all goes with --user or with --client")
+                .hint("without it, --user and --client together revoke the user's tokens on that client"));
+        }
         let (ending, what, value) = if let Some(name) = self.user {
             let account = office.user(&name).await?;
             let keys = if self.keys { " and API keys" } else { "" };
@@ -189,6 +265,30 @@ impl Revoke {
         authority.end(ending, &operator, office.now()).await?;
         office.output.answer(&format!("all {what} are revoked"), &value)
     }
+
+    /// Revokes what the filter names, or says how many that would be.
+    async fn matching(self, office: &Office) -> Result<(), Failure> {
+        if !self.narrowed.is_said() && (self.user.is_none() || self.client.is_none()) {
+            return Err(Failure::usage("whose tokens is said, but not which of them").hint(
+                "add --all for all of them, or narrow them down with --kind, --issued-before, --used-before or --ip",
+            ));
+        }
+        let (operator, now) = (By::operator(), office.now());
+        let filter = self.narrowed.filter(office, self.user.as_deref(), self.client).await?;
+        if !self.yes {
+            let count = office.authority().count_matching(&filter, &operator, now).await?;
+            let text = format!("{} would be revoked", tokens(count));
+            office.output.answer(&text, &json!({ "would_revoke": count }))?;
+            return Err(Failure::unconfirmed(format!("revokes {}", tokens(count))));
+        }
+        let count = office.authority().revoke_matching(&filter, &operator, now).await?;
+        let text = if count == 1 { "1 token was revoked".to_owned() } else { format!("{count} tokens were revoked") };
+        office.output.answer(&text, &json!({ "revoked": count }))
+    }
+}
+
+fn tokens(count: u64) -> String {
+    if count == 1 { "1 live token".to_owned() } else { format!("{count} live tokens") }
 }
 
 /// The record of that id, or a failure that says which id.
@@ -306,7 +406,7 @@ fn state(token: &Token, now: Now) -> &'static str {
     }
 }
 
-fn value(token: &Token, owner: Option<&Account>, now: Now) -> Value {
+pub(crate) fn value(token: &Token, owner: Option<&Account>, now: Now) -> Value {
     let sighting =
         |seen: &Sighting| json!({ "at": seen.at, "ip": seen.source.ip, "user_agent": seen.source.user_agent });
     json!({

@@ -110,7 +110,7 @@ pub use counterfoil_core::account::{
 };
 pub use counterfoil_core::actor::{Actor, By, Rank};
 pub use counterfoil_core::attempts::{Tries, TryLater};
-pub use counterfoil_core::audit::Entry;
+pub use counterfoil_core::audit::{Entry, table as audit_table};
 pub use counterfoil_core::authority::{
     AuditPage, Authority, ClientOrder, Cursor, Ending, Expiry, FailedLogins, Introspected, List, LoggedIn, Login,
     NewKey, Page, PageRequest, Parts, Place, Settings, TokenOrder, UserExport, WhichClient,

@@ -1,5 +1,7 @@
 //! Sealing secrets anew, after a key was added to the ring.
 
+use std::collections::BTreeMap;
+
 use super::Authority;
 use crate::actor::By;
 use crate::clock::Now;
@@ -38,5 +40,22 @@ impl Authority {
         }
         self.record(Event::SecretsResealed(count), by, now).await?;
         Ok(count)
+    }
+
+    /// How many secrets are sealed with each key but `key_id`, by the numbers of the keys: those that
+    /// [`Authority::reseal`] would seal anew, and that are lost once the ring has that key alone. Reads all of them.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn sealed_otherwise(&self, key_id: u32) -> Result<BTreeMap<u32, u64>, Error> {
+        let (mut after, mut counts) = (0, BTreeMap::new());
+        loop {
+            let page = self.tokens.sealed_otherwise(key_id, after, READ_AT_ONCE).await?;
+            let Some(last) = page.last() else { return Ok(counts) };
+            after = last.number;
+            for secret in &page {
+                *counts.entry(secret.sealed.key_id).or_default() += 1;
+            }
+        }
     }
 }

@@ -1,13 +1,20 @@
 //! The program as its users have it: started, spoken to over HTTP, told to stop.
 
+mod administration;
+#[cfg(unix)]
+mod auditing;
 #[cfg(unix)]
 mod backups;
 mod bounds;
 mod command_line;
 mod configuration;
 mod demonstration;
+#[cfg(unix)]
+mod doctoring;
 mod exchange;
 mod in_process;
+#[cfg(unix)]
+mod key_rings;
 mod measuring;
 mod reloading;
 mod running;

@@ -18,6 +18,7 @@ mod column;
 mod fault;
 #[cfg(test)]
 mod faults;
+mod inspection;
 mod matching;
 mod opening;
 mod place;
@@ -57,6 +58,7 @@ use rusqlite::Connection;
 pub use self::backup::{BackupError, Contents, Progress};
 use self::column::{Column, get};
 use self::fault::Fault;
+pub use self::inspection::{Inspection, LeftBehind, Pages, inspect};
 use self::matching::Stretch;
 use self::opening::Opened;
 pub use self::opening::{Absent, OpenError, OpenOptions, Rewound, Role};

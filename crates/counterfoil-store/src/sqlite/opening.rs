@@ -357,7 +357,7 @@ pub(super) fn open(directory: &Path, options: &OpenOptions, schema: Schema) -> R
 
 /// Whether a copy was put in place and the log of the database before it was left there: SQLite would take that for the
 /// copy's own, and mix the two. Nothing of ours leaves a log beside a copy.
-fn lies_under_another_log(place: &Place) -> bool {
+pub(super) fn lies_under_another_log(place: &Place) -> bool {
     // An error here is one of the opening, which has better words for it.
     place.write_ahead_bytes() > 0
         && place.without_its_log().and_then(|connection| is_copy(&connection)).is_ok_and(|copied| copied)
@@ -368,7 +368,7 @@ fn is_copy(connection: &Connection) -> rusqlite::Result<bool> {
 }
 
 /// Why the database may lack what was acknowledged, if it may.
-fn rewound(
+pub(super) fn rewound(
     place: &Place,
     connection: &Connection,
     mark: Mark,
@@ -454,12 +454,12 @@ fn make_recovered_commits_durable(place: &Place) -> io::Result<()> {
 }
 
 /// Of the two that want to be the one server, or to do what no server may run beside, one waits for the other to end.
-fn be_the_server(place: &Place) -> Result<Option<File>, OpenError> {
+pub(super) fn be_the_server(place: &Place) -> Result<Option<File>, OpenError> {
     locked(&place.lock, Hold::Alone).map_err(|error| OpenError::Unusable(place.lock.clone(), error))
 }
 
 /// Shared by all who have the database open; whoever restores one has it alone.
-fn keep_in_use(place: &Place) -> Result<File, OpenError> {
+pub(super) fn keep_in_use(place: &Place) -> Result<File, OpenError> {
     match locked(&place.in_use, Hold::Shared) {
         Ok(Some(file)) => Ok(file),
         Ok(None) => Err(OpenError::Restoring(place.directory.clone())),
@@ -571,7 +571,7 @@ fn look_for_damage(place: &Place, connection: &Connection) -> Result<(), OpenErr
 }
 
 /// SQLite's word in ours.
-fn trouble(place: &Place, error: rusqlite::Error) -> OpenError {
+pub(super) fn trouble(place: &Place, error: rusqlite::Error) -> OpenError {
     let path = place.database.clone();
     match error.sqlite_error_code() {
         Some(ErrorCode::NotADatabase) => OpenError::Foreign(path),

@@ -147,7 +147,7 @@ impl Seen {
         text
     }
 
-    fn parse(text: &str) -> Option<Seen> {
+    pub(super) fn parse(text: &str) -> Option<Seen> {
         let line = text.lines().next()?;
         let mut words = line.strip_prefix("counterfoil witness 1 ")?.split(' ');
         let hex = words.next().filter(|hex| hex.len() == 32 && hex.is_ascii())?;
