@@ -16,7 +16,7 @@ use counterfoil_core::password::{HashingParams, Password};
 use counterfoil_core::throttle::RouteRates;
 use counterfoil_core::token::Metadata;
 use counterfoil_core::{
-    Abilities, Authority, By, ClientName, Clock, Kind, ManualClock, Parts, Policy, Settings, Timestamp, TokenName,
+    Abilities, Authority, By, Clock, Kind, ManualClock, Parts, Policy, Settings, Timestamp, TokenName,
 };
 use counterfoil_http::{Http, HttpSettings};
 use http_body_util::BodyExt;
@@ -119,10 +119,15 @@ impl TestServer {
 
     /// A token with these abilities, made by the operator.
     pub(crate) async fn issued(&self, account: &Account, kind: Kind, abilities: &str) -> Actor {
+        self.issued_on("default", account, kind, abilities).await
+    }
+
+    /// The same on a client.
+    pub(crate) async fn issued_on(&self, client: &str, account: &Account, kind: Kind, abilities: &str) -> Actor {
         let order = TokenOrder {
             kind,
             subject: account.subject.clone(),
-            client: Some(ClientName::default_client()),
+            client: Some(client.parse().unwrap()),
             name: TokenName::cut("issued"),
             abilities: abilities.parse::<Abilities>().unwrap(),
             metadata: Metadata::default(),
