@@ -10,6 +10,7 @@ use counterfoil_core::{
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type};
 
 use super::{Made, WhichClient, made};
 use crate::body::{self, NoBody, parsed, said};
@@ -83,7 +84,7 @@ pub(crate) struct PolicyBody {
     #[schema(value_type = Option<String>, example = "90d")]
     max_lifetime: Option<Option<Lifetime>>,
     /// `never`, `on_request`, which is the default, or `{"on_use": {"at_most_every": "10m"}}`.
-    #[schema(value_type = Option<Object>)]
+    #[schema(schema_with = renewal)]
     renewal: Option<Renewal>,
     /// `{"limit": 5, "at_cap": "refuse"}` or `"evict_oldest"`: how many live login tokens a user may have, and what the one
     /// beyond does; null: any number, which is the default.
@@ -100,6 +101,18 @@ pub(crate) struct PolicyBody {
     /// What the texts of its tokens begin with. `cf_`.
     #[schema(value_type = Option<String>)]
     prefix: Option<Prefix>,
+}
+
+/// The form of [`Renewal`]: a word, or an object of one field.
+fn renewal() -> Schema {
+    let words = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["never", "on_request"]));
+    let every = ObjectBuilder::new()
+        .property("at_most_every", ObjectBuilder::new().schema_type(Type::String))
+        .required("at_most_every");
+    let on_use = ObjectBuilder::new().property("on_use", every).required("on_use");
+    let null = ObjectBuilder::new().schema_type(Type::Null);
+    let what = "`never`, `on_request`, which is the default, or `{\"on_use\": {\"at_most_every\": \"10m\"}}`.";
+    OneOfBuilder::new().item(words).item(on_use).item(null).description(Some(what)).into()
 }
 
 impl PolicyBody {
