@@ -15,7 +15,7 @@ use crate::crash::server::Program;
 use crate::{Failure, install, process};
 
 const USAGE: &str = "usage: cargo xtask contract [--seconds N] [--seed S]
-  --seconds N  how long requests are made [default: 120]
+  --seconds N  how long requests are made [default: 150]
   --seed S     make the same again, as far as the time goes";
 
 /// Fewer cases than this are no trial.
@@ -156,7 +156,7 @@ impl Answers {
 
 impl Options {
     fn parse(arguments: &[String]) -> Result<Options, Failure> {
-        let mut options = Options { seconds: 120, seed: None };
+        let mut options = Options { seconds: 150, seed: None };
         let mut arguments = arguments.iter();
         while let Some(flag) = arguments.next() {
             let number = arguments.next().and_then(|text| text.parse::<u64>().ok());
