@@ -17,7 +17,7 @@ use counterfoil_core::hashing::OnThisThread;
 use counterfoil_core::password::{HashingParams, Password};
 use counterfoil_core::token::Metadata;
 use counterfoil_core::{
-    Abilities, Ability, Authority, By, Clock, Kind, ManualClock, MemoryStore, Parts, Settings, Timestamp,
+    Abilities, Authority, By, ClientName, Clock, Kind, ManualClock, MemoryStore, Parts, Settings, Timestamp,
 };
 use counterfoil_http::{HttpSettings, ROUTES, Route};
 use http_body_util::BodyExt;
@@ -31,8 +31,8 @@ const PASSWORD: &str = "correct horse battery staple";
 const START: Timestamp = Timestamp::from_millis(1_795_172_400_000);
 
 /// Three lines and a body: `POST /v1/keys` (anything else is some route or other), three bytes that say who asks, in which
-/// media type, and about whose token, and a query. In query and body `{id}` and `{other}` stand for the caller's own token
-/// and somebody else's.
+/// media type, and about whose things, and a query. In query and body `{id}` and `{other}` stand for the caller's own token
+/// and somebody else's, `{user}` and `{client}` for the user and the client that a path would name.
 pub fn run(input: &[u8]) {
     let mut parts = input.splitn(4, |&byte| byte == b'\n');
     let mut part = || parts.next().unwrap_or_default();
@@ -94,8 +94,18 @@ fn description(route: &Route) -> &'static Value {
 
 struct Deployment {
     router: Router,
-    /// Secrets and ids: of a user, of another one, of staff, of an administrator, of a key that may nothing.
-    tokens: Vec<(String, String)>,
+    /// Of a user, of another one, of staff, of an administrator, of a service's key, of a key that may nothing.
+    tokens: Vec<Held>,
+    /// The id of a client.
+    client: String,
+}
+
+/// A token, and whose it is.
+#[derive(Clone, Default)]
+struct Held {
+    secret: String,
+    id: String,
+    user: String,
 }
 
 impl Deployment {
@@ -113,7 +123,7 @@ impl Deployment {
             settings: Settings { hashing: HashingParams::insecure_for_tests(), ..Settings::default() },
         };
         let authority = Authority::open(parts, clock.now()).await.expect("a store in memory");
-        let everything = Abilities::new([Ability::everything(), reserved()]).expect("two of them");
+        let everything = "* tokens:introspect tokens:revoke".parse::<Abilities>().expect("three of them");
         let mut tokens = Vec::new();
         for (name, role, kind, abilities) in [
             ("ada", Role::User, Kind::Login, Abilities::everything()),
@@ -129,7 +139,7 @@ impl Deployment {
             let account = authority.create_user(new, Some(password), &by, now).await.expect("a user");
             let order = TokenOrder {
                 kind,
-                subject: account.subject,
+                subject: account.subject.clone(),
                 client: None,
                 name: None,
                 abilities,
@@ -137,20 +147,35 @@ impl Deployment {
                 expiry: Expiry::ByPolicy,
             };
             let issued = authority.issue(order, &by, now).await.expect("a token");
-            tokens.push((issued.secret.expose().to_owned(), issued.token.id.to_string()));
+            tokens.push(Held {
+                secret: issued.secret.expose().to_owned(),
+                id: issued.token.id.to_string(),
+                user: account.subject.to_string(),
+            });
         }
+        let client = authority.client(&ClientName::default_client()).await.expect("a client").id.to_string();
         let router = counterfoil_http::router(Arc::new(authority), clock, HttpSettings::default());
-        Deployment { router, tokens }
+        Deployment { router, tokens, client }
     }
 
     async fn answer(&self, asked: &Asked<'_>) {
         // 0 is nobody, 1 to 6 are those above.
         let who = usize::from(asked.caller.wrapping_sub(b'0')) % (self.tokens.len() + 1);
-        let (secret, own) = who.checked_sub(1).map(|who| self.tokens[who].clone()).unwrap_or_default();
-        let other = &self.tokens[who % self.tokens.len()].1;
-        let filled = |text| replaced(&replaced(text, b"{id}", own.as_bytes()), b"{other}", other.as_bytes());
+        let own = who.checked_sub(1).map(|who| self.tokens[who].clone()).unwrap_or_default();
+        let other = &self.tokens[who % self.tokens.len()];
+        let named = if asked.about_own { &own } else { other };
+        let filled = |text: &[u8]| {
+            let marks =
+                [("{id}", &own.id), ("{other}", &other.id), ("{user}", &named.user), ("{client}", &self.client)];
+            marks.iter().fold(text.to_vec(), |text, (mark, id)| replaced(&text, mark.as_bytes(), id.as_bytes()))
+        };
         let (query, body) = (filled(asked.query), filled(asked.body));
-        let mut target = asked.route.path.replace("{id}", if asked.about_own { &own } else { other }).into_bytes();
+        let id = match asked.route.path {
+            path if path.contains("/users/") => &named.user,
+            path if path.contains("/clients/") => &self.client,
+            _ => &named.id,
+        };
+        let mut target = asked.route.path.replace("{id}", id).into_bytes();
         if !query.is_empty() {
             target.push(b'?');
             target.extend(query);
@@ -165,8 +190,8 @@ impl Deployment {
         if let Some(media) = media {
             request = request.header(header::CONTENT_TYPE, media);
         }
-        if !secret.is_empty() {
-            request = request.header(header::AUTHORIZATION, format!("Bearer {secret}"));
+        if !own.secret.is_empty() {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {}", own.secret));
         }
         // What no server would parse as a request target is not ours to answer.
         let Ok(request) = request.body(Body::from(body.clone())) else { return };
@@ -192,7 +217,9 @@ fn judge(route: &Route, asked: &str, status: u16, content: Option<&[u8]>, said: 
     let is_documented = documented.get(status.to_string()).is_some();
     assert!(is_documented, "{asked} is answered with {status} {text}, which is not documented");
     if status >= 400 {
-        assert_eq!(content, Some(b"application/problem+json".as_slice()), "{asked}: {text}");
+        let content = String::from_utf8_lossy(content.unwrap_or_default());
+        let is_documented = documented[status.to_string()]["content"].get(&*content).is_some();
+        assert!(is_documented, "{asked} is answered with {status} as {content:?}: {text}");
         let problem: Value = serde_json::from_slice(said).expect("a problem is JSON");
         assert_eq!(problem["status"], status, "{asked}: {text}");
     }
@@ -202,10 +229,6 @@ fn judge(route: &Route, asked: &str, status: u16, content: Option<&[u8]>, said: 
 fn is_taken_rightly(asked: &str, body: &[u8]) {
     let read = serde_json::from_slice::<Value>(body);
     assert!(read.is_ok_and(|value| value.is_object()), "{asked} took {:?}", String::from_utf8_lossy(body));
-}
-
-fn reserved() -> Ability {
-    "tokens:introspect".parse().expect("an ability")
 }
 
 fn replaced(text: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
