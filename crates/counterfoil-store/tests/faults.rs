@@ -9,11 +9,13 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use counterfoil_core::account::{Account, AccountChange, Role};
 use counterfoil_core::conformance::wait;
+use counterfoil_core::password::EncodedPassword;
 use counterfoil_core::secret::Candidates;
 use counterfoil_core::store::{IssueOutcome, TokenFilter};
-use counterfoil_core::token::Standing;
-use counterfoil_core::{SubjectId, TokenStore};
+use counterfoil_core::token::{Metadata, Standing};
+use counterfoil_core::{AccountStore, SubjectId, TokenStore};
 use counterfoil_store::{OpenOptions, SqliteStore};
 use office::{NOW, Office, default_client, revoke, standing};
 use rusqlite::Connection;
@@ -150,6 +152,24 @@ impl Drop for SmallDisk {
     }
 }
 
+fn account(subject: &SubjectId) -> Account {
+    Account {
+        subject: subject.clone(),
+        username: "ada".parse().expect("a user name"),
+        email: None,
+        email_confirmed_at: None,
+        first_name: String::new(),
+        last_name: String::new(),
+        attributes: Metadata::default(),
+        locale: None,
+        active: true,
+        role: Role::User,
+        created_at: NOW,
+        last_login_at: None,
+        rotation_locked: false,
+    }
+}
+
 #[test]
 fn f04_on_a_full_disk_tokens_are_refused_checks_and_revocations_go_on_and_room_heals_it() {
     let mut office = Office::new();
@@ -220,6 +240,33 @@ fn f04_on_a_full_disk_tokens_are_refused_checks_and_revocations_go_on_and_room_h
         let expected = if number <= 40 { Standing::Revoked } else { Standing::Live };
         assert_eq!(standing(&store, secret), Some(expected), "{number}");
     }
+    drop(store);
+    drop(disk);
+}
+
+#[test]
+fn f04_on_a_full_disk_a_user_is_disabled_in_their_account_as_well() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let Some(disk) = SmallDisk::mount(directory.path(), "1m") else {
+        eprintln!("skipped: needs the right to mount a tmpfs");
+        return;
+    };
+    let office = Office::in_directory(directory);
+    let store = SqliteStore::open(office.path(), &OpenOptions::serve()).expect("a store");
+    let ada: SubjectId = "ada".parse().expect("a subject");
+    assert!(wait(store.create(&account(&ada), &EncodedPassword::from_store("!"))));
+    let mut size = 0;
+    while fs::write(office.file("filler"), vec![1; size + 8 * 1024]).is_ok() {
+        size += 8 * 1024;
+    }
+    // Longer each time, so that it fits in no room that is left.
+    let renaming = |length: usize| AccountChange::FirstName("Augusta ".repeat(length * 1024));
+    let too_long = (1..=32).find(|length| executor(store.change(&ada, &[renaming(*length)])).is_err());
+    let too_long = renaming(too_long.expect("the disk is full"));
+    let disabled = wait(store.change(&ada, &[too_long.clone(), AccountChange::Active(false)]));
+    assert!(disabled.is_some_and(|account| !account.active));
+    let enabled = executor(store.change(&ada, &[too_long, AccountChange::Active(true)]));
+    assert!(enabled.is_err() || office.file("counterfoil.reserve").exists(), "what is left is for revocations");
     drop(store);
     drop(disk);
 }

@@ -539,9 +539,11 @@ impl AccountStore for SqliteStore {
 
     fn change<'a>(&'a self, subject: &'a SubjectId, changes: &'a [AccountChange]) -> Answer<'a, Option<Account>> {
         let (subject, changes) = (subject.clone(), changes.to_vec());
-        self.write("changing an account", Purpose::Ordinary, move |connection| {
-            accounts::change(connection, &subject, &changes)
-        })
+        // Disabling ends tokens in the subject's row and is written here, too: refused on a full disk, it would be
+        // answered as a failure after it had been done.
+        let disables = changes.iter().any(|change| matches!(change, AccountChange::Active(false)));
+        let purpose = if disables { Purpose::Revoking } else { Purpose::Ordinary };
+        self.write("changing an account", purpose, move |connection| accounts::change(connection, &subject, &changes))
     }
 
     fn delete<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, bool> {
