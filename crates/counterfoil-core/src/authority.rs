@@ -41,9 +41,9 @@ use crate::hashing::Hashing;
 use crate::marks::Marks;
 use crate::password::HashingParams;
 use crate::refusal::{Error, Refusal};
-use crate::seal::KeyRing;
+use crate::seal::{KeyRing, SealedFor};
 use crate::secret::{CheckKey, TokenFormat};
-use crate::store::{AccountStore, AuditStore, Found, NewClient, StoreError, TokenStore};
+use crate::store::{AccountStore, AuditStore, Found, NewClient, SealedSecret, StoreError, TokenStore};
 use crate::subject::SubjectId;
 use crate::throttle::{Period, Rate, RouteRates, Throttles};
 use crate::token::{Authenticated, Metadata, Source, Token};
@@ -151,9 +151,21 @@ impl Authority {
     /// `default`.
     ///
     /// # Errors
-    /// When a store or the source of randomness fails, and with [`Refusal::KeyRingMissing`] where a client hands out sealed
-    /// secrets and there is no ring to open them with: a node without it would log nobody in on that client.
+    /// When a store or the source of randomness fails, and where secrets are sealed that the ring does not open, see
+    /// [`Authority::ring_opens`]: a node without it would log nobody in on that client.
     pub async fn open(parts: Parts, now: Now) -> Result<Authority, Error> {
+        let authority = Authority::open_beside(parts, now).await?;
+        authority.ring_opens(now).await?;
+        Ok(authority)
+    }
+
+    /// As [`Authority::open`], for a command beside the nodes: a ring that does not open what is sealed will do, since
+    /// ending what it sealed is the way on from a ring that was lost.
+    ///
+    /// # Errors
+    /// When a store or the source of randomness fails, and with [`Refusal::KeyRingMissing`] where a client hands out sealed
+    /// secrets and there is no ring at all.
+    pub async fn open_beside(parts: Parts, now: Now) -> Result<Authority, Error> {
         let Parts { tokens, accounts, audit, hashing, entropy, events, ring, settings } = parts;
         let key = CheckKey::generate(entropy.as_ref())?;
         let default_client = NewClient {
@@ -202,11 +214,22 @@ impl Authority {
     /// Goes by other settings and another ring from now on; what is under way ends by those it began with.
     ///
     /// # Errors
-    /// [`Refusal::KeyRingMissing`] where a client hands out sealed secrets and the ring is gone; then nothing changes.
-    pub async fn adopt(&self, settings: Settings, ring: Option<KeyRing>) -> Result<(), Error> {
+    /// As [`Authority::ring_opens`] of the other ring; then nothing changes.
+    pub async fn adopt(&self, settings: Settings, ring: Option<KeyRing>, now: Now) -> Result<(), Error> {
         needs_no_ring(ring.as_ref(), self.tokens.as_ref()).await?;
+        opens_what_is_sealed(ring.as_ref(), self.tokens.as_ref(), now).await?;
         *self.chosen.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Chosen { settings, ring });
         Ok(())
+    }
+
+    /// Whether the ring has every key that secrets of live tokens are sealed with. One of each is opened, so that another
+    /// key of the same number is found out.
+    ///
+    /// # Errors
+    /// [`Refusal::KeyRingMissing`] where there is no ring; [`Error::Unseal`] where it lacks a key or has another one; when
+    /// the store fails.
+    pub async fn ring_opens(&self, now: Now) -> Result<(), Error> {
+        opens_what_is_sealed(self.chosen().ring.as_ref(), self.tokens.as_ref(), now).await
     }
 
     fn chosen(&self) -> Arc<Chosen> {
@@ -293,6 +316,15 @@ impl Authority {
 async fn needs_no_ring(ring: Option<&KeyRing>, tokens: &dyn TokenStore) -> Result<(), Error> {
     if ring.is_none() && tokens.clients().await?.iter().any(|client| client.policy.reissue == Reissue::Same) {
         return Err(Refusal::KeyRingMissing.into());
+    }
+    Ok(())
+}
+
+/// See [`Authority::ring_opens`].
+async fn opens_what_is_sealed(ring: Option<&KeyRing>, tokens: &dyn TokenStore, now: Now) -> Result<(), Error> {
+    for SealedSecret { token, subject, client, digest, sealed, .. } in tokens.sealed_samples(now.wall).await? {
+        let ring = ring.ok_or(Refusal::KeyRingMissing)?;
+        ring.open(&sealed, SealedFor { token, subject: &subject, client }, &digest)?;
     }
     Ok(())
 }

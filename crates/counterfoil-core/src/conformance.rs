@@ -130,6 +130,7 @@ cases![
     tries_are_forgotten_by_a_login_by_a_word_and_by_burying,
     a58_a_try_at_nobodys_password_leaves_nothing,
     secrets_sealed_with_another_key_are_found_and_sealed_anew,
+    one_live_secret_is_found_for_each_key_that_seals,
     the_audit_log_is_read_newest_first_by_what_is_asked_for,
     the_audit_log_forgets_who_and_then_everything,
 ];
@@ -1473,6 +1474,36 @@ fn secrets_sealed_with_another_key_are_found_and_sealed_anew(world: &World) {
     wait(tokens.revoke(issued[2].id, None, None, NOW));
     assert_eq!(page(0, 10), [], "a revoked one keeps none");
     assert!(!wait(tokens.reseal(&second[0], &sealed(2, 7))));
+}
+
+fn one_live_secret_is_found_for_each_key_that_seals(world: &World) {
+    let tokens = world.tokens();
+    let order = |key_id, byte| Issue { sealed: Some(Sealed { key_id, bytes: vec![byte; 40] }), ..world.order() };
+    let keys = |now| wait(tokens.sealed_samples(now)).iter().map(|secret| secret.sealed.key_id).collect::<Vec<_>>();
+    world.issue(&world.order());
+    assert_eq!(wait(tokens.sealed_samples(NOW)), []);
+    let expired = Issue { expires_at: Some(NOW.plus_millis(1)), ..order(5, 1) };
+    let keyed = Issue { kind: Kind::Key, ..order(0, 2) };
+    let orders = [expired, order(3, 3), order(3, 4), keyed.clone()];
+    let issued: Vec<Token> = orders.iter().map(|order| world.issue(order)).collect();
+    assert_eq!(keys(NOW), [0, 3, 5]);
+    let later = NOW.plus_millis(1);
+    let wanted = SealedSecret {
+        number: issued[3].number,
+        token: issued[3].id,
+        subject: world.ada.clone(),
+        client: world.client.id,
+        digest: keyed.digest,
+        sealed: Sealed { key_id: 0, bytes: vec![2; 40] },
+    };
+    assert_eq!(wait(tokens.sealed_samples(later))[0], wanted);
+    assert_eq!(keys(later), [0, 3], "not of what has expired");
+    wait(tokens.revoke(issued[2].id, None, None, NOW));
+    assert_eq!(keys(later), [0, 3], "there is another one");
+    wait(tokens.bump_epoch(&Bump::Subject { id: world.ada.clone(), keys_too: false, keep: None }, NOW));
+    assert_eq!(keys(later), [0], "not of what an epoch has outlived");
+    wait(tokens.delete_client(world.client.id, NOW));
+    assert!(keys(later).is_empty(), "nor of a deleted client");
 }
 
 // ── The audit log ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -3,7 +3,7 @@
 //! It is what the contract means, written as plainly as possible: one lock, whole scans, no index. Tests run on it, a
 //! host's tests too; nobody should keep real tokens in it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::ready;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -88,6 +88,15 @@ struct TokenRow {
     /// A rotation's grace is open and the successor has not been used.
     unsettled: bool,
     retired: Vec<Retired>,
+}
+
+impl TokenRow {
+    fn sealed_secret(&self) -> Option<SealedSecret> {
+        let sealed = self.sealed.clone()?;
+        let TokenRow { token, client, digest, .. } = self;
+        let (number, token, subject) = (token.number, token.id, token.subject.clone());
+        Some(SealedSecret { number, token, subject, client: *client, digest: *digest, sealed })
+    }
 }
 
 #[derive(Debug)]
@@ -706,18 +715,16 @@ impl TokenStore for MemoryStore {
 
     fn sealed_otherwise<'a>(&'a self, key_id: u32, after: u64, limit: u32) -> Answer<'a, Vec<SealedSecret>> {
         let state = self.lock();
-        let page = state.tokens.iter().filter(|row| row.token.number > after).filter_map(|row| {
-            let sealed = row.sealed.clone().filter(|sealed| sealed.key_id != key_id)?;
-            Some(SealedSecret {
-                number: row.token.number,
-                token: row.token.id,
-                subject: row.token.subject.clone(),
-                client: row.client,
-                digest: row.digest,
-                sealed,
-            })
-        });
-        done(page.take(limit as usize).collect())
+        let page = state.tokens.iter().filter(|row| row.token.number > after).filter_map(TokenRow::sealed_secret);
+        done(page.filter(|secret| secret.sealed.key_id != key_id).take(limit as usize).collect())
+    }
+
+    fn sealed_samples(&self, now: Timestamp) -> Answer<'_, Vec<SealedSecret>> {
+        let state = self.lock();
+        let live = state.tokens.iter().filter(|row| state.live(row, now)).filter_map(TokenRow::sealed_secret);
+        // The last one of each key stays.
+        let samples: BTreeMap<u32, SealedSecret> = live.map(|secret| (secret.sealed.key_id, secret)).collect();
+        done(samples.into_values().collect())
     }
 
     fn reseal<'a>(&'a self, was: &'a SealedSecret, sealed: &'a Sealed) -> Answer<'a, bool> {

@@ -70,7 +70,9 @@ impl fmt::Display for UnsealError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             UnsealError::KeyMissing(id) => write!(f, "the key ring has no key {id}; every node needs the same ring"),
-            UnsealError::Tampered => f.write_str("a sealed secret does not fit its row"),
+            UnsealError::Tampered => f.write_str(
+                "a sealed secret does not open: the key ring has another key of its number, or its row was changed",
+            ),
         }
     }
 }

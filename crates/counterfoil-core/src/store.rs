@@ -185,6 +185,10 @@ pub trait TokenStore: Send + Sync + fmt::Debug {
     /// was revoked by itself keeps none.
     fn sealed_otherwise<'a>(&'a self, key_id: u32, after: u64, limit: u32) -> Answer<'a, Vec<SealedSecret>>;
 
+    /// Of the secrets of tokens that are live at `now`, one for each key that they are sealed with, in ascending order of
+    /// the keys' numbers: whoever opens these has a ring to open all with.
+    fn sealed_samples(&self, now: Timestamp) -> Answer<'_, Vec<SealedSecret>>;
+
     /// Replaces the sealed form of a secret, where it is still the one that was read; whether it was.
     fn reseal<'a>(&'a self, was: &'a SealedSecret, sealed: &'a Sealed) -> Answer<'a, bool>;
 

@@ -177,9 +177,11 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         match error {
             Error::Refused(refusal) => refusal.into(),
-            Error::Store(_) | Error::Entropy(_) | Error::Overloaded | Error::Unseal(_) => {
-                Failure::refused(causes(&error))
-            }
+            Error::Unseal(error) => Failure::refused(error).hint(
+                "name the ring that sealed them with the setting key_ring_file; if it is lost, make another one and end \
+                 what it sealed with `counterfoil token revoke --client NAME --all`, then those users log in anew",
+            ),
+            Error::Store(_) | Error::Entropy(_) | Error::Overloaded => Failure::refused(causes(&error)),
         }
     }
 }

@@ -82,12 +82,12 @@ impl Adoption {
     /// Requests from now on, on whatever connection, go by `config`; those under way finish as they began.
     ///
     /// # Errors
-    /// When the key ring is gone that some client needs, or the store cannot tell; then nothing has changed.
+    /// When the key ring is gone or another one, or the store cannot tell; then nothing has changed.
     pub(crate) async fn adopt(&self, config: &Config, ring: Option<KeyRing>) -> Result<(), Failure> {
         let authority = self.http.authority();
         // The hashing threads have the memory for those they were started with.
         let settings = Settings { hashing: authority.settings().hashing, ..config.authority.clone() };
-        authority.adopt(settings, ring).await?;
+        authority.adopt(settings, ring, self.http.clock().now()).await?;
         let http = self.http.with_settings(config.http.clone());
         self.in_force.send_replace(InForce::new(&http, config));
         Ok(())

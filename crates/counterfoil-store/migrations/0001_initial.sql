@@ -154,6 +154,8 @@ CREATE INDEX tokens_by_client ON tokens (client);
 -- For the purge alone.
 CREATE INDEX tokens_by_expiry ON tokens (expires_at) WHERE expires_at IS NOT NULL;
 CREATE INDEX tokens_by_revocation ON tokens (revoked_at) WHERE revoked_at IS NOT NULL;
+-- With which keys of the ring secrets are sealed, and one of each.
+CREATE INDEX tokens_by_sealed_key ON tokens (sealed_key) WHERE sealed IS NOT NULL;
 -- Which imported schemes still have tokens; empty and free where nothing was imported.
 CREATE INDEX tokens_by_imported_scheme ON tokens (scheme) WHERE scheme <> 'native';
 

@@ -536,6 +536,7 @@ impl History<'_> {
                 page.into_iter().map(|secret| (secret.sealed.bytes.clone(), secret)).collect::<Vec<_>>()
             });
         }
+        self.ask("samples", |store| wait(store.sealed_samples(self.now)));
         self.ask("clients", |store| wait(store.clients()));
     }
 

@@ -301,7 +301,6 @@ impl Builder {
         self.open_with(Arc::new(OnThisThread), events, false).await
     }
 
-    #[cfg_attr(not(feature = "sqlite"), expect(unused_variables, reason = "`serve` claims a file"))]
     async fn open_with(
         self,
         hashing: Arc<dyn Hashing>,
@@ -342,7 +341,9 @@ impl Builder {
             ring: self.ring,
             settings: self.settings,
         };
-        let authority = Authority::open(parts, self.clock.now()).await.map_err(StartError::Authority)?;
+        let now = self.clock.now();
+        let opened = if serve { Authority::open(parts, now).await } else { Authority::open_beside(parts, now).await };
+        let authority = opened.map_err(StartError::Authority)?;
         Ok(Counterfoil {
             authority: Arc::new(authority),
             clock: self.clock,

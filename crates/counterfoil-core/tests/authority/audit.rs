@@ -200,7 +200,7 @@ fn settings_and_ring_may_change_while_everything_runs() {
     let (store, events) = (&world.store, &world.events);
     let mut settings = parts(store, events).settings;
     settings.rotation_grace = crate::world::life("1s");
-    answer(world.authority.adopt(settings, None)).unwrap();
+    answer(world.authority.adopt(settings, None, world.now())).unwrap();
     let old = world.login("ada");
     world.rotate(&old).unwrap();
     world.wait(999);

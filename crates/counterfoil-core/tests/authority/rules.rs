@@ -7,7 +7,7 @@ use counterfoil_core::authority::{
 use counterfoil_core::event::{LoginFailure, RevokedBy, TokenRef};
 use counterfoil_core::hashing::{CheckTask, Checked, HashTask, Hashed, Hashing, OnThisThread, Overloaded};
 use counterfoil_core::password::EncodedPassword;
-use counterfoil_core::seal::KeyRing;
+use counterfoil_core::seal::{KeyRing, UnsealError};
 use counterfoil_core::store::{AccountStore as _, TokenFilter, TokenQuery, TokenStore as _};
 use counterfoil_core::{
     Abilities, AtCap, Authenticated, Authority, By, Cap, ClientName, Clock, Entropy, EntropyError, Error, Event, Kind,
@@ -302,6 +302,29 @@ fn logging_in_again_gives_a_new_token_or_replaces_or_repeats_as_the_client_says(
     let events = Arc::new(Recorder::default());
     let reopened = answer(Authority::open(parts(&world.store, &events), world.now()));
     assert_eq!(refused(reopened), Refusal::KeyRingMissing);
+
+    // Nor with another ring whose key has the same number, or with one that lacks the key.
+    let with = |ring| Parts { ring: Some(ring), ..parts(&world.store, &events) };
+    let other = |seed| KeyRing::generate(&PredictableEntropy::from_seed(seed)).unwrap();
+    let newer = || other(9).with_new_key(&PredictableEntropy::from_seed(2)).unwrap();
+    for (ring, expected) in [
+        (other(3), Some(UnsealError::Tampered)),
+        (newer().newest_only(), Some(UnsealError::KeyMissing(1))),
+        (newer(), None),
+    ] {
+        let again: KeyRing = ring.to_file_text().parse().unwrap();
+        let why = |error| if let Error::Unseal(error) = error { error } else { panic!("{error}") };
+        let opened = answer(Authority::open(with(again), world.now()));
+        assert_eq!(opened.err().map(why), expected);
+        let settings = world.authority.settings();
+        assert_eq!(answer(world.authority.adopt(settings, Some(ring), world.now())).err().map(why), expected);
+        assert!(world.login_on(&same).is_ok(), "the ring from before is in force, or one that opens as well");
+    }
+    let beside = answer(Authority::open_beside(with(other(3)), world.now())).unwrap();
+    answer(beside.ring_opens(world.now())).unwrap_err();
+    let of_client = TokenFilter { client: Some(same.clone()), ..TokenFilter::default() };
+    assert_eq!(answer(beside.revoke_matching(&of_client, &world.by(), world.now())).unwrap(), 1);
+    answer(Authority::open(with(other(3)), world.now())).unwrap();
     let ringless = World::new();
     let policy = Policy { reissue: Reissue::Same, ..Policy::default() };
     let order = ClientOrder { policy, ..ClientOrder::named("same".parse().unwrap()) };

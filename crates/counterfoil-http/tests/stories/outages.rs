@@ -184,6 +184,10 @@ impl TokenStore for UnreliableStore {
         self.through(|memory| memory.sealed_otherwise(key_id, after, limit))
     }
 
+    fn sealed_samples(&self, now: Timestamp) -> Answer<'_, Vec<SealedSecret>> {
+        self.through(|memory| memory.sealed_samples(now))
+    }
+
     fn reseal<'a>(&'a self, was: &'a SealedSecret, sealed: &'a Sealed) -> Answer<'a, bool> {
         self.through(|memory| memory.reseal(was, sealed))
     }

@@ -106,7 +106,7 @@ impl TestServer {
     /// Puts limits on the classes of routes.
     pub(crate) async fn limit_requests(&self, requests: RouteRates) {
         let settings = Settings { requests, ..self.authority.settings() };
-        self.authority.adopt(settings, None).await.unwrap();
+        self.authority.adopt(settings, None, self.clock.now()).await.unwrap();
     }
 
     pub(crate) async fn client(&self, name: &str, policy: Policy) {

@@ -96,3 +96,44 @@ fn a_ring_that_cannot_be_changed_stays_as_it_is() {
     let after = fs::read_to_string(site.path("ring")).expect("a ring");
     assert!(after.ends_with(str::from_utf8(&before).expect("text")), "the new key comes first");
 }
+
+#[test]
+fn a_ring_that_does_not_open_what_is_sealed_is_refused_at_start_and_at_a_hangup() {
+    let site = Site::new();
+    let ring = site.path("ring");
+    site.user("ada");
+    assert_eq!(site.run("keyring init --file ring").code, Some(0));
+    let right = fs::read(&ring).expect("a ring");
+    let config = site.write("counterfoil.toml", "key_ring_file = \"ring\"\n");
+    site.operate(&format!("client create same --reissue same --config {config}"));
+    let server = site.serve(&format!("--config {config}"));
+    let secret = login_on_same(&server);
+
+    // A new ring, whose key has the same number.
+    fs::remove_file(&ring).expect("removed");
+    assert_eq!(site.run("keyring init --file ring").code, Some(0));
+    let refused = "the settings were read again and refused";
+    server.signal(Signal::HUP);
+    let log = within(PATIENCE, || Some(server.log()).filter(|log| log.contains(refused)));
+    let line = log.lines().rfind(|line| line.contains(refused)).expect("a line");
+    assert!(line.contains("another key of its number") && line.contains("key_ring_file"), "{line}");
+    assert_eq!(login_on_same(&server), secret, "the ring from before is in force");
+    server.stop();
+
+    let serve = format!("serve --listen 127.0.0.1:0 --data-dir data --config {config}");
+    let ran = site.run(&serve);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{ran:?}");
+    assert!(ran.stderr.contains("another key of its number") && ran.stderr.contains("token revoke"), "{ran:?}");
+    let wrong = fs::read(&ring).expect("a ring");
+    fs::write(&ring, &right).expect("put back");
+    let server = site.serve(&format!("--config {config}"));
+    assert_eq!(login_on_same(&server), secret);
+    server.stop();
+
+    // The right one is lost: what it sealed is ended, and the other one will do.
+    fs::write(&ring, &wrong).expect("written");
+    site.operate(&format!("token revoke --client same --all --yes --config {config}"));
+    let server = site.serve(&format!("--config {config}"));
+    assert_ne!(login_on_same(&server), secret);
+    server.stop();
+}

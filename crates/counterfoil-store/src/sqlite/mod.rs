@@ -461,6 +461,10 @@ impl TokenStore for SqliteStore {
         self.read("listing sealed secrets", move |reader| sealing::sealed_otherwise(reader, key_id, after, limit))
     }
 
+    fn sealed_samples(&self, now: Timestamp) -> Answer<'_, Vec<SealedSecret>> {
+        self.read("looking for sealed secrets", move |reader| sealing::sealed_samples(reader, now))
+    }
+
     fn reseal<'a>(&'a self, was: &'a SealedSecret, sealed: &'a Sealed) -> Answer<'a, bool> {
         let (was, sealed) = (was.clone(), sealed.clone());
         self.write("sealing a secret anew", Purpose::Ordinary, move |connection| {

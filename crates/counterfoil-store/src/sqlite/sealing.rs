@@ -1,14 +1,15 @@
 //! Secrets that are kept sealed, for sealing them anew.
 
+use counterfoil_core::Timestamp;
 use counterfoil_core::seal::Sealed;
 use counterfoil_core::store::SealedSecret;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::column::{Column, get, signed};
 use super::fault::Fault;
 use super::readers::Reader;
 
-// No index: after a new key was put on the ring, this reads every token once, on a reading thread.
+// In order of numbers, hence by no index: after a new key was put on the ring, this reads every token once, on a reading thread.
 const SEALED_OTHERWISE: &str = "
     SELECT t.number, t.id, s.name, c.id, t.digest, t.sealed_key, t.sealed
     FROM tokens AS t CROSS JOIN subjects AS s CROSS JOIN clients AS c
@@ -25,6 +26,32 @@ pub(super) fn sealed_otherwise(
     let mut statement = reader.connection.prepare_cached(SEALED_OTHERWISE)?;
     let page = statement.query_map(params![key_id, signed(after), limit], secret)?;
     Ok(page.collect::<Result<_, _>>()?)
+}
+
+const NEXT_KEY: &str = "SELECT min(sealed_key) FROM tokens WHERE sealed IS NOT NULL AND sealed_key > ?1";
+
+// The newest first: it is the likeliest to be live.
+const SAMPLE: &str = "
+    SELECT t.number, t.id, s.name, c.id, t.digest, t.sealed_key, t.sealed
+    FROM tokens AS t CROSS JOIN subjects AS s CROSS JOIN clients AS c CROSS JOIN deployment AS d
+    WHERE t.sealed IS NOT NULL AND t.sealed_key = ?1
+        AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > ?2)
+        AND s.key = t.subject AND t.subject_epoch >= CASE t.kind WHEN 'login' THEN s.epoch ELSE s.key_epoch END
+        AND c.key = t.client AND c.deleted = 0 AND t.client_epoch >= c.epoch
+        AND d.one = 1 AND t.deployment_epoch >= d.epoch
+    ORDER BY t.number DESC LIMIT 1";
+
+/// See [`counterfoil_core::TokenStore::sealed_samples`]. A few seeks for each key, and a row for each token that died last
+/// and is not purged.
+pub(super) fn sealed_samples(reader: &Reader, now: Timestamp) -> Result<Vec<SealedSecret>, Fault> {
+    let mut next_key = reader.connection.prepare_cached(NEXT_KEY)?;
+    let mut sample = reader.connection.prepare_cached(SAMPLE)?;
+    let (mut samples, mut after) = (Vec::new(), -1_i64);
+    while let Some(key_id) = next_key.query_row([after], |row| row.get::<_, Option<i64>>(0))? {
+        samples.extend(sample.query_row(params![key_id, Column(now)], secret).optional()?);
+        after = key_id;
+    }
+    Ok(samples)
 }
 
 fn secret(row: &Row<'_>) -> rusqlite::Result<SealedSecret> {
