@@ -155,80 +155,68 @@ impl Event {
 
     /// One word for it, as logs and audit entries have it.
     pub const fn name(&self) -> &'static str {
-        match self {
-            Event::LoginStarted { .. } => "login_started",
-            Event::LoggedIn(_) => "logged_in",
-            Event::LoginFailed { .. } => "login_failed",
-            Event::LoggedOut(_) => "logged_out",
-            Event::Ended { .. } => "ended",
-            Event::TokenIssued(_) => "token_issued",
-            Event::TokenExpired(_) => "token_expired",
-            Event::TokenRenewed(_) => "token_renewed",
-            Event::TokenRenamed(_) => "token_renamed",
-            Event::TokenRotated(_) => "token_rotated",
-            Event::TokenRevoked(..) => "token_revoked",
-            Event::ReuseDetected(_) => "reuse_detected",
-            Event::Refused(..) => "refused",
-            Event::LimitHit(_) => "limit_hit",
-            Event::RevokedMatching { .. } => "tokens_revoked",
-            Event::AccountCreated(_) => "account_created",
-            Event::AccountChanged(_) => "account_changed",
-            Event::AccountDisabled(_) => "account_disabled",
-            Event::AccountEnabled(_) => "account_enabled",
-            Event::AccountUnlocked(_) => "account_unlocked",
-            Event::AccountExported(_) => "account_exported",
-            Event::AccountDeleted(_) => "account_deleted",
-            Event::PasswordChanged(_) => "password_changed",
-            Event::RoleChanged(..) => "role_changed",
-            Event::RotationLocked(_) => "rotation_locked",
-            Event::RotationUnlocked(_) => "rotation_unlocked",
-            Event::ClientCreated(_) => "client_created",
-            Event::ClientChanged(_) => "client_changed",
-            Event::ClientDeleted(_) => "client_deleted",
-            Event::SecretsResealed(_) => "secrets_resealed",
-            Event::MarksLost(_) => "marks_lost",
-            Event::AuditLost(_) => "audit_lost",
-        }
+        self.facts().0
+    }
+
+    /// How much it matters to whoever reads a log.
+    pub const fn gravity(&self) -> Gravity {
+        self.facts().1
     }
 
     /// Whether a client that does not give up makes it happen again and again, as fast as it can ask.
-    pub fn is_repeatable(&self) -> bool {
+    pub const fn is_repeatable(&self) -> bool {
+        self.facts().2
+    }
+
+    /// Its word, its gravity, whether it is repeatable. In one place, so that a new event is given all three.
+    const fn facts(&self) -> (&'static str, Gravity, bool) {
         match self {
-            Event::LimitHit(_)
-            | Event::Refused(..)
-            | Event::TokenExpired(_)
-            | Event::ReuseDetected(_)
-            | Event::LoginFailed { why: LoginFailure::TooManyAttempts, .. } => true,
-            Event::LoginFailed { .. }
-            | Event::LoginStarted { .. }
-            | Event::LoggedIn(_)
-            | Event::LoggedOut(_)
-            | Event::Ended { .. }
-            | Event::TokenIssued(_)
-            | Event::TokenRenewed(_)
-            | Event::TokenRenamed(_)
-            | Event::TokenRotated(_)
-            | Event::TokenRevoked(..)
-            | Event::RevokedMatching { .. }
-            | Event::AccountCreated(_)
-            | Event::AccountChanged(_)
-            | Event::AccountDisabled(_)
-            | Event::AccountEnabled(_)
-            | Event::AccountUnlocked(_)
-            | Event::AccountExported(_)
-            | Event::AccountDeleted(_)
-            | Event::PasswordChanged(_)
-            | Event::RoleChanged(..)
-            | Event::RotationLocked(_)
-            | Event::RotationUnlocked(_)
-            | Event::ClientCreated(_)
-            | Event::ClientChanged(_)
-            | Event::ClientDeleted(_)
-            | Event::SecretsResealed(_)
-            | Event::MarksLost(_)
-            | Event::AuditLost(_) => false,
+            Event::LoginStarted { .. } => ("login_started", Gravity::Detail, false),
+            Event::LoggedIn(_) => ("logged_in", Gravity::Notice, false),
+            Event::LoginFailed { why: LoginFailure::TooManyAttempts, .. } => ("login_failed", Gravity::Warning, true),
+            Event::LoginFailed { .. } => ("login_failed", Gravity::Warning, false),
+            Event::LoggedOut(_) => ("logged_out", Gravity::Notice, false),
+            Event::Ended { .. } => ("ended", Gravity::Notice, false),
+            Event::TokenIssued(_) => ("token_issued", Gravity::Notice, false),
+            Event::TokenExpired(_) => ("token_expired", Gravity::Notice, true),
+            Event::TokenRenewed(_) => ("token_renewed", Gravity::Notice, false),
+            Event::TokenRenamed(_) => ("token_renamed", Gravity::Notice, false),
+            Event::TokenRotated(_) => ("token_rotated", Gravity::Notice, false),
+            Event::TokenRevoked(..) => ("token_revoked", Gravity::Notice, false),
+            Event::ReuseDetected(_) => ("reuse_detected", Gravity::Warning, true),
+            Event::Refused(..) => ("refused", Gravity::Notice, true),
+            Event::LimitHit(_) => ("limit_hit", Gravity::Warning, true),
+            Event::RevokedMatching { .. } => ("tokens_revoked", Gravity::Notice, false),
+            Event::AccountCreated(_) => ("account_created", Gravity::Notice, false),
+            Event::AccountChanged(_) => ("account_changed", Gravity::Notice, false),
+            Event::AccountDisabled(_) => ("account_disabled", Gravity::Notice, false),
+            Event::AccountEnabled(_) => ("account_enabled", Gravity::Notice, false),
+            Event::AccountUnlocked(_) => ("account_unlocked", Gravity::Notice, false),
+            Event::AccountExported(_) => ("account_exported", Gravity::Notice, false),
+            Event::AccountDeleted(_) => ("account_deleted", Gravity::Notice, false),
+            Event::PasswordChanged(_) => ("password_changed", Gravity::Notice, false),
+            Event::RoleChanged(..) => ("role_changed", Gravity::Notice, false),
+            Event::RotationLocked(_) => ("rotation_locked", Gravity::Notice, false),
+            Event::RotationUnlocked(_) => ("rotation_unlocked", Gravity::Notice, false),
+            Event::ClientCreated(_) => ("client_created", Gravity::Notice, false),
+            Event::ClientChanged(_) => ("client_changed", Gravity::Notice, false),
+            Event::ClientDeleted(_) => ("client_deleted", Gravity::Notice, false),
+            Event::SecretsResealed(_) => ("secrets_resealed", Gravity::Notice, false),
+            Event::MarksLost(_) => ("marks_lost", Gravity::Warning, false),
+            Event::AuditLost(_) => ("audit_lost", Gravity::Warning, false),
         }
     }
+}
+
+/// How much an event matters to whoever reads a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gravity {
+    /// For whoever looks for a cause.
+    Detail,
+    /// What happens every day.
+    Notice,
+    /// What somebody should look at.
+    Warning,
 }
 
 /// Which token it happened to.

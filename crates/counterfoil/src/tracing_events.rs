@@ -2,7 +2,7 @@
 
 use counterfoil_core::actor::Actor;
 use counterfoil_core::audit::Entry;
-use counterfoil_core::event::{Event, EventSink, Occurrence};
+use counterfoil_core::event::{EventSink, Gravity, Occurrence};
 use counterfoil_core::token::Kind;
 
 /// Writes one `tracing` line for each event, with the target `counterfoil::events`.
@@ -51,39 +51,10 @@ impl EventSink for TracingEvents {
                 )
             };
         }
-        match occurrence.event {
-            Event::LoginStarted { .. } => write_line!(debug),
-            Event::LoginFailed { .. }
-            | Event::ReuseDetected(_)
-            | Event::LimitHit(_)
-            | Event::MarksLost(_)
-            | Event::AuditLost(_) => write_line!(warn),
-            Event::LoggedIn(_)
-            | Event::LoggedOut(_)
-            | Event::Ended { .. }
-            | Event::TokenIssued(_)
-            | Event::TokenExpired(_)
-            | Event::TokenRenewed(_)
-            | Event::TokenRenamed(_)
-            | Event::TokenRotated(_)
-            | Event::TokenRevoked(..)
-            | Event::Refused(..)
-            | Event::RevokedMatching { .. }
-            | Event::AccountCreated(_)
-            | Event::AccountChanged(_)
-            | Event::AccountDisabled(_)
-            | Event::AccountEnabled(_)
-            | Event::AccountUnlocked(_)
-            | Event::AccountExported(_)
-            | Event::AccountDeleted(_)
-            | Event::PasswordChanged(_)
-            | Event::RoleChanged(..)
-            | Event::RotationLocked(_)
-            | Event::RotationUnlocked(_)
-            | Event::ClientCreated(_)
-            | Event::ClientChanged(_)
-            | Event::ClientDeleted(_)
-            | Event::SecretsResealed(_) => write_line!(info),
+        match occurrence.event.gravity() {
+            Gravity::Detail => write_line!(debug),
+            Gravity::Notice => write_line!(info),
+            Gravity::Warning => write_line!(warn),
         }
     }
 }
@@ -99,7 +70,7 @@ mod tests {
     use std::io::{self, Write};
     use std::sync::{Arc, Mutex};
 
-    use counterfoil_core::event::{LoginFailure, RevokedBy, Scope, TokenRef};
+    use counterfoil_core::event::{Event, LoginFailure, RevokedBy, Scope, TokenRef};
     use counterfoil_core::token::Source;
     use counterfoil_core::{Timestamp, TokenId, UserAgent};
     use tracing_subscriber::fmt::MakeWriter;
