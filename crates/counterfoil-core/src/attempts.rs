@@ -32,7 +32,7 @@ impl Tries {
     /// second to fifteen minutes with each failure, and after a hundred never.
     ///
     /// # Errors
-    /// [`TryLater`]. A try that is refused does not count. A clock that is set back lengthens a delay at most to its whole.
+    /// [`TryLater`]. A try that is refused does not count.
     pub fn judge(&self, now: Timestamp) -> Result<(), TryLater> {
         if self.failed >= Tries::MOST {
             return Err(TryLater { seconds: Tries::LONGEST_DELAY_SECONDS });
@@ -41,6 +41,13 @@ impl Tries {
         let delay = Tries::LONGEST_DELAY_SECONDS.min(1_u64.checked_shl(doubled).unwrap_or(u64::MAX));
         let left = (delay * 1_000).saturating_sub(now.millis_since(self.last));
         if left == 0 { Ok(()) } else { Err(TryLater { seconds: left.div_ceil(1_000) }) }
+    }
+
+    /// These as they are seen at `now`: a clock that was set back since the last try begins its delay anew, once, and does not
+    /// make it last until the old time has come again. A store keeps what this returns.
+    #[must_use]
+    pub fn seen_at(&self, now: Timestamp) -> Tries {
+        Tries { last: self.last.min(now), ..*self }
     }
 
     /// These and one more, made at `now`.
@@ -83,6 +90,7 @@ impl Strangers {
     pub fn count_try(&self, name: u64, now: Timestamp) -> Result<(), TryLater> {
         let mut kept = lock(&self.tries);
         let tries = kept.entry(name, |tries| u64::from(tries.failed));
+        *tries = tries.seen_at(now);
         tries.judge(now)?;
         *tries = tries.and_one(now);
         Ok(())
@@ -256,8 +264,10 @@ mod tests {
 
     #[test]
     fn f29_a_clock_that_is_set_back_lengthens_a_delay_to_its_whole_and_no_further() {
-        let tries = Tries { failed: 5, last: at(3_600_000) };
+        let tries = Tries { failed: 5, last: at(3_600_000) }.seen_at(START);
         assert_eq!(tries.judge(START), Err(TryLater { seconds: 1 }));
+        assert_eq!(tries.seen_at(at(999)).judge(at(999)), Err(TryLater { seconds: 1 }));
+        assert_eq!(tries.seen_at(at(1_000)).judge(at(1_000)), Ok(()), "an hour early by the old clock");
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub struct Entry {
     pub token: Option<TokenId>,
     /// The kind of that token.
     pub kind: Option<Kind>,
-    /// What somebody typed as a name. Text of a stranger: encode it wherever it is shown.
+    /// What somebody typed as the name of an account that there is. Text of a stranger: encode it wherever it is shown.
     pub username: Option<String>,
     /// Why, or how much, in a few words.
     pub detail: Option<String>,
@@ -67,18 +67,15 @@ impl Entry {
             times: 1,
         };
         match event {
-            Event::LoginStarted { username, client } => {
-                Entry { username: Some(username.clone()), client: Some(client.clone()), ..entry }
+            // Not by what name: it may be a secret in the wrong field.
+            Event::LoginStarted { client, .. } => Entry { client: Some(client.clone()), ..entry },
+            Event::LoginFailed { username, subject, why } => {
+                Entry { username: username.clone(), subject: subject.clone(), detail: Some(why.to_string()), ..entry }
             }
-            Event::LoginFailed { username, subject, why } => Entry {
-                username: Some(username.clone()),
-                subject: subject.clone(),
-                detail: Some(why.to_string()),
-                ..entry
-            },
             Event::LoggedIn(token)
             | Event::LoggedOut(token)
             | Event::TokenIssued(token)
+            | Event::SecretRepeated(token)
             | Event::TokenExpired(token)
             | Event::TokenRenewed(token)
             | Event::TokenRenamed(token)
@@ -161,7 +158,8 @@ const MOST_WAITING: usize = 20_000;
 const WRITTEN_AT_ONCE: usize = 1_000;
 /// What a client repeats again and again is written at once and then once a minute, with how often.
 const HELD_MILLIS: u64 = 60_000;
-/// How many different ones are held; more are written as they come.
+/// How many different ones are held. When half of them are taken, addresses are no longer told apart; when all are, what
+/// comes is counted as lost.
 const MOST_HELD: usize = 10_000;
 
 /// Gathers entries and writes them down.
@@ -208,26 +206,28 @@ impl AuditLog {
         }
         let entry = Entry::of(occurrence);
         let mut waiting = self.lock();
-        if occurrence.event.is_repeatable() && waiting.hold(&entry) {
-            return;
+        if occurrence.event.is_repeatable() {
+            waiting.repeat(entry);
+        } else {
+            waiting.add(entry, MOST_WAITING);
         }
-        waiting.add(entry);
     }
 
     /// Writes what was noted so far. When it returns, everything noted before it was called is in the store.
     ///
     /// # Errors
-    /// When the store fails; what it did not take is kept for the next time.
+    /// When the store fails; what it did not take is kept for the next time, also where the caller did not wait for the end.
+    /// What was being written just then may be written twice.
     pub async fn write(&self, now: Timestamp) -> Result<(), StoreError> {
         let _turn = self.writing.lock().await;
-        let entries = self.lock().take(now);
-        for (written, chunk) in entries.chunks(WRITTEN_AT_ONCE).enumerate() {
-            if let Err(error) = self.store.append(chunk).await {
-                let unwritten = entries.into_iter().skip(written * WRITTEN_AT_ONCE).collect();
-                self.lock().put_back(unwritten);
-                return Err(error);
-            }
+        let mut hand = Hand { log: self, unwritten: self.lock().take(now) };
+        while !hand.unwritten.is_empty() {
+            let chunk = &hand.unwritten[..hand.unwritten.len().min(WRITTEN_AT_ONCE)];
+            self.store.append(chunk).await?;
+            let written = chunk.len();
+            hand.unwritten.drain(..written);
         }
+        drop(hand);
         self.write_lost(now).await
     }
 
@@ -249,30 +249,52 @@ impl AuditLog {
     }
 }
 
+/// Entries on their way to the store. What has not arrived when this is dropped goes back to those that wait.
+struct Hand<'a> {
+    log: &'a AuditLog,
+    unwritten: Vec<Entry>,
+}
+
+impl Drop for Hand<'_> {
+    fn drop(&mut self) {
+        if !self.unwritten.is_empty() {
+            self.log.lock().put_back(std::mem::take(&mut self.unwritten));
+        }
+    }
+}
+
 impl Waiting {
-    fn add(&mut self, entry: Entry) {
+    fn add(&mut self, entry: Entry, most: usize) {
         if let Some(last) = self.entries.last_mut()
             && last.sameness() == entry.sameness()
         {
             last.times = last.times.saturating_add(entry.times);
-        } else if self.entries.len() < MOST_WAITING {
+        } else if self.entries.len() < most {
             self.entries.push(entry);
         } else {
             self.lost += 1;
         }
     }
 
-    /// Whether the entry was only counted, because the same has been written within the last minute.
-    fn hold(&mut self, entry: &Entry) -> bool {
-        let same = entry.sameness();
+    /// Adds what can be repeated without end, or only counts it, because the same has been written within the last minute.
+    fn repeat(&mut self, entry: Entry) {
+        // Whoever repeats it may call itself something else each time.
+        let entry = Entry { source: Source { user_agent: None, ..entry.source }, ..entry };
+        let mut same = entry.sameness();
+        if !self.held.contains_key(&same) && self.held.len() >= MOST_HELD / 2 {
+            // So many are at it that it no longer matters from where.
+            same.source = Source::default();
+        }
         if let Some(held) = self.held.get_mut(&same) {
             held.more = held.more.saturating_add(1);
-            return true;
-        }
-        if self.held.len() < MOST_HELD {
+        } else if self.held.len() < MOST_HELD {
+            let entry = Entry { source: same.source.clone(), ..entry };
             self.held.insert(same, Held { since: entry.at, more: 0 });
+            // Half of the room is for what cannot be repeated.
+            self.add(entry, MOST_WAITING / 2);
+        } else {
+            self.lost += 1;
         }
-        false
     }
 
     fn take(&mut self, now: Timestamp) -> Vec<Entry> {
@@ -285,7 +307,7 @@ impl Waiting {
             }
             !is_over(held.since)
         });
-        due.into_iter().for_each(|entry| self.add(entry));
+        due.into_iter().for_each(|entry| self.add(entry, MOST_WAITING));
         std::mem::take(&mut self.entries)
     }
 

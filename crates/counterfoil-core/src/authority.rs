@@ -272,7 +272,8 @@ impl Authority {
             Some(audit) => audit.store().forget(before(audit_retention), before(audit_anonymous_after), batch).await?,
             None => 0,
         };
-        Ok(purged.max(forgotten))
+        // What there may be more of says whether to come again; what was forgotten is no token.
+        Ok(if forgotten >= u64::from(batch) { purged.max(forgotten) } else { purged })
     }
 
     /// Writes what is for the audit log and was published so far.

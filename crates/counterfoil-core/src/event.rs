@@ -39,9 +39,10 @@ pub enum Event {
     LoggedIn(TokenRef),
     /// A login was refused.
     LoginFailed {
-        /// What they typed as a name.
-        username: String,
-        /// The account of that name, if there is one.
+        /// What they typed as a name, if there is an account of that name. What else is typed there may be a password, or
+        /// a token, in the wrong field.
+        username: Option<String>,
+        /// That account.
         subject: Option<SubjectId>,
         /// Why, in more detail than the caller is told.
         why: LoginFailure,
@@ -57,6 +58,8 @@ pub enum Event {
     },
     /// A token was made.
     TokenIssued(TokenRef),
+    /// The secret of a token that lives already was given out again, on a client with `reissue = same`.
+    SecretRepeated(TokenRef),
     /// An expired token was presented.
     TokenExpired(TokenRef),
     /// A token's expiry moved on.
@@ -118,13 +121,14 @@ pub enum Event {
 
 impl Event {
     /// Every word that [`Event::name`] gives, in its order: what there is to ask an audit log for. `docs/audit.md` explains them.
-    pub const NAMES: [&str; 32] = [
+    pub const NAMES: [&str; 33] = [
         "login_started",
         "logged_in",
         "login_failed",
         "logged_out",
         "ended",
         "token_issued",
+        "secret_repeated",
         "token_expired",
         "token_renewed",
         "token_renamed",
@@ -178,6 +182,7 @@ impl Event {
             Event::LoggedOut(_) => ("logged_out", Gravity::Notice, false),
             Event::Ended { .. } => ("ended", Gravity::Notice, false),
             Event::TokenIssued(_) => ("token_issued", Gravity::Notice, false),
+            Event::SecretRepeated(_) => ("secret_repeated", Gravity::Notice, false),
             Event::TokenExpired(_) => ("token_expired", Gravity::Notice, true),
             Event::TokenRenewed(_) => ("token_renewed", Gravity::Notice, false),
             Event::TokenRenamed(_) => ("token_renamed", Gravity::Notice, false),
@@ -245,6 +250,8 @@ pub enum LoginFailure {
     Overtaken,
     /// Too many have failed before; the password was not looked at.
     TooManyAttempts,
+    /// No answer could be given: too much was waiting, or the store was away.
+    Unanswered,
     /// The password was right, and something else stood in the way.
     Refused(Refusal),
 }
@@ -257,6 +264,7 @@ impl fmt::Display for LoginFailure {
             LoginFailure::Inactive => f.write_str("inactive account"),
             LoginFailure::Overtaken => f.write_str("the account changed meanwhile"),
             LoginFailure::TooManyAttempts => f.write_str("too many failed attempts before"),
+            LoginFailure::Unanswered => f.write_str("no answer could be given"),
             LoginFailure::Refused(refusal) => fmt::Display::fmt(refusal, f),
         }
     }
@@ -355,13 +363,12 @@ mod tests {
         };
         Some(match event {
             Event::LoginStarted { .. } => Event::LoggedIn(token()),
-            Event::LoggedIn(_) => {
-                Event::LoginFailed { username: String::new(), subject: None, why: LoginFailure::UnknownUser }
-            }
+            Event::LoggedIn(_) => Event::LoginFailed { username: None, subject: None, why: LoginFailure::UnknownUser },
             Event::LoginFailed { .. } => Event::LoggedOut(token()),
             Event::LoggedOut(_) => Event::Ended { scope: Scope::Everybody, keys_too: true },
             Event::Ended { .. } => Event::TokenIssued(token()),
-            Event::TokenIssued(_) => Event::TokenExpired(token()),
+            Event::TokenIssued(_) => Event::SecretRepeated(token()),
+            Event::SecretRepeated(_) => Event::TokenExpired(token()),
             Event::TokenExpired(_) => Event::TokenRenewed(token()),
             Event::TokenRenewed(_) => Event::TokenRenamed(token()),
             Event::TokenRenamed(_) => Event::TokenRotated(token()),

@@ -690,6 +690,7 @@ impl TokenStore for MemoryStore {
         let Some(subject) = subject else { return done(Ok(())) };
         let mut state = self.lock();
         let tries = state.tries.entry(subject.clone()).or_default();
+        *tries = tries.seen_at(now);
         let judged = tries.judge(now);
         if judged.is_ok() {
             *tries = tries.and_one(now);
@@ -697,8 +698,9 @@ impl TokenStore for MemoryStore {
         done(judged)
     }
 
-    fn give_back_try<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, ()> {
-        if let Some(tries) = self.lock().tries.get_mut(subject) {
+    fn give_back_try<'a>(&'a self, subject: Option<&'a SubjectId>) -> Answer<'a, ()> {
+        let mut state = self.lock();
+        if let Some(tries) = subject.and_then(|subject| state.tries.get_mut(subject)) {
             *tries = tries.but_one();
         }
         done(())

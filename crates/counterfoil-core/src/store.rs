@@ -169,8 +169,9 @@ pub trait TokenStore: Send + Sync + fmt::Debug {
     /// `None` is a name that nobody has: nothing is kept of it, nothing refused, and it takes as long.
     fn count_try<'a>(&'a self, subject: Option<&'a SubjectId>, now: Timestamp) -> Answer<'a, Result<(), TryLater>>;
 
-    /// Takes one counted try back, because the password was not looked at after all.
-    fn give_back_try<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, ()>;
+    /// Takes one counted try back, because the password was not looked at after all. `None` as in
+    /// [`TokenStore::count_try`]: nothing, and it takes as long.
+    fn give_back_try<'a>(&'a self, subject: Option<&'a SubjectId>) -> Answer<'a, ()>;
 
     /// Forgets the failed tries: the password proved right, or was replaced. Issuing on [`Warrant::Password`] forgets them
     /// in its own transition, and burying a subject does.

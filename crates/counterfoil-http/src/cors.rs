@@ -18,13 +18,14 @@ use crate::router::ROUTES;
 const MAX_AGE: Duration = Duration::from_secs(600);
 
 /// What a page may read of an answer besides its body.
-const READABLE: [HeaderName; 6] = [
+const READABLE: [HeaderName; 7] = [
     header::LOCATION,
     header::RETRY_AFTER,
     header::WWW_AUTHENTICATE,
     HeaderName::from_static("ratelimit"),
     HeaderName::from_static("ratelimit-policy"),
     X_REQUEST_ID,
+    HeaderName::from_static("x-next-cursor"),
 ];
 
 /// The origins that may, and what they are told.

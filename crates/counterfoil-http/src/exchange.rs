@@ -3,6 +3,7 @@
 
 use std::any::Any;
 use std::error::Error as _;
+use std::panic::resume_unwind;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -41,7 +42,9 @@ pub(crate) async fn around(State(http): State<Http>, request: Request, next: Nex
     let body = Body::new(Drained::new(body, waits_for_continue(&parts.headers)));
     parts.extensions.insert(arrival.clone());
     let request = Request::from_parts(parts, body);
+    let hung_up = HungUp(Some(&span));
     let mut response = next.run(request).instrument(span.clone()).await;
+    hung_up.did_not_happen();
     headers::protect(response.headers_mut());
     if let Some(id) = arrival.request_id.header_value() {
         response.headers_mut().insert(X_REQUEST_ID, id);
@@ -50,6 +53,23 @@ pub(crate) async fn around(State(http): State<Http>, request: Request, next: Nex
     meter::answered(method, route, response.status(), taken.map(|taken| taken.as_secs_f64()));
     log(&span, &response, taken);
     response
+}
+
+/// Says so in the log when a request is dropped because its client hung up.
+struct HungUp<'a>(Option<&'a Span>);
+
+impl HungUp<'_> {
+    fn did_not_happen(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for HungUp<'_> {
+    fn drop(&mut self) {
+        if let Some(span) = self.0 {
+            span.in_scope(|| tracing::info!("the client hung up before the answer"));
+        }
+    }
 }
 
 /// The layer within that one: whatever happens, there is an answer in time, and a problem is told as a document.
@@ -71,6 +91,29 @@ pub(crate) async fn answered(State(http): State<Http>, arrival: Arrival, request
         tracing::error!(error = chain(cause), "no answer could be given");
     }
     problem.render(&http.settings().realm, Some(&arrival.request_id))
+}
+
+/// Lets a handler run to its end though its client hangs up or the deadline passes: what it began may be done by then, and
+/// the entry of it in the audit log, or the second of two stores, comes after.
+///
+/// There may be so many of them and no more, or clients that ask and hang up would leave behind as many as they like.
+pub(crate) async fn to_its_end(State(http): State<Http>, request: Request, next: Next) -> Response {
+    let Ok(place) = http.places().try_acquire_owned() else {
+        return Problem::new(ProblemKind::Overloaded, "Too much is under way, and this was not begun.").into_response();
+    };
+    let handled = async move {
+        let response = next.run(request).await;
+        drop(place);
+        response
+    };
+    match tokio::spawn(handled.in_current_span()).await {
+        Ok(response) => response,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => resume_unwind(panic),
+            // The runtime is ending, and with it whoever could read this.
+            Err(_) => Problem::new(ProblemKind::Unavailable, "The server is stopping.").into_response(),
+        },
+    }
 }
 
 /// Turns a panic into an answer. Its message stays with the panic hook: it may quote what a client sent.

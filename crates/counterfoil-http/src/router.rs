@@ -709,6 +709,7 @@ impl Http {
         if !route.reads_body() {
             return handler;
         }
+        let handler = handler.route_layer(middleware::from_fn_with_state(self.clone(), exchange::to_its_end));
         let state = (self.clone(), route);
         // Around the handler alone, so that 405 still tells the methods without a body being read.
         handler.route_layer(middleware::from_fn_with_state(state, body::arrive))

@@ -75,7 +75,16 @@ const METRICS: &[Metric] = &[
         kind: Kind::Counter,
         starts: Starts::For(
             "outcome",
-            &["succeeded", "unknown_user", "wrong_password", "inactive", "overtaken", "too_many_attempts", "refused"],
+            &[
+                "succeeded",
+                "unknown_user",
+                "wrong_password",
+                "inactive",
+                "overtaken",
+                "too_many_attempts",
+                "refused",
+                "unanswered",
+            ],
         ),
         about: "Logins by how they ended",
     },

@@ -74,7 +74,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         reload: Reload::OnHangup,
         about: "Addresses and networks of your own proxies, whose X-Forwarded-For and X-Request-Id are believed; unix: \
                 whoever speaks over the Unix socket. A network that clients can speak from lets them choose the address \
-                that logs and device lists show. Too few, and every device seems to be at the proxy, or nowhere.",
+                that logs, device lists and limits go by. Too few, and every device seems to be at the proxy, or nowhere: then \
+                all of them share one limit of failed logins, or have none.",
     },
     Setting {
         key: "key_ring_file",
@@ -167,7 +168,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         kind: Kind::Text,
         default: "\"100/h\"",
         reload: Reload::OnHangup,
-        about: "How many logins may fail from one address (IPv6: from one /64) before it has to wait, whatever the names. \
+        about: "How many logins may fail from one address (IPv6: from one /64) before it has to wait, whatever the names: so \
+                many at once, and then one whenever its share of the time is over. No limit where no address is known. \
                 Too few, and an office behind one address locks itself out; too many, and one machine guesses fast. For \
                 each account the numbers are fixed: five tries are free, then the wait doubles from 1 s to 15 min, and \
                 after 100 failures in a row only a new password or staff opens it.",

@@ -2,8 +2,8 @@
 
 use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use counterfoil::{
-    Account, AccountChange, AccountField, AccountQuery, AuditQuery, By, Email, Metadata, NewAccount, Now, Role, Tries,
-    UserExport, Username,
+    Account, AccountChange, AccountField, AccountQuery, AuditQuery, By, Cursor, Email, Metadata, NewAccount, Now,
+    PageRequest, Role, TokenFilter, TokenQuery, Tries, UserExport, Username,
 };
 use serde_json::{Map, Value, json};
 
@@ -403,13 +403,25 @@ fn failed(tries: &Tries, now: Now) -> String {
 /// All that is kept, written as it is read: the audit log may say much.
 async fn export(office: &Office, account: &Account) -> Result<(), Failure> {
     let now = office.now();
-    let UserExport { account, tries, tokens, entries, mut more_entries } =
+    let UserExport { account, tries, mut tokens, mut more_tokens, entries, mut more_entries } =
         office.authority().export_user(&account.subject, &By::operator(), now).await?;
-    let tokens: Vec<Value> = tokens.iter().map(|record| token::value(record, Some(&account), now)).collect();
     let user = value_with_tries(&account, &tries, now);
-    output::write(&format!("{{\"user\": {user},\n\"tokens\": {},\n\"audit\": [", Value::Array(tokens)))?;
-    let mut names = audit::Names::default();
+    output::write(&format!("{{\"user\": {user},\n\"tokens\": ["))?;
     let mut separator = "\n";
+    loop {
+        for record in &tokens {
+            output::write(&format!("{separator}{}", token::value(record, Some(&account), now)))?;
+            separator = ",\n";
+        }
+        let Some(last) = tokens.last().filter(|_| more_tokens) else { break };
+        let query = TokenQuery { filter: TokenFilter::of(account.subject.clone()), ..TokenQuery::default() };
+        let request = PageRequest { after: Some(Cursor::after(last.number)), limit: 200 };
+        let page = office.authority().list(query, request).await?;
+        (tokens, more_tokens) = (page.items, page.next.is_some());
+    }
+    output::write("],\n\"audit\": [")?;
+    let mut names = audit::Names::default();
+    separator = "\n";
     let mut entries = entries;
     loop {
         for entry in &entries {

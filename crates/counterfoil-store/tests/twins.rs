@@ -146,7 +146,7 @@ impl History<'_> {
         let (now, subject) = (self.now, self.some_subject());
         match self.dice.below(8) {
             0 => self.ask("nobody's try", |store| format!("{:?}", wait(store.count_try(None, now)))),
-            1 => self.ask("give back", |store| format!("{:?}", wait(store.give_back_try(&subject)))),
+            1 => self.ask("give back", |store| format!("{:?}", wait(store.give_back_try(Some(&subject))))),
             2 => self.ask("forget tries", |store| format!("{:?}", wait(store.forget_tries(&subject)))),
             _ => {
                 let times = self.dice.below(4);

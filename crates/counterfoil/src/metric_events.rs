@@ -44,6 +44,7 @@ impl EventSink for MetricEvents {
             Event::MarksLost(lost) => counter!("counterfoil_marks_lost_total").increment(*lost),
             // Counted where requests are answered, or too rare to be watched.
             Event::LoginStarted { .. }
+            | Event::SecretRepeated(_)
             | Event::TokenExpired(_)
             | Event::Refused(..)
             | Event::TokenRenamed(_)
@@ -91,6 +92,7 @@ fn failure(why: &LoginFailure) -> &'static str {
         LoginFailure::Inactive => "inactive",
         LoginFailure::Overtaken => "overtaken",
         LoginFailure::TooManyAttempts => "too_many_attempts",
+        LoginFailure::Unanswered => "unanswered",
         LoginFailure::Refused(_) => "refused",
     }
 }

@@ -148,7 +148,8 @@ mod tests {
     fn a83_a_hostile_user_name_stays_one_encoded_line() {
         let hostile =
             "eve\n INFO counterfoil::events: event=\"logged_in\" username=\"root\"\r\u{1b}[2K\u{202e}\",\"x\":\"";
-        let failed = Event::LoginFailed { username: hostile.to_owned(), subject: None, why: LoginFailure::UnknownUser };
+        let failed =
+            Event::LoginFailed { username: Some(hostile.to_owned()), subject: None, why: LoginFailure::WrongPassword };
         for json in [false, true] {
             let line = lines(json, std::slice::from_ref(&failed));
             assert_eq!(line.matches('\n').count(), 1, "{line}");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Authority;
-use crate::ability::Abilities;
+use crate::ability::{Abilities, Ability};
 use crate::actor::{Actor, By};
 use crate::client::{Client, ClientName, Reissue};
 use crate::clock::{Now, Timestamp};
@@ -75,6 +75,19 @@ pub(super) struct Order {
     pub(super) expiry: Expiry,
 }
 
+impl Order {
+    /// What becomes of tokens that are there already. The same one again is only for the ordinary: one ordered with other
+    /// abilities, or another end, is another token. And nobody on the staff is handed somebody's own secret.
+    fn reissue(&self) -> Reissue {
+        let ordinary = self.abilities == Abilities::everything() && self.expiry == Expiry::ByPolicy;
+        let by_staff = matches!(self.warrant, Warrant::Operator) && matches!(self.actor, Some(Actor::Holder { .. }));
+        match self.client.policy.reissue {
+            Reissue::Same if !ordinary || by_staff => Reissue::New,
+            reissue @ (Reissue::New | Reissue::Replace | Reissue::Same) => reissue,
+        }
+    }
+}
+
 impl Authority {
     /// Issues a token on the word of the operator or the host, as `createToken(user)` does in other libraries. A subject
     /// that no token ever stood for is made; caps and reissue rules hold for login tokens as they do at a login.
@@ -87,6 +100,9 @@ impl Authority {
         let TokenOrder { kind, subject, client, name, abilities, metadata, expiry } = order;
         self.may_touch(&subject, by).await?;
         Authority::may_grant(&abilities, by)?;
+        if kind == Kind::Login && abilities.iter().any(Ability::is_reserved) {
+            return Err(Refusal::invalid("abilities", "a reserved ability is for API keys").into());
+        }
         let client_name = client.unwrap_or_else(ClientName::default_client);
         let client = self.tokens.client(&client_name).await?.ok_or(Refusal::ClientUnknown)?;
         if let Expiry::At(end) = expiry {
@@ -168,7 +184,10 @@ impl Authority {
             let id = TokenId::generate(now.wall, self.entropy.as_ref())?;
             let secret = self.format.mint(&policy.prefix, self.entropy.as_ref())?;
             let bound_to = SealedFor { token: id, subject: &order.subject, client: order.client.id };
-            let sealed = self.seal_if_same(order.kind, &order.client, &secret, bound_to)?;
+            let sealed = match order.reissue() {
+                Reissue::Same => self.seal_if_same(order.kind, &order.client, &secret, bound_to)?,
+                Reissue::New | Reissue::Replace => None,
+            };
             let issue = Issue {
                 id,
                 kind: order.kind,
@@ -189,7 +208,7 @@ impl Authority {
                 sealed,
                 source: source.clone(),
                 cap: policy.cap,
-                reissue: policy.reissue,
+                reissue: order.reissue(),
             };
             match self.tokens.issue(&issue, now.wall).await? {
                 IssueOutcome::Issued { token, first_of_subject, ended } => {
@@ -214,6 +233,9 @@ impl Authority {
                     let chosen = self.chosen();
                     let ring = chosen.ring.as_ref().ok_or(Refusal::KeyRingMissing)?;
                     let secret = ring.open(&sealed, bound_to, &digest)?;
+                    let itself = || Actor::Holder { subject: token.subject.clone(), token: token.id };
+                    let actor = order.actor.unwrap_or_else(itself);
+                    self.publish(Event::SecretRepeated(TokenRef::from(&token)), actor, source, now.wall);
                     return Ok(Issued { token, secret, first_of_subject: false });
                 }
                 IssueOutcome::CapReached => {

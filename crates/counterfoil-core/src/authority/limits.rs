@@ -16,8 +16,9 @@ use crate::token::{Authenticated, Source};
 /// How many logins may fail. For an account the numbers are fixed: see [`crate::attempts::Tries`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FailedLogins {
-    /// How many from one address, whatever the name. 100/h: offices share an address, and a guesser with one has more than
-    /// a year to go for a million guesses.
+    /// How many from one address, whatever the name. 100/h, as a schedule: a hundred at once and then one every 36 s. Offices
+    /// share an address, and a guesser with one has more than a year to go for a million guesses. Where no address is known
+    /// there is no such limit, or one guesser would shut out everybody; that of each account holds.
     pub per_source: Rate,
     limited: bool,
 }
@@ -84,7 +85,10 @@ pub(super) struct CountedTry {
     /// The tag of the name that was typed.
     name: u64,
     address: u64,
+    /// What holds for the address, if it is known.
     per_source: Option<Rate>,
+    /// Whether anything was counted.
+    limited: bool,
 }
 
 impl Authority {
@@ -109,17 +113,21 @@ impl Authority {
         let FailedLogins { per_source, limited } = self.chosen().settings.failed_logins;
         let address = self.address_tag(source);
         if !limited {
-            return Ok(CountedTry { name, address, per_source: None });
+            return Ok(CountedTry { name, address, per_source: None, limited });
         }
-        if let Err(too_many) = self.limits.failed_logins.count(address, per_source, now) {
+        let per_source = source.ip.map(|_| per_source);
+        if let Some(rate) = per_source
+            && let Err(too_many) = self.limits.failed_logins.count(address, rate, now)
+        {
             return Err(self.limit_hit(
                 Limit::FailedLogins,
                 Refusal::LimitHit(Limit::FailedLogins, too_many),
+                None,
                 source,
                 now,
             ));
         }
-        let counted = CountedTry { name, address, per_source: Some(per_source) };
+        let counted = CountedTry { name, address, per_source, limited };
         let subject = candidate.map(|credentials| &credentials.account.subject);
         // Also where there is no account: it has to take as long.
         let judged = self.tokens.count_try(subject, now.wall).await;
@@ -127,33 +135,41 @@ impl Authority {
             (Ok(_), None) => self.limits.strangers.count_try(name, now.wall),
             (Ok(judged), Some(_)) => judged,
             (Err(error), _) => {
-                self.limits.failed_logins.give_back(address, per_source);
+                self.give_back_to_address(counted);
                 return Err(error.into());
             }
         };
         match judged {
             Ok(()) => Ok(counted),
-            Err(later) => Err(Refusal::TooManyAttempts(later).into()),
+            Err(later) => {
+                // No password was looked at: whoever keeps asking does not use up what others at this address have.
+                self.give_back_to_address(counted);
+                Err(Refusal::TooManyAttempts(later).into())
+            }
         }
     }
 
     /// The password was not looked at after all.
     pub(super) async fn give_back(&self, counted: CountedTry, candidate: Option<&Credentials>) -> Result<(), Error> {
-        let Some(per_source) = counted.per_source else { return Ok(()) };
-        self.limits.failed_logins.give_back(counted.address, per_source);
-        match candidate {
-            Some(credentials) => Ok(self.tokens.give_back_try(&credentials.account.subject).await?),
-            None => {
-                self.limits.strangers.give_back_try(counted.name);
-                Ok(())
-            }
+        if !counted.limited {
+            return Ok(());
         }
+        self.give_back_to_address(counted);
+        if candidate.is_none() {
+            self.limits.strangers.give_back_try(counted.name);
+        }
+        // Also where there is no account: it has to take as long.
+        Ok(self.tokens.give_back_try(candidate.map(|credentials| &credentials.account.subject)).await?)
     }
 
     /// The password was right. The store forgets the tries of the account as it issues the token.
     pub(super) fn was_right(&self, counted: CountedTry) {
-        if let Some(per_source) = counted.per_source {
-            self.limits.failed_logins.give_back(counted.address, per_source);
+        self.give_back_to_address(counted);
+    }
+
+    fn give_back_to_address(&self, CountedTry { address, per_source, .. }: CountedTry) {
+        if let Some(rate) = per_source {
+            self.limits.failed_logins.give_back(address, rate);
         }
     }
 
@@ -178,17 +194,16 @@ impl Authority {
         };
         self.limits.requests.count(tag, rate, now).map_err(|too_many| {
             let limit = Limit::Requests(class);
-            self.limit_hit(limit, Refusal::LimitHit(limit, too_many), source, now)
+            self.limit_hit(limit, Refusal::LimitHit(limit, too_many), who, source, now)
         })
     }
 
     /// Whether an address may present another text without a check: each costs a query.
     pub(super) fn judge_misses(&self, source: &Source, now: Now) -> Result<(), Error> {
         let rate = self.chosen().settings.misses;
-        self.limits
-            .misses
-            .judge(self.address_tag(source), rate, now)
-            .map_err(|too_many| self.limit_hit(Limit::Misses, Refusal::LimitHit(Limit::Misses, too_many), source, now))
+        self.limits.misses.judge(self.address_tag(source), rate, now).map_err(|too_many| {
+            self.limit_hit(Limit::Misses, Refusal::LimitHit(Limit::Misses, too_many), None, source, now)
+        })
     }
 
     /// A text without a check was no token.
@@ -198,10 +213,15 @@ impl Authority {
         self.limits.misses.count(self.address_tag(source), rate, now).ok();
     }
 
-    fn limit_hit(&self, limit: Limit, refusal: Refusal, source: &Source, now: Now) -> Error {
-        // Without the agent: it may differ each time, and one entry a minute for each address is enough.
-        let source = Source { user_agent: None, ..source.clone() };
-        self.publish(Event::LimitHit(limit), Actor::Stranger, &source, now.wall);
+    fn limit_hit(
+        &self,
+        limit: Limit,
+        refusal: Refusal,
+        who: Option<&Authenticated>,
+        source: &Source,
+        now: Now,
+    ) -> Error {
+        self.publish(Event::LimitHit(limit), who.map_or(Actor::Stranger, Actor::from), source, now.wall);
         refusal.into()
     }
 }

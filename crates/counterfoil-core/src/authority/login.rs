@@ -12,7 +12,7 @@ use crate::hashing::{CheckTask, Overloaded};
 use crate::password::{Password, Verdict};
 use crate::refusal::{Error, Refusal};
 use crate::store::Warrant;
-use crate::subject::{Epoch, Subject, SubjectState};
+use crate::subject::{Epoch, Subject, SubjectId, SubjectState};
 use crate::throttle::RouteClass;
 use crate::token::{Issued, Kind, Metadata, Source, TokenName};
 
@@ -79,19 +79,27 @@ impl Authority {
         let shown = shown(&username);
         let started = Event::LoginStarted { username: shown.clone(), client: client_name.clone() };
         self.publish(started, Actor::Stranger, source, now.wall);
-        let failed = |subject, why| {
-            let failed = Event::LoginFailed { username: shown.clone(), subject, why };
-            self.publish(failed, Actor::Stranger, source, now.wall);
+        let failed = |subject: Option<SubjectId>, why| {
+            let username = subject.is_some().then(|| shown.clone());
+            self.publish(Event::LoginFailed { username, subject, why }, Actor::Stranger, source, now.wall);
+        };
+        let unanswered = |error: Error| {
+            failed(None, LoginFailure::Unanswered);
+            error
         };
 
         self.count_request(RouteClass::Login, None, source, now)?;
-        let client = self.tokens.client(&client_name).await?.ok_or(Refusal::ClientUnknown)?;
-        if !client.allow_login {
-            return Err(Refusal::LoginNotAllowed.into());
-        }
+        let client = match self.tokens.client(&client_name).await.map_err(|error| unanswered(error.into()))? {
+            Some(client) if client.allow_login => client,
+            other => {
+                let refusal = if other.is_some() { Refusal::LoginNotAllowed } else { Refusal::ClientUnknown };
+                failed(None, LoginFailure::Refused(refusal.clone()));
+                return Err(refusal.into());
+            }
+        };
         let name_tag = self.tag("name", folded(&username).as_bytes());
         let _turn = self.limits.turn(name_tag).await;
-        let candidate = self.candidate(&username).await?;
+        let candidate = self.candidate(&username).await.map_err(unanswered)?;
         let counted = match self.count_try(name_tag, candidate.credentials(), source, now).await {
             Ok(counted) => counted,
             Err(Error::Refused(refusal @ Refusal::TooManyAttempts(_))) => {
@@ -99,13 +107,15 @@ impl Authority {
                 failed(subject, LoginFailure::TooManyAttempts);
                 return Err(refusal.into());
             }
-            Err(error) => return Err(error),
+            // That address has had an entry of its own.
+            Err(error @ Error::Refused(_)) => return Err(error),
+            Err(error) => return Err(unanswered(error)),
         };
         let fits = match self.password_fits(password, &candidate).await {
             Ok(fits) => fits,
             Err(error) => {
-                self.give_back(counted, candidate.credentials()).await?;
-                return Err(error);
+                self.give_back(counted, candidate.credentials()).await.map_err(unanswered)?;
+                return Err(unanswered(error));
             }
         };
         let (credentials, subject) = match candidate {
@@ -160,7 +170,7 @@ impl Authority {
                 failed(Some(account.subject), LoginFailure::Refused(refusal.clone()));
                 Err(refusal.into())
             }
-            Err(error) => Err(error),
+            Err(error) => Err(unanswered(error)),
         }
     }
 

@@ -15,8 +15,8 @@ use crate::token::Token;
 const MOST_PER_PAGE: u32 = 1_000;
 /// Records read at once for an export.
 const READ_AT_ONCE: u32 = 500;
-/// Newest audit entries that an export carries; the others are read page by page.
-const EXPORTED_ENTRIES: u32 = 10_000;
+/// Tokens, and audit entries, that an export carries; the others are read page by page.
+const EXPORTED: u32 = 10_000;
 
 /// Some entries of the audit log, newest first.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,15 +27,17 @@ pub struct AuditPage {
     pub next: Option<u64>,
 }
 
-/// All that is kept about one account, but for what its password hashes to and what its tokens do.
+/// What is kept about one account, but for what its password hashes to and what it did to others.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UserExport {
     /// The account.
     pub account: Account,
     /// Its failed logins since one went well.
     pub tries: Tries,
-    /// Its tokens and API keys, dead ones that have not been purged included.
+    /// Its tokens and API keys, dead ones that have not been purged included; at most 10,000, the oldest.
     pub tokens: Vec<Token>,
+    /// Whether there are more of them.
+    pub more_tokens: bool,
     /// What the audit log says of it, newest first; at most 10,000 entries.
     pub entries: Vec<NumberedEntry>,
     /// Where the audit log goes on, if it does.
@@ -50,7 +52,8 @@ impl Authority {
     /// When the store fails.
     pub async fn audit(&self, query: &AuditQuery, now: Now) -> Result<AuditPage, Error> {
         let Some(audit) = &self.audit else { return Ok(AuditPage { entries: Vec::new(), next: None }) };
-        audit.write(now.wall).await?;
+        // Where it cannot be written just now, it can still be read.
+        audit.write(now.wall).await.ok();
         let limit = query.limit.clamp(1, MOST_PER_PAGE);
         // One more than asked for tells whether there is a next page.
         let mut entries = audit.store().entries(&AuditQuery { limit: limit + 1, ..query.clone() }).await?;
@@ -69,16 +72,16 @@ impl Authority {
         let account = self.account(subject).await?;
         let tries = self.tokens.tries(subject).await?;
         let mut tokens: Vec<Token> = Vec::new();
-        loop {
+        let more_tokens = loop {
             let filter = TokenFilter { subject: Some(subject.clone()), ..TokenFilter::default() };
             let after = tokens.last().map_or(0, |last| last.number);
             let page = self.tokens.list(&TokenQuery { filter, live_at: None, after, limit: READ_AT_ONCE }).await?;
-            let last = page.len() < READ_AT_ONCE as usize;
+            let more = page.len() == READ_AT_ONCE as usize;
             tokens.extend(page);
-            if last {
-                break;
+            if !more || tokens.len() >= EXPORTED as usize {
+                break more;
             }
-        }
+        };
         let (mut entries, mut more_entries) = (Vec::new(), None);
         loop {
             let query = AuditQuery {
@@ -90,11 +93,11 @@ impl Authority {
             let page = self.audit(&query, now).await?;
             entries.extend(page.entries);
             more_entries = page.next;
-            if more_entries.is_none() || entries.len() >= EXPORTED_ENTRIES as usize {
+            if more_entries.is_none() || entries.len() >= EXPORTED as usize {
                 break;
             }
         }
         self.record(Event::AccountExported(subject.clone()), by, now).await?;
-        Ok(UserExport { account, tries, tokens, entries, more_entries })
+        Ok(UserExport { account, tries, tokens, more_tokens, entries, more_entries })
     }
 }

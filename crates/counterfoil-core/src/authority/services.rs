@@ -59,8 +59,8 @@ impl Authority {
         source: &Source,
         now: Now,
     ) -> Result<Option<Introspected>, Error> {
-        self.require(service, &INTROSPECT, source, now)?;
         self.count_request(RouteClass::Introspection, Some(service), source, now)?;
+        self.require(service, &INTROSPECT, source, now)?;
         let Ok(candidates) = self.candidates(text) else { return Ok(None) };
         let Some(found) = self.tokens.find(&candidates).await? else { return Ok(None) };
         match self.judge(&found, source, now).await {
@@ -96,8 +96,8 @@ impl Authority {
         source: &Source,
         now: Now,
     ) -> Result<(), Error> {
-        self.require(service, &REVOKE, source, now)?;
         self.count_request(RouteClass::Introspection, Some(service), source, now)?;
+        self.require(service, &REVOKE, source, now)?;
         let Ok(candidates) = self.candidates(text) else { return Ok(()) };
         let Some(found) = self.tokens.find(&candidates).await? else { return Ok(()) };
         match self.tokens.revoke(found.id, None, None, now.wall).await? {

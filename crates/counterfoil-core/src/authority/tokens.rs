@@ -1,6 +1,7 @@
 //! What a token's holder does with it, and with the other tokens of the same subject.
 
 use super::{Authority, Cursor, Page, PageRequest};
+use crate::ability::Abilities;
 use crate::account::Account;
 use crate::actor::Actor;
 use crate::client::Renewal;
@@ -111,7 +112,8 @@ impl Authority {
         for _ in 0..2 {
             let secret = self.format.mint(&found.client.policy.prefix, self.entropy.as_ref())?;
             let bound_to = SealedFor { token: found.id, subject: &found.subject, client: found.client.id };
-            let sealed = self.seal_if_same(found.kind, &found.client, &secret, bound_to)?;
+            let ordinary = found.abilities == Abilities::everything();
+            let sealed = if ordinary { self.seal_if_same(found.kind, &found.client, &secret, bound_to)? } else { None };
             let rotation = Rotation {
                 id: found.id,
                 presented: found.digest,

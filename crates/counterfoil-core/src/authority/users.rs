@@ -1,7 +1,7 @@
 //! What the operator and staff do with accounts.
 
 use super::Authority;
-use crate::account::{Account, AccountChange, LoginName, NewAccount, Role};
+use crate::account::{Account, AccountChange, Credentials, Email, LoginName, NewAccount, Role};
 use crate::actor::{Actor, By, Rank};
 use crate::attempts::Tries;
 use crate::clock::Now;
@@ -50,13 +50,19 @@ impl Authority {
             last_login_at: None,
             rotation_locked: false,
         };
-        // Only to leave no subject behind that nobody is; the store restates it.
+        // Only to leave no subject behind that nobody is; the store restates it. And nobody but the operator names an account
+        // as somebody else's address, which would no longer let them in.
         if let Some(name) = LoginName::new(account.username.as_str()) {
             let folded = account.username.folded();
             let named = self.accounts.named(&name).await?;
-            if named.iter().any(|taken| taken.account.username.folded() == folded) {
+            let is_taken =
+                |taken: &Credentials| by.rank() < Rank::Operator || taken.account.username.folded() == folded;
+            if named.iter().any(is_taken) {
                 return Err(Refusal::UsernameTaken.into());
             }
+        }
+        if let (Some(email), Some(_)) = (&account.email, account.email_confirmed_at) {
+            self.may_log_in_by(email, &subject, by).await?;
         }
         self.tokens.open_subject(&subject, now.wall).await?;
         if !self.accounts.create(&account, &password).await? {
@@ -134,6 +140,11 @@ impl Authority {
                 | AccountChange::Locale(_) => facts.push(change),
             }
         }
+        for change in &facts {
+            if let AccountChange::Email(Some(email), Some(_)) = change {
+                self.may_log_in_by(email, subject, by).await?;
+            }
+        }
         if !facts.is_empty() {
             self.accounts.change(subject, &facts).await?.ok_or(Refusal::NotFound)?;
             self.tokens.subject_changed(subject, now.wall).await?;
@@ -148,6 +159,17 @@ impl Authority {
             None => {}
         }
         self.account(subject).await
+    }
+
+    /// Whether an address may be confirmed without its owner's proof: one that is somebody else's, or their name, would no
+    /// longer let them in. The operator may do as an import does.
+    async fn may_log_in_by(&self, email: &Email, subject: &SubjectId, by: &By) -> Result<(), Error> {
+        let Some(name) = LoginName::new(email.as_str()).filter(|_| by.rank() < Rank::Operator) else { return Ok(()) };
+        let named = self.accounts.named(&name).await?;
+        match named.iter().find(|taken| taken.account.subject != *subject) {
+            Some(_) => Err(Refusal::invalid("email", "somebody else logs in by this address").into()),
+            None => Ok(()),
+        }
     }
 
     /// Forgets the failed logins of an account, so that its password opens it again.
@@ -266,13 +288,24 @@ impl Authority {
         Ok(())
     }
 
-    /// Sets what an account may do beyond its own affairs.
+    /// Sets what an account may do beyond its own affairs. Whoever is given more logs in anew, and makes new keys: what was
+    /// issued before, perhaps to somebody else, does not grow with them.
     ///
     /// # Errors
-    /// [`Refusal::NotFound`].
+    /// [`Refusal::NotFound`], [`Refusal::AdminNeeded`].
     pub async fn set_role(&self, subject: &SubjectId, role: Role, by: &By, now: Now) -> Result<Account, Error> {
         by.must_be_admin()?;
+        let raised = role > self.account(subject).await?.role;
+        let bump = Bump::Subject { id: subject.clone(), keys_too: true, keep: None };
+        if raised {
+            self.tokens.open_subject(subject, now.wall).await?;
+            self.tokens.bump_epoch(&bump, now.wall).await?;
+        }
         let changed = self.accounts.change(subject, &[AccountChange::Role(role)]).await?.ok_or(Refusal::NotFound)?;
+        if raised {
+            // Again, for what was issued between: whoever issued it was told that this is a lesser account.
+            self.tokens.bump_epoch(&bump, now.wall).await?;
+        }
         self.tokens.subject_changed(subject, now.wall).await?;
         self.record(Event::RoleChanged(subject.clone(), role), by, now).await?;
         Ok(changed)

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use counterfoil_core::audit::{AuditLog, Entry};
 use counterfoil_core::authority::Ending;
+use counterfoil_core::event::Limit;
 use counterfoil_core::store::{Answer, AuditQuery, AuditStore, NumberedEntry, StoreError};
-use counterfoil_core::{Actor, By, ClientName, Error, MemoryStore, Policy, Source, Timestamp};
+use counterfoil_core::{Actor, By, ClientName, Error, Event, MemoryStore, Policy, Source, Timestamp};
 
 use crate::world::{PASSWORD, START, World, answer, parts, refused, text};
 
@@ -60,7 +61,7 @@ fn r31_a_day_is_told_by_who_what_when_and_where() {
     );
     let about = entries(&world, AuditQuery { token: Some(who.id), ..AuditQuery::default() });
     assert_eq!(about.len(), 7);
-    assert!(about.iter().all(|entry| entry.at == START && entry.source == world.source));
+    assert!(about.iter().all(|entry| entry.at == START && entry.source.ip == world.source.ip));
     let by = entries(&world, AuditQuery { by: Some(who.subject), ..AuditQuery::default() });
     assert_eq!(by.len(), 5);
 }
@@ -146,7 +147,7 @@ fn a_log_that_cannot_be_written_takes_bounded_memory_and_says_what_it_lost() {
             at: START,
             actor: Actor::Operator,
             source: Source::default(),
-            event: counterfoil_core::Event::MarksLost(number),
+            event: Event::MarksLost(number),
         });
         if number % 5_000 == 0 {
             answer(log.write(START)).unwrap_err();
@@ -207,4 +208,87 @@ fn settings_and_ring_may_change_while_everything_runs() {
     world.authenticate(&old).unwrap();
     world.wait(1);
     world.authenticate(&old).unwrap_err();
+}
+
+#[test]
+fn no_name_that_a_client_gives_itself_makes_it_a_new_entry() {
+    let world = World::with_ada();
+    let session = world.login("ada");
+    answer(world.authority.logout(&world.who(&session), &world.source, world.now())).unwrap();
+    let before = told(&world).len();
+    for number in 0..5_000 {
+        let agent = counterfoil_core::UserAgent::cut(format!("agent-{number}").as_bytes());
+        let source = Source { user_agent: agent, ..world.source.clone() };
+        answer(world.authority.authenticate(&session, &source, world.now())).unwrap_err();
+    }
+    assert_eq!(told(&world).len(), before + 1);
+}
+
+#[test]
+fn whatever_is_repeated_leaves_room_for_what_happens_once() {
+    let away = Arc::new(Away::default());
+    away.0.store(true, Ordering::SeqCst);
+    let log = AuditLog::new(away.clone());
+    let note = |event, source: Source| {
+        log.note(&counterfoil_core::event::Occurrence { at: START, actor: Actor::Stranger, source, event });
+    };
+    for number in 0..40_000_u32 {
+        let source = Source { ip: Some(std::net::Ipv4Addr::from(number).into()), user_agent: None };
+        note(Event::LimitHit(Limit::FailedLogins), source);
+    }
+    note(Event::MarksLost(7), Source::default());
+    away.0.store(false, Ordering::SeqCst);
+    answer(log.write(START)).unwrap();
+    let newest = answer(away.entries(&AuditQuery { limit: 30_000, ..AuditQuery::default() })).unwrap();
+    assert!(newest.len() <= 10_001, "{}", newest.len());
+    assert!(newest.iter().any(|kept| kept.entry.event == "marks_lost"));
+}
+
+#[test]
+fn what_was_on_its_way_when_its_writer_went_is_written_by_the_next() {
+    let away = Arc::new(Away::default());
+    let log = AuditLog::new(Arc::new(Slow(away.clone())));
+    for number in 0..3_000_u64 {
+        let (actor, source) = (Actor::Operator, Source::default());
+        let event = Event::MarksLost(number);
+        log.note(&counterfoil_core::event::Occurrence { at: START, actor, source, event });
+    }
+    // Polled once, and dropped while the store has not answered.
+    let mut writing = Box::pin(log.write(START));
+    let poll = writing.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+    assert!(poll.is_pending());
+    drop(writing);
+    answer(log.write(START)).unwrap();
+    let all = answer(away.entries(&AuditQuery { limit: 10_000, ..AuditQuery::default() })).unwrap();
+    let details: std::collections::BTreeSet<_> = all.iter().filter_map(|kept| kept.entry.detail.clone()).collect();
+    assert_eq!(details.len(), 3_000);
+}
+
+/// A store that takes its time.
+#[derive(Debug)]
+struct Slow(Arc<Away>);
+
+impl AuditStore for Slow {
+    fn append<'a>(&'a self, entries: &'a [Entry]) -> Answer<'a, ()> {
+        let mut first = true;
+        Box::pin(async move {
+            std::future::poll_fn(|context| {
+                if std::mem::take(&mut first) {
+                    context.waker().wake_by_ref();
+                    return std::task::Poll::Pending;
+                }
+                std::task::Poll::Ready(())
+            })
+            .await;
+            self.0.append(entries).await
+        })
+    }
+
+    fn entries<'a>(&'a self, query: &'a AuditQuery) -> Answer<'a, Vec<NumberedEntry>> {
+        self.0.entries(query)
+    }
+
+    fn forget(&self, removed: Timestamp, anonymous: Timestamp, batch: u32) -> Answer<'_, u64> {
+        self.0.forget(removed, anonymous, batch)
+    }
 }

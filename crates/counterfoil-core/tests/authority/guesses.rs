@@ -354,3 +354,60 @@ fn a11_logins_at_once_share_no_result_however_their_names_and_passwords_join() {
         }
     });
 }
+
+#[test]
+fn what_is_refused_unseen_uses_up_nobodys_tries() {
+    let world = World::with(|parts| parts.settings.failed_logins = FailedLogins::per_source("10/d".parse().unwrap()));
+    world.user("ada");
+    for _ in 0..200 {
+        guess(&world, "nobody");
+    }
+    world.login("ada");
+}
+
+#[test]
+fn where_no_address_is_known_one_guesser_does_not_shut_out_everybody() {
+    let world = World::with(|parts| parts.settings.failed_logins = FailedLogins::per_source("3/d".parse().unwrap()));
+    world.user("ada");
+    let nowhere = Source::default();
+    for number in 0..50 {
+        let login = typed(&format!("nobody-{number}"), "wrong");
+        let tried = refused(answer(world.authority.login(login, &nowhere, world.now())));
+        assert_eq!(tried, Refusal::CredentialsRejected);
+    }
+    answer(world.authority.login(typed("ada", PASSWORD), &nowhere, world.now())).unwrap();
+}
+
+#[test]
+fn f29_a_clock_that_was_set_back_bars_nobody_for_longer_than_a_delay() {
+    for name in ["ada", "nobody"] {
+        let world = World::with_ada();
+        for _ in 0..5 {
+            guess(&world, name);
+        }
+        world.clock.set_wall(START.minus_millis(3_600_000));
+        assert_eq!(guess(&world, name), too_many(1));
+        world.wait(1_000);
+        assert_eq!(guess(&world, name), Refusal::CredentialsRejected);
+    }
+}
+
+#[test]
+fn a82_a_secret_in_the_wrong_field_is_written_nowhere() {
+    let world = World::with_ada();
+    let token = world.login("ada");
+    for secret in [token.as_str(), PASSWORD] {
+        guess(&world, secret);
+    }
+    guess(&world, "ada");
+    let query = counterfoil_core::store::AuditQuery { limit: 100, ..Default::default() };
+    let page = answer(world.authority.audit(&query, world.now())).unwrap();
+    assert_eq!(
+        page.entries.iter().filter(|kept| kept.entry.event == "login_failed").count(),
+        2,
+        "the like is one entry"
+    );
+    let all = format!("{page:?}");
+    assert!(!all.contains(&token) && !all.contains(PASSWORD), "{all}");
+    assert!(all.contains("username: Some(\"ada\")"));
+}

@@ -863,7 +863,7 @@ fn a_host_issues_tokens_for_its_own_users() {
         subject: "user:42".parse().unwrap(),
         client: None,
         name: None,
-        abilities: "tokens:introspect".parse().unwrap(),
+        abilities: "files:read".parse().unwrap(),
         metadata: Default::default(),
         expiry: Expiry::Never,
     };

@@ -68,6 +68,7 @@ fn only_staff_gives_orders_and_only_while_it_is_staff() {
     let session = world.login("ada");
     assert_eq!(refused(staff(&session)), Refusal::StaffNeeded);
     answer(world.authority.set_role(&ada.subject, Role::Staff, &By::operator(), world.now())).unwrap();
+    let session = world.login("ada");
     let by = staff(&session).unwrap();
     assert!(matches!(by.actor(), Actor::Holder { subject, .. } if *subject == ada.subject));
     answer(world.authority.set_role(&ada.subject, Role::User, &By::operator(), world.now())).unwrap();
@@ -243,4 +244,52 @@ fn everybody_can_be_signed_out_by_one_row() {
     answer(world.authority.end(Ending::Everybody, &admin, world.now())).unwrap();
     assert_eq!(refused(world.authenticate(&session)), Refusal::TokenRevoked);
     assert_eq!(world.happened()[0], Event::Ended { scope: Scope::Everybody, keys_too: true });
+}
+
+#[test]
+fn whoever_is_given_more_begins_anew_and_nobody_grows_with_them() {
+    let Town { world, ada, staff, admin, .. } = Town::new();
+    let order = |kind| TokenOrder {
+        kind,
+        subject: ada.subject.clone(),
+        client: None,
+        name: None,
+        abilities: Abilities::everything(),
+        metadata: Default::default(),
+        expiry: Expiry::Never,
+    };
+    let kept: Vec<String> = [Kind::Login, Kind::Key]
+        .map(|kind| text(&answer(world.authority.issue(order(kind), &staff, world.now())).unwrap()))
+        .into();
+    for role in [Role::Staff, Role::Admin] {
+        let session = world.login("ada");
+        answer(world.authority.set_role(&ada.subject, role, &admin, world.now())).unwrap();
+        for old in kept.iter().chain([&session]) {
+            assert_eq!(refused(world.authenticate(old)), Refusal::TokenRevoked, "{role:?}");
+        }
+    }
+    let session = world.login("ada");
+    answer(world.authority.set_role(&ada.subject, Role::User, &admin, world.now())).unwrap();
+    assert!(world.authenticate(&session).is_ok(), "who has less is not logged out");
+}
+
+#[test]
+fn staff_cannot_take_the_address_by_which_somebody_logs_in() {
+    let Town { world, ada, staff, root, .. } = Town::new();
+    let address = || "root@example.org".parse().unwrap();
+    let confirmed = AccountChange::Email(Some(address()), Some(START));
+    let by = By::operator();
+    answer(world.authority.change_user(&root.subject, vec![confirmed.clone()], &by, world.now())).unwrap();
+    let named = NewAccount::named("Root@Example.org".parse().unwrap());
+    let taken = answer(world.authority.create_user(named, None, &staff, world.now()));
+    assert_eq!(refused(taken), Refusal::UsernameTaken);
+    let beside =
+        NewAccount { email: Some(address()), email_confirmed: true, ..NewAccount::named("someone".parse().unwrap()) };
+    assert!(matches!(
+        refused(answer(world.authority.create_user(beside, None, &staff, world.now()))),
+        Refusal::Invalid(_)
+    ));
+    let changed = answer(world.authority.change_user(&ada.subject, vec![confirmed], &staff, world.now()));
+    assert!(matches!(refused(changed), Refusal::Invalid(_)));
+    assert!(world.try_login("root@example.org", PASSWORD, None).is_ok());
 }

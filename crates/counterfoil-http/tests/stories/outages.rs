@@ -168,7 +168,7 @@ impl TokenStore for UnreliableStore {
         self.through(|memory| memory.count_try(subject, now))
     }
 
-    fn give_back_try<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, ()> {
+    fn give_back_try<'a>(&'a self, subject: Option<&'a SubjectId>) -> Answer<'a, ()> {
         self.through(|memory| memory.give_back_try(subject))
     }
 

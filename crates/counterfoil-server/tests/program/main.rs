@@ -12,6 +12,7 @@ mod demonstration;
 #[cfg(unix)]
 mod doctoring;
 mod exchange;
+mod hanging_up;
 mod in_process;
 #[cfg(unix)]
 mod key_rings;

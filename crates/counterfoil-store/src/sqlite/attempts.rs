@@ -39,10 +39,12 @@ pub(super) fn count_try(
     subject: Option<&SubjectId>,
     now: Timestamp,
 ) -> Result<Result<(), TryLater>, Fault> {
-    let tries = of(connection, subject.map_or(NOBODY, SubjectId::as_str))?;
+    let kept = of(connection, subject.map_or(NOBODY, SubjectId::as_str))?;
+    let tries = kept.seen_at(now);
     let judged = tries.judge(now);
     match subject {
         Some(subject) if judged.is_ok() => count(connection, subject.as_str(), tries.and_one(now))?,
+        Some(subject) if tries != kept => count(connection, subject.as_str(), tries)?,
         Some(_) | None => {
             // Gone again before anybody can see it.
             count(connection, NOBODY, Tries::default())?;
@@ -60,7 +62,12 @@ fn count(connection: &Connection, subject: &str, tries: Tries) -> Result<(), Fau
 const SET_FAILED: &str = "UPDATE tries SET failed = ?2, last = ?3 WHERE subject = ?1";
 
 /// See [`counterfoil_core::TokenStore::give_back_try`].
-pub(super) fn give_back_try(connection: &Connection, subject: &SubjectId) -> Result<(), Fault> {
+pub(super) fn give_back_try(connection: &Connection, subject: Option<&SubjectId>) -> Result<(), Fault> {
+    let Some(subject) = subject else {
+        count(connection, NOBODY, Tries::default())?;
+        connection.prepare_cached(FORGET)?.execute([NOBODY])?;
+        return Ok(());
+    };
     let Tries { failed, last } = of(connection, subject.as_str())?.but_one();
     connection.prepare_cached(SET_FAILED)?.execute(params![Column(subject), failed, Column(last)])?;
     Ok(())

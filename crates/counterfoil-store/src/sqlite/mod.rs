@@ -439,10 +439,10 @@ impl TokenStore for SqliteStore {
         })
     }
 
-    fn give_back_try<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, ()> {
-        let subject = subject.clone();
+    fn give_back_try<'a>(&'a self, subject: Option<&'a SubjectId>) -> Answer<'a, ()> {
+        let subject = subject.cloned();
         self.write("giving a try at a password back", Purpose::Ordinary, move |connection| {
-            attempts::give_back_try(connection, &subject)
+            attempts::give_back_try(connection, subject.as_ref())
         })
     }
 

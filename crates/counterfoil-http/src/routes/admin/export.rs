@@ -12,13 +12,16 @@ use super::users::User;
 use crate::caller::Staff;
 use crate::problem::Problem;
 
-/// All that is kept about one user, but for what their password hashes to and what their tokens do.
+/// What is kept about one user, but for what their password hashes to and what they did to others.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Export {
     /// The account.
     user: User,
-    /// Its tokens and API keys, dead ones that have not been purged included; oldest first.
+    /// Its tokens and API keys, dead ones that have not been purged included; oldest first, at most 10,000.
     tokens: Vec<StaffRecord>,
+    /// What to send as `cursor` with `user` and `live=false` to `GET /v1/admin/tokens` for the rest; null where this is all.
+    #[schema(required)]
+    tokens_next: Option<String>,
     /// What the audit log says of it, newest first; at most 10,000 entries.
     audit: Vec<AuditEntry>,
     /// What to send as `cursor` with `subject` to `GET /v1/admin/audit` for the rest; null where this is all.
@@ -28,10 +31,12 @@ pub(crate) struct Export {
 
 pub(crate) async fn show(staff: Staff, UserId(id): UserId) -> Result<Json<Export>, Problem> {
     let now = staff.now();
-    let UserExport { account, tries, tokens, entries, more_entries } =
+    let UserExport { account, tries, tokens, more_tokens, entries, more_entries } =
         staff.authority().export_user(&id, &staff.by, now).await?;
     let record = |token| StaffRecord::of(token, Some(account.username.clone()), now);
     Ok(Json(Export {
+        tokens_next: staff
+            .next(tokens.last().filter(|_| more_tokens).map(|last| Cursor::after(last.number)), List::Tokens),
         tokens: tokens.into_iter().map(record).collect(),
         audit: entries.into_iter().map(AuditEntry::from).collect(),
         audit_next: staff.next(more_entries.map(Cursor::after), List::Audit),
