@@ -90,6 +90,11 @@ pub(crate) async fn arrive(
     next.run(Request::from_parts(parts, Body::empty())).await
 }
 
+/// Whether the body of a request was refused.
+pub(crate) fn is_refused(request: &Request) -> bool {
+    request.extensions().get::<Arrived>().is_some_and(|Arrived(arrived)| arrived.is_err())
+}
+
 impl Arrived {
     fn with(request: &mut Request) -> Arrived {
         request.extensions_mut().remove().unwrap_or_else(|| {

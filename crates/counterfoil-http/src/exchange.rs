@@ -15,6 +15,7 @@ use counterfoil_core::{BootTime, Clock, Error};
 use tracing::{Instrument as _, Span, field};
 
 use crate::arrival::Arrival;
+use crate::body;
 use crate::device::Peer;
 use crate::drain::Drained;
 use crate::headers;
@@ -98,6 +99,9 @@ pub(crate) async fn answered(State(http): State<Http>, arrival: Arrival, request
 ///
 /// There may be so many of them and no more, or clients that ask and hang up would leave behind as many as they like.
 pub(crate) async fn to_its_end(State(http): State<Http>, request: Request, next: Next) -> Response {
+    if body::is_refused(&request) {
+        return next.run(request).await; // nothing is begun
+    }
     let Ok(place) = http.places().try_acquire_owned() else {
         return Problem::new(ProblemKind::Overloaded, "Too much is under way, and this was not begun.").into_response();
     };

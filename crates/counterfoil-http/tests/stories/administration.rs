@@ -184,6 +184,8 @@ async fn a_user_is_made_shown_changed_and_deleted() {
     assert_eq!(zoe.get("/v1/me").await.status, 200);
 
     office.root.json(Method::PATCH, &path, &json!({"role": "staff"})).await;
+    zoe.get("/v1/me").await.is_invalid_token();
+    let zoe = office.server.logged_in("Zoë", "default", "phone").await;
     assert_eq!(zoe.get("/v1/admin/users").await.status, 200);
     office.root.delete(&path).await.is_done();
     zoe.get("/v1/me").await.is_invalid_token();
@@ -572,6 +574,7 @@ async fn what_was_done_is_in_the_audit_log_and_found_there() {
 async fn a80_the_audit_log_is_a_file_for_spreadsheets_without_a_formula_of_a_strangers() {
     let office = Office::open().await;
     let formula = "=HYPERLINK(\"https://evil.example\";\"x\")";
+    office.sam.json(Method::POST, "/v1/admin/users", &json!({"username": formula})).await;
     let body = json!({"username": formula, "password": "x"});
     let agent = office.server.anonymous().with(header::USER_AGENT, "@SUM(1+1)*cmd|' /C calc'!A0");
     agent.json(Method::POST, "/v1/login", &body).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::exchange::{login, token};
+use crate::exchange::{login, send, token};
 use crate::running::{PASSWORD, Ran, Site, within};
 
 /// The entries of `filter`, oldest first, once there are at least `count`: a server writes what it notes a little later.
@@ -151,14 +151,14 @@ fn the_log_is_read_by_who_whom_what_when_and_where() {
     ] {
         assert_eq!(list(filter), expected, "{filter}");
     }
-    assert_eq!((&all[5]["username"], &all[5]["subject"]), (&json!("mallory"), &Value::Null));
+    assert_eq!((&all[5]["username"], &all[5]["subject"]), (&Value::Null, &Value::Null), "it might be a secret");
     assert_eq!((&all[3]["by_name"], &all[3]["by_token"]), (&json!("ada"), &json!(id)));
 
     let human = site.operate("audit list --limit 3");
     let lines: Vec<&str> = human.stdout.lines().collect();
     assert!(lines[0].starts_with("AT") && lines.len() == 4, "{human:?}");
     assert!(
-        lines[1].contains("login_failed") && lines[1].contains("stranger") && lines[1].contains("\"mallory\""),
+        lines[1].contains("login_failed") && lines[1].contains("stranger") && lines[1].contains("unknown user"),
         "{human:?}"
     );
     assert!(lines[3].contains("logged_in") && lines[3].contains("ada") && lines[3].contains("127.0.0.1"), "{human:?}");
@@ -185,23 +185,17 @@ fn a80_an_export_holds_everything_and_nothing_that_a_spreadsheet_computes() {
     let site = Site::new();
     site.user("ada");
     let server = site.serve("");
-    let hostile = ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "a\",=1\r\n=2"];
-    for name in hostile {
-        assert_eq!(login(server.address, name, "wrong").status, 401, "{name:?}");
+    let hostile = ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(1)", "a\",=1"];
+    for agent in hostile {
+        let headers = [("Content-Type", "application/json"), ("User-Agent", agent)];
+        let body = json!({ "username": "nobody", "password": "wrong" }).to_string();
+        assert_eq!(send(server.address, "POST", "/v1/login", &headers, &body).status, 401, "{agent:?}");
     }
     let count = entries(&site, "", 1 + hostile.len()).len();
 
     let csv = site.operate("audit export --format csv").stdout;
     assert!(csv.starts_with("\"id\",\"at\",\"event\",\"actor\",\"by\""), "{csv}");
-    for cell in [
-        "\"'=cmd|' /C calc'!A0\"",
-        "\"'+1\"",
-        "\"'-1\"",
-        "\"'@SUM(1)\"",
-        "\"'\t=1\"",
-        "\"'\r=1\"",
-        "\"a\"\",=1\r\n=2\"",
-    ] {
+    for cell in ["\"'=cmd|' /C calc'!A0\"", "\"'+1\"", "\"'-1\"", "\"'@SUM(1)\"", "\"a\"\",=1\""] {
         assert!(csv.contains(cell), "{cell:?} in {csv}");
     }
     let lines = site.operate("audit export --format json").stdout;

@@ -54,13 +54,13 @@ fn a82_no_password_and_no_token_reaches_the_log_at_trace_or_the_disk() {
         assert!(listed.iter().all(|text| !text.contains(secret)), "{secret}");
         assert!(!any_file_has(&site.path("data"), secret), "{secret}");
     }
-    // What somebody types as a name is in the log, on purpose; what they type as a password is not.
+    // The name of somebody there is is in the log, on purpose; what is typed as a password is not.
     assert_eq!(log.matches(WRONG).count(), log.matches(&format!("\"username\":\"{WRONG}\"")).count());
     assert!(log.contains("\"event\":\"logged_in\"") && log.contains(&id), "the log does say who");
 }
 
 #[test]
-fn a83_a_hostile_user_name_stays_one_line_of_the_log() {
+fn a83_a_hostile_user_name_is_in_no_line_of_the_log() {
     for format in ["human", "json"] {
         let site = Site::new();
         site.user("ada");
@@ -68,9 +68,9 @@ fn a83_a_hostile_user_name_stays_one_line_of_the_log() {
         let hostile = "mallory\r\n2026-01-01T00:00:00Z  INFO forged: event=\"logged_in\"\u{1b}[2J\",\"event\":\"logged_in\u{2028}";
         assert_eq!(login(server.address, hostile, "x").status, 401);
         let log = server.log_with("unknown user");
-        let lines: Vec<&str> = log.split('\n').filter(|line| line.contains("mallory")).collect();
-        assert_eq!(lines.len(), 1, "{log}");
-        assert!(lines[0].contains("login_failed") && lines[0].contains("forged"), "{}", lines[0]);
+        // No account is called that, so it may be anything, a secret too.
+        assert!(!log.contains("mallory") && !log.contains("forged"), "{log}");
+        assert_eq!(log.matches("unknown user").count(), 1, "{log}");
         assert!(!log.contains(['\r', '\u{1b}', '\u{2028}']), "{log:?}");
         if format == "json" {
             for line in log.lines() {
