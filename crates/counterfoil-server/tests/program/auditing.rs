@@ -226,7 +226,7 @@ fn an_export_of_many_pages_loses_and_repeats_nothing() {
     let bearer = format!("Bearer {session}");
     let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
     for _ in 0..1_100 {
-        let made = crate::exchange::send(server.address, "POST", "/v1/keys", &headers, "{}");
+        let made = send(server.address, "POST", "/v1/keys", &headers, "{}");
         assert_eq!(made.status, 201, "{}", made.body);
     }
     server.stop();
