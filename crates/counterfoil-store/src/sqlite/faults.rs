@@ -6,9 +6,9 @@ use std::task::{Context, Poll, Waker};
 
 use counterfoil_core::account::Role;
 use counterfoil_core::conformance::wait;
-use counterfoil_core::store::{AccountQuery, AuditQuery, TokenFilter};
+use counterfoil_core::store::{AccountQuery, AuditQuery, TokenFilter, TokenQuery};
 use counterfoil_core::token::{Kind, TokenId};
-use counterfoil_core::{AccountStore, Answer, ClientName, StoreError, SubjectId, Timestamp, TokenStore};
+use counterfoil_core::{AccountStore, Answer, AuditStore, ClientName, StoreError, SubjectId, Timestamp, TokenStore};
 use rusqlite::{Connection, ErrorCode, ffi};
 
 use super::fault::Fault;
@@ -481,6 +481,39 @@ fn the_costs_of_passwords_are_told_while_long_lists_are_read() {
         release.send(()).expect("waiting");
         wait(list);
     }
+}
+
+#[test]
+fn r29_a_search_through_everything_holds_up_nobodys_own_list() {
+    let (_directory, store) = store();
+    let (release, released) = channel::<()>();
+    let (started, running) = channel::<()>();
+    let released: Mutex<Receiver<()>> = Mutex::new(released);
+    let mut search = store.search("searching", move |_| {
+        started.send(()).ok();
+        released.lock().unwrap_or_else(PoisonError::into_inner).recv().ok();
+        Ok(())
+    });
+    ask(&mut search);
+    running.recv().expect("running");
+    // What staff look for waits behind it, however many they are; those who have gone by then are passed over.
+    let rare = TokenQuery {
+        filter: TokenFilter { ip: Some([192, 0, 2, 1].into()), ..TokenFilter::default() },
+        limit: 1,
+        ..TokenQuery::default()
+    };
+    let (audit, accounts) = (AuditQuery::default(), AccountQuery::default());
+    let mut behind = store.list(&rare);
+    ask(&mut behind);
+    ask(&mut store.entries(&audit));
+    ask(&mut store.accounts(&accounts));
+    let own = TokenQuery { filter: TokenFilter::of("ada".parse().expect("a subject")), ..rare.clone() };
+    assert_eq!(wait(store.list(&own)), []);
+    let own_by_address = TokenQuery { filter: TokenFilter { ip: rare.filter.ip, ..own.filter.clone() }, ..own };
+    assert_eq!(wait(store.list(&own_by_address)), []);
+    release.send(()).expect("waiting");
+    wait(search);
+    assert_eq!(wait(behind), []);
 }
 
 #[test]

@@ -63,7 +63,7 @@ use self::matching::Stretch;
 use self::opening::Opened;
 pub use self::opening::{Absent, OpenError, OpenOptions, Rewound, Role};
 use self::place::Place;
-use self::readers::{Reader, Readers};
+use self::readers::{Lane, Reader, Readers};
 pub use self::restore::{Issued, Present, Restore, RestoreError, Restored, restore};
 use self::schema::Schema;
 use self::tokens::{Renaming, Revocation};
@@ -180,7 +180,16 @@ impl SqliteStore {
         doing: &'static str,
         read: impl Fn(&Reader) -> Result<T, Fault> + Send + 'static,
     ) -> Answer<'a, T> {
-        Box::pin(self.readers.elsewhere(doing, read))
+        Box::pin(self.readers.elsewhere(doing, Lane::Pages, read))
+    }
+
+    /// What may read a table to its end, where no user's request waits behind it.
+    fn search<'a, T: Send + 'static>(
+        &'a self,
+        doing: &'static str,
+        read: impl Fn(&Reader) -> Result<T, Fault> + Send + 'static,
+    ) -> Answer<'a, T> {
+        Box::pin(self.readers.elsewhere(doing, Lane::Searches, read))
     }
 
     /// One stretch of a search for live tokens, on a reading thread.
@@ -193,7 +202,7 @@ impl SqliteStore {
         wanted: usize,
     ) -> Answer<'a, Stretch> {
         let filter = filter.clone();
-        self.read(doing, move |reader| matching::look_for(reader, &filter, now, after, wanted))
+        self.search(doing, move |reader| matching::look_for(reader, &filter, now, after, wanted))
     }
 }
 
@@ -281,7 +290,11 @@ impl TokenStore for SqliteStore {
 
     fn list<'a>(&'a self, query: &'a TokenQuery) -> Answer<'a, Vec<Token>> {
         let query = query.clone();
-        self.read("listing tokens", move |reader| tokens::list(reader, &query))
+        let TokenFilter { subject, issued_before, used_before, ip, .. } = &query.filter;
+        // A subject's are found in an index and judged one by one; everybody's may be many before one is meant.
+        let is_rare = subject.is_none() && (issued_before.is_some() || used_before.is_some() || ip.is_some());
+        let read = move |reader: &Reader| tokens::list(reader, &query);
+        if is_rare { self.search("looking for tokens", read) } else { self.read("listing tokens", read) }
     }
 
     fn count_matching<'a>(&'a self, filter: &'a TokenFilter, now: Timestamp) -> Answer<'a, u64> {
@@ -458,7 +471,7 @@ impl TokenStore for SqliteStore {
     }
 
     fn sealed_otherwise<'a>(&'a self, key_id: u32, after: u64, limit: u32) -> Answer<'a, Vec<SealedSecret>> {
-        self.read("listing sealed secrets", move |reader| sealing::sealed_otherwise(reader, key_id, after, limit))
+        self.search("listing sealed secrets", move |reader| sealing::sealed_otherwise(reader, key_id, after, limit))
     }
 
     fn sealed_samples(&self, now: Timestamp) -> Answer<'_, Vec<SealedSecret>> {
@@ -517,7 +530,7 @@ impl AccountStore for SqliteStore {
 
     fn accounts<'a>(&'a self, query: &'a AccountQuery) -> Answer<'a, Vec<Account>> {
         let query = query.clone();
-        self.read("listing accounts", move |reader| accounts::accounts(reader, &query))
+        self.search("listing accounts", move |reader| accounts::accounts(reader, &query))
     }
 
     fn has_role(&self, role: AccountRole) -> Answer<'_, bool> {
@@ -567,7 +580,7 @@ impl AuditStore for SqliteStore {
 
     fn entries<'a>(&'a self, query: &'a AuditQuery) -> Answer<'a, Vec<NumberedEntry>> {
         let query = query.clone();
-        self.read("reading the audit log", move |reader| audit::entries(reader, &query))
+        self.search("reading the audit log", move |reader| audit::entries(reader, &query))
     }
 
     fn forget(&self, removed_before: Timestamp, anonymous_before: Timestamp, batch: u32) -> Answer<'_, u64> {

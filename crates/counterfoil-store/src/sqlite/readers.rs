@@ -26,6 +26,31 @@ const QUEUE: usize = 1_024;
 /// Threads for what takes longer: one for a page of a long list, one for whoever comes meanwhile.
 const THREADS: usize = 2;
 
+/// Where a read waits that is not answered on the thread that asks.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Lane {
+    /// With whatever a request of a user waits for: pages in an index.
+    Pages,
+    /// With what may read a table to its end, on a thread of its own: what staff look for by something rare, and what
+    /// goes over everything. However long it takes, no user's request stands behind it.
+    Searches,
+}
+
+/// What the two lanes are fed through.
+struct Lanes {
+    pages: SyncSender<Errand>,
+    searches: SyncSender<Errand>,
+}
+
+impl Lanes {
+    fn of(&self, lane: Lane) -> &SyncSender<Errand> {
+        match lane {
+            Lane::Pages => &self.pages,
+            Lane::Searches => &self.searches,
+        }
+    }
+}
+
 /// A connection that reads, and what all of them share.
 pub(super) struct Reader {
     pub(super) connection: Connection,
@@ -75,7 +100,7 @@ pub(super) struct Readers {
     /// Grows when no connection opened before is to be trusted.
     generation: AtomicU64,
     busy_timeout: Duration,
-    queue: RwLock<Option<SyncSender<Errand>>>,
+    lanes: RwLock<Option<Lanes>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -88,11 +113,12 @@ impl fmt::Debug for Readers {
 impl Readers {
     pub(super) fn start(place: Arc<Place>, busy_timeout: Duration) -> std::io::Result<Arc<Readers>> {
         let seats = thread::available_parallelism().map_or(2, usize::from).clamp(2, 16);
-        let (queue, errands) = sync_channel::<Errand>(QUEUE);
-        let errands = Arc::new(Mutex::new(errands));
-        let threads = (0..THREADS)
-            .map(|_| {
-                let errands = Arc::clone(&errands);
+        let (pages, of_pages) = sync_channel::<Errand>(QUEUE);
+        let (searches, of_searches) = sync_channel::<Errand>(QUEUE);
+        let of_pages = Arc::new(Mutex::new(of_pages));
+        let runners = std::iter::repeat_n(of_pages, THREADS).chain([Arc::new(Mutex::new(of_searches))]);
+        let threads = runners
+            .map(|errands| {
                 thread::Builder::new().name("counterfoil-read".to_owned()).spawn(move || run_errands(&errands))
             })
             .collect::<Result<_, _>>()?;
@@ -102,7 +128,7 @@ impl Readers {
             seats: (0..seats).map(|_| Mutex::default()).collect(),
             generation: AtomicU64::new(0),
             busy_timeout,
-            queue: RwLock::new(Some(queue)),
+            lanes: RwLock::new(Some(Lanes { pages, searches })),
             threads: Mutex::new(threads),
         }))
     }
@@ -122,14 +148,14 @@ impl Readers {
             Some(answer) => answer.map_err(|fault| fault.while_doing(doing)),
             None => {
                 let wanted = wanted.clone();
-                self.elsewhere(doing, move |reader| read(reader, &wanted)).await
+                self.elsewhere(doing, Lane::Pages, move |reader| read(reader, &wanted)).await
             }
         }
     }
 
     /// Reads on this thread; `None` where that would mean waiting.
     fn here<T>(&self, read: impl Fn(&Reader) -> Result<T, Fault>) -> Option<Result<T, Fault>> {
-        if self.queue.read().unwrap_or_else(PoisonError::into_inner).is_none() {
+        if self.lanes.read().unwrap_or_else(PoisonError::into_inner).is_none() {
             return Some(Err(Fault::Closed));
         }
         let first = my_seat();
@@ -159,11 +185,15 @@ impl Readers {
     pub(super) async fn elsewhere<T: Send + 'static>(
         self: &Arc<Self>,
         doing: &'static str,
+        lane: Lane,
         read: impl Fn(&Reader) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
         let readers = Arc::clone(self);
         let errand: Errand = Box::new(move |seat| {
+            if reply.is_closed() {
+                return; // whoever asked has gone while this waited
+            }
             let work = AssertUnwindSafe(|| readers.read_in(seat, readers.busy_timeout, &read));
             let outcome = catch_unwind(work).unwrap_or_else(|_| {
                 seat.reader = None;
@@ -171,9 +201,9 @@ impl Readers {
             });
             reply.send(outcome).ok();
         });
-        match &*self.queue.read().unwrap_or_else(PoisonError::into_inner) {
+        match &*self.lanes.read().unwrap_or_else(PoisonError::into_inner) {
             None => return Err(Fault::Closed.while_doing(doing)),
-            Some(queue) => match queue.try_send(errand) {
+            Some(lanes) => match lanes.of(lane).try_send(errand) {
                 Ok(()) => {}
                 Err(TrySendError::Full(_)) => return Err(Fault::Crowded.while_doing(doing)),
                 Err(TrySendError::Disconnected(_)) => return Err(Fault::Abandoned.while_doing(doing)),
@@ -232,7 +262,7 @@ impl Readers {
 
     /// Lets the threads finish what waits, and closes every connection.
     pub(super) fn close(&self) {
-        drop(self.queue.write().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.lanes.write().unwrap_or_else(PoisonError::into_inner).take());
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
             thread.join().ok();
