@@ -52,12 +52,46 @@ enum Candidate {
 }
 
 impl Candidate {
+    /// Whom that account is of.
+    fn subject(&self) -> Option<SubjectId> {
+        self.credentials().map(|credentials| credentials.account.subject.clone())
+    }
+
     /// The account of that name, if there is one, whether it may log in or not.
     fn credentials(&self) -> Option<&Credentials> {
         match self {
             Candidate::May { credentials, .. } => Some(credentials),
             Candidate::MayNot { credentials, .. } => credentials.as_deref(),
         }
+    }
+}
+
+/// A login under way, for telling what becomes of it.
+struct Attempt<'a> {
+    authority: &'a Authority,
+    shown: String,
+    source: &'a Source,
+    now: Now,
+}
+
+impl Attempt<'_> {
+    fn began(&self, client: ClientName) {
+        self.publish(Event::LoginStarted { username: self.shown.clone(), client });
+    }
+
+    /// What was typed is told only where there is such an account: else it may be a secret in the wrong field.
+    fn failed(&self, subject: Option<SubjectId>, why: LoginFailure) {
+        let username = subject.is_some().then(|| self.shown.clone());
+        self.publish(Event::LoginFailed { username, subject, why });
+    }
+
+    fn unanswered(&self, error: Error) -> Error {
+        self.failed(None, LoginFailure::Unanswered);
+        error
+    }
+
+    fn publish(&self, event: Event) {
+        self.authority.publish(event, Actor::Stranger, self.source, self.now.wall);
     }
 }
 
@@ -76,60 +110,21 @@ impl Authority {
     pub async fn login(&self, login: Login, source: &Source, now: Now) -> Result<LoggedIn, Error> {
         let Login { username, password, client, name } = login;
         let client_name = client.unwrap_or_else(ClientName::default_client);
-        let shown = shown(&username);
-        let started = Event::LoginStarted { username: shown.clone(), client: client_name.clone() };
-        self.publish(started, Actor::Stranger, source, now.wall);
-        let failed = |subject: Option<SubjectId>, why| {
-            let username = subject.is_some().then(|| shown.clone());
-            self.publish(Event::LoginFailed { username, subject, why }, Actor::Stranger, source, now.wall);
-        };
-        let unanswered = |error: Error| {
-            failed(None, LoginFailure::Unanswered);
-            error
-        };
-
+        let attempt = Attempt { authority: self, shown: shown(&username), source, now };
+        attempt.began(client_name.clone());
         self.count_request(RouteClass::Login, None, source, now)?;
-        let client = match self.tokens.client(&client_name).await.map_err(|error| unanswered(error.into()))? {
+        let client = match self.tokens.client(&client_name).await.map_err(|error| attempt.unanswered(error.into()))? {
             Some(client) if client.allow_login => client,
             other => {
                 let refusal = if other.is_some() { Refusal::LoginNotAllowed } else { Refusal::ClientUnknown };
-                failed(None, LoginFailure::Refused(refusal.clone()));
+                attempt.failed(None, LoginFailure::Refused(refusal.clone()));
                 return Err(refusal.into());
             }
         };
-        let name_tag = self.tag("name", folded(&username).as_bytes());
-        let _turn = self.limits.turn(name_tag).await;
-        let candidate = self.candidate(&username).await.map_err(unanswered)?;
-        let counted = match self.count_try(name_tag, candidate.credentials(), source, now).await {
-            Ok(counted) => counted,
-            Err(Error::Refused(refusal @ Refusal::TooManyAttempts(_))) => {
-                let subject = candidate.credentials().map(|credentials| credentials.account.subject.clone());
-                failed(subject, LoginFailure::TooManyAttempts);
-                return Err(refusal.into());
-            }
-            // That address has had an entry of its own.
-            Err(error @ Error::Refused(_)) => return Err(error),
-            Err(error) => return Err(unanswered(error)),
-        };
-        let fits = match self.password_fits(password, &candidate).await {
-            Ok(fits) => fits,
-            Err(error) => {
-                self.give_back(counted, candidate.credentials()).await.map_err(unanswered)?;
-                return Err(unanswered(error));
-            }
-        };
-        let (credentials, subject) = match candidate {
-            Candidate::May { credentials, subject } if fits => (credentials, subject),
-            Candidate::May { credentials, .. } => {
-                failed(Some(credentials.account.subject), LoginFailure::WrongPassword);
-                return Err(Refusal::CredentialsRejected.into());
-            }
-            Candidate::MayNot { credentials, why } => {
-                failed(credentials.map(|credentials| credentials.account.subject), why);
-                return Err(Refusal::CredentialsRejected.into());
-            }
-        };
-        self.was_right(counted);
+        let tag = self.tag("name", folded(&username).as_bytes());
+        // Held until the token is issued, which forgets what was counted for a right password.
+        let _turn = self.limits.turn(tag).await;
+        let (credentials, subject) = self.prove(&username, tag, password, &attempt).await?;
 
         let account = credentials.account;
         let epoch = match subject {
@@ -161,17 +156,56 @@ impl Authority {
             }
             // Deleted, disabled, logged out everywhere or given another password while this one was being checked.
             Err(Error::Refused(Refusal::SubjectInactive | Refusal::TokenRevoked)) => {
-                failed(Some(account.subject), LoginFailure::Overtaken);
+                attempt.failed(Some(account.subject), LoginFailure::Overtaken);
                 Err(Refusal::CredentialsRejected.into())
             }
             Err(Error::Refused(refusal)) => {
                 // Issuing forgets them where it comes to that.
                 self.tokens.forget_tries(&account.subject).await?;
-                failed(Some(account.subject), LoginFailure::Refused(refusal.clone()));
+                attempt.failed(Some(account.subject), LoginFailure::Refused(refusal.clone()));
                 Err(refusal.into())
             }
-            Err(error) => Err(unanswered(error)),
+            Err(error) => Err(attempt.unanswered(error)),
         }
+    }
+
+    /// The account of that name, if the password is its own: counted before it is looked at, and what stands in the way is
+    /// told.
+    async fn prove(
+        &self,
+        username: &str,
+        tag: u64,
+        password: Password,
+        attempt: &Attempt<'_>,
+    ) -> Result<(Box<Credentials>, Option<Subject>), Error> {
+        let candidate = self.candidate(username).await.map_err(|error| attempt.unanswered(error))?;
+        let counted = match self.count_try(tag, candidate.credentials(), attempt.source, attempt.now).await {
+            Ok(counted) => counted,
+            Err(Error::Refused(refusal @ Refusal::TooManyAttempts(_))) => {
+                attempt.failed(candidate.subject(), LoginFailure::TooManyAttempts);
+                return Err(refusal.into());
+            }
+            // That address has had an entry of its own.
+            Err(error @ Error::Refused(_)) => return Err(error),
+            Err(error) => return Err(attempt.unanswered(error)),
+        };
+        let fits = match self.password_fits(password, &candidate).await {
+            Ok(fits) => fits,
+            Err(error) => {
+                let given_back = self.give_back(counted, candidate.credentials()).await;
+                return Err(attempt.unanswered(given_back.err().unwrap_or(error)));
+            }
+        };
+        let id = candidate.subject();
+        match candidate {
+            Candidate::May { credentials, subject } if fits => {
+                self.was_right(counted);
+                return Ok((credentials, subject));
+            }
+            Candidate::May { .. } => attempt.failed(id, LoginFailure::WrongPassword),
+            Candidate::MayNot { why, .. } => attempt.failed(id, why),
+        }
+        Err(Refusal::CredentialsRejected.into())
     }
 
     /// Looks the name up, with as many look-ups for a name that nobody has as for one that somebody has.
