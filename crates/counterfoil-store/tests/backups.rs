@@ -6,7 +6,6 @@ mod office;
 use std::fs;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -16,7 +15,7 @@ use counterfoil_core::token::{Standing, Token};
 use counterfoil_core::{SecretToken, TokenStore};
 use counterfoil_store::sqlite::{Contents, Issued, Present, Progress, Restore, Restored, Rewound};
 use counterfoil_store::{BackupError, OpenError, OpenOptions, RestoreError, SqliteStore, restore};
-use office::{NOW, Office, child, copy_of, find, in_turn, revoke, standing};
+use office::{NOW, Office, SmallDisk, child, copy_of, find, in_turn, revoke, standing};
 use rusqlite::Connection;
 
 const ACCEPT: Rewound = Rewound::Accept { at: NOW };
@@ -185,26 +184,6 @@ fn a_backup_beside_writers_holds_what_was_acknowledged_before_it_and_nothing_in_
     let back = fresh.open(&serving(ACCEPT));
     assert!(before.iter().all(|secret| standing(&back, secret) == Some(Standing::Live)));
     assert_eq!(standing(&back, &revoked), Some(Standing::Revoked));
-}
-
-/// A file system of its own, so small that it is soon full. Needs the right to mount.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(path: &Path, size: &str) -> Option<SmallDisk> {
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
-            .arg(path)
-            .output()
-            .is_ok_and(|output| output.status.success());
-        mounted.then(|| SmallDisk(path.to_owned()))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        Command::new("umount").arg(&self.0).status().ok();
-    }
 }
 
 #[test]

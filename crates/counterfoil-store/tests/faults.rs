@@ -4,8 +4,7 @@
 mod office;
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,7 +16,7 @@ use counterfoil_core::store::{IssueOutcome, TokenFilter};
 use counterfoil_core::token::{Metadata, Standing};
 use counterfoil_core::{AccountStore, SubjectId, TokenStore};
 use counterfoil_store::{OpenOptions, SqliteStore};
-use office::{NOW, Office, default_client, revoke, standing};
+use office::{NOW, Office, SmallDisk, default_client, revoke, standing};
 use rusqlite::Connection;
 
 fn executor<T>(future: impl Future<Output = T>) -> T {
@@ -130,26 +129,6 @@ fn r02_no_file_holds_a_token_or_fifteen_characters_of_one() {
         searched += search(&entry.expect("an entry").path());
     }
     assert!(searched > 100_000, "{searched}");
-}
-
-/// A file system of its own, so small that it is soon full. Needs the right to mount.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(path: &Path, size: &str) -> Option<SmallDisk> {
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
-            .arg(path)
-            .output()
-            .is_ok_and(|output| output.status.success());
-        mounted.then(|| SmallDisk(path.to_owned()))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        Command::new("umount").arg(&self.0).status().ok();
-    }
 }
 
 fn account(subject: &SubjectId) -> Account {

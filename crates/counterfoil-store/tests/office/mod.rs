@@ -175,3 +175,23 @@ pub(crate) fn revoke(store: &SqliteStore, id: TokenId) {
     let outcome = wait(store.revoke(id, None, None, NOW));
     assert!(matches!(outcome, RevokeOutcome::Revoked(_)), "{outcome:?}");
 }
+
+/// A file system of its own, so small that it is soon full. Needs the right to mount.
+pub(crate) struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    pub(crate) fn mount(path: &Path, size: &str) -> Option<SmallDisk> {
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
+            .arg(path)
+            .output()
+            .is_ok_and(|output| output.status.success());
+        mounted.then(|| SmallDisk(path.to_owned()))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        Command::new("umount").arg(&self.0).status().ok();
+    }
+}
