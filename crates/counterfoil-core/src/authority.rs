@@ -146,6 +146,15 @@ struct Chosen {
     ring: Option<KeyRing>,
 }
 
+/// What a [`Authority::purge`] has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Purged {
+    /// Rows of the token store that were removed.
+    pub rows: u64,
+    /// Whether there may be more to do, there or in the audit log.
+    pub more: bool,
+}
+
 impl Authority {
     /// Opens the deployment kept in the stores of `parts`; a store that has none yet gets a check key and the client named
     /// `default`.
@@ -180,7 +189,7 @@ impl Authority {
         let mut keys = formats.check_keys.into_iter();
         let newest = keys.next().ok_or_else(|| StoreError::new("opening the deployment", "there is no check key"))?;
         let format = TokenFormat::new(newest, keys.collect(), formats.imported);
-        needs_no_ring(ring.as_ref(), tokens.as_ref()).await?;
+        ring_is_there(ring.as_ref(), tokens.as_ref()).await?;
         let nobody = "-".parse().map_err(|error| StoreError::new("opening the deployment", error))?;
         Ok(Authority {
             tokens,
@@ -216,7 +225,7 @@ impl Authority {
     /// # Errors
     /// As [`Authority::ring_opens`] of the other ring; then nothing changes.
     pub async fn adopt(&self, settings: Settings, ring: Option<KeyRing>, now: Now) -> Result<(), Error> {
-        needs_no_ring(ring.as_ref(), self.tokens.as_ref()).await?;
+        ring_is_there(ring.as_ref(), self.tokens.as_ref()).await?;
         opens_what_is_sealed(ring.as_ref(), self.tokens.as_ref(), now).await?;
         *self.chosen.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Chosen { settings, ring });
         Ok(())
@@ -236,8 +245,8 @@ impl Authority {
         Arc::clone(&self.chosen.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Writes down what was seen of tokens, and what is for the audit log, since the last call; to be called about every second and once at the end. What
-    /// the store does not take is kept for the next call.
+    /// Writes down what was seen of tokens, and what is for the audit log, since the last call; to be called about every
+    /// second and once at the end. What the store does not take is kept for the next call.
     ///
     /// # Errors
     /// When the store fails.
@@ -257,23 +266,22 @@ impl Authority {
     }
 
     /// Forgets the limits of whoever is idle, and removes up to `batch` rows that have been dead for longer than the
-    /// retention, and as many of the audit log; returns how many. To be called until it returns less than `batch`, with
-    /// pauses, so that it never holds up a login for long.
+    /// retention, and as many of the audit log. To be called until there is no more, with pauses, so that it never holds up
+    /// a login for long.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn purge(&self, batch: u32, now: Now) -> Result<u64, Error> {
+    pub async fn purge(&self, batch: u32, now: Now) -> Result<Purged, Error> {
         self.throttles.forget_idle(now);
         self.limits.forget_idle(now);
         let Settings { retention, audit_retention, audit_anonymous_after, .. } = self.settings();
         let before = |age: Lifetime| now.wall.minus_millis(age.millis());
-        let purged = self.tokens.purge(before(retention), batch).await?;
+        let rows = self.tokens.purge(before(retention), batch).await?;
         let forgotten = match &self.audit {
             Some(audit) => audit.store().forget(before(audit_retention), before(audit_anonymous_after), batch).await?,
             None => 0,
         };
-        // What there may be more of says whether to come again; what was forgotten is no token.
-        Ok(if forgotten >= u64::from(batch) { purged.max(forgotten) } else { purged })
+        Ok(Purged { rows, more: rows.max(forgotten) >= batch.into() })
     }
 
     /// Writes what is for the audit log and was published so far.
@@ -314,7 +322,7 @@ impl Authority {
 }
 
 /// A node without the ring would log nobody in on a client that hands out sealed secrets.
-async fn needs_no_ring(ring: Option<&KeyRing>, tokens: &dyn TokenStore) -> Result<(), Error> {
+async fn ring_is_there(ring: Option<&KeyRing>, tokens: &dyn TokenStore) -> Result<(), Error> {
     if ring.is_none() && tokens.clients().await?.iter().any(|client| client.policy.reissue == Reissue::Same) {
         return Err(Refusal::KeyRingMissing.into());
     }

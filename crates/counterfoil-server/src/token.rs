@@ -252,10 +252,10 @@ impl Revoke {
             let what = format!("login tokens{keys} of {}", account.username);
             (Ending::Subject { subject: account.subject, keys_too: self.keys }, what, value)
         } else if let Some(name) = self.client {
-            authority.client(&name).await?;
+            let client = authority.client(&name).await?;
             let value = json!({ "client": name, "keys": true });
             let what = format!("tokens of the client {name}");
-            (Ending::Client(name), what, value)
+            (Ending::Client(client.id.into()), what, value)
         } else {
             (Ending::Everybody, "tokens of everybody".to_owned(), json!({ "everybody": true, "keys": true }))
         };

@@ -80,8 +80,8 @@ async fn purge(authority: Arc<Authority>, clock: Arc<dyn Clock>, mut stopped: wa
             () = told_to_stop(&mut stopped) => return,
         }
         while let Some(purged) = health.note(authority.purge(PURGE_BATCH, clock.now()).await) {
-            counter!("counterfoil_tokens_purged_total").increment(purged);
-            if purged < PURGE_BATCH.into() {
+            counter!("counterfoil_tokens_purged_total").increment(purged.rows);
+            if !purged.more {
                 break;
             }
             tokio::select! {

@@ -1,10 +1,10 @@
 //! What staff may do at all, and what they do with tokens that are not their own.
 
 use super::Authority;
+use super::clients::WhichClient;
 use crate::ability::{Abilities, Ability};
 use crate::account::Role;
 use crate::actor::{Actor, By, Rank};
-use crate::client::ClientName;
 use crate::clock::Now;
 use crate::event::{Event, RevokedBy, Scope, TokenRef};
 use crate::refusal::{Error, Refusal};
@@ -17,7 +17,7 @@ const REVOKED_AT_ONCE: u32 = 500;
 
 /// Which tokens an operator ends at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ending {
+pub enum Ending<'a> {
     /// One subject's login tokens; its API keys only where they are included.
     Subject {
         /// Whose.
@@ -26,7 +26,7 @@ pub enum Ending {
         keys_too: bool,
     },
     /// All tokens of a client.
-    Client(ClientName),
+    Client(WhichClient<'a>),
     /// All tokens.
     Everybody,
 }
@@ -61,7 +61,8 @@ impl Authority {
     }
 
     /// Whether `by` may do something with this account or its tokens: those of staff and administrators are for
-    /// administrators alone.
+    /// administrators alone. Judged when an order begins: one that is under way when rights are given or taken is carried
+    /// out, and what it issued before a promotion ends with that, see [`Authority::set_role`].
     pub(super) async fn may_touch(&self, subject: &SubjectId, by: &By) -> Result<(), Error> {
         if by.rank >= Rank::Admin {
             return Ok(());
@@ -124,8 +125,8 @@ impl Authority {
     /// Ends many tokens by one changed row.
     ///
     /// # Errors
-    /// [`Refusal::NotFound`] where there is no such subject or client.
-    pub async fn end(&self, ending: Ending, by: &By, now: Now) -> Result<(), Error> {
+    /// [`Refusal::NotFound`] or [`Refusal::ClientUnknown`] where there is no such subject or client; [`Refusal::AdminNeeded`].
+    pub async fn end(&self, ending: Ending<'_>, by: &By, now: Now) -> Result<(), Error> {
         match &ending {
             Ending::Subject { subject, .. } => self.may_touch(subject, by).await?,
             Ending::Client(_) | Ending::Everybody => by.must_be_admin()?,
@@ -134,9 +135,9 @@ impl Authority {
             Ending::Subject { subject, keys_too } => {
                 (Bump::Subject { id: subject.clone(), keys_too, keep: None }, Scope::Subject(subject), keys_too)
             }
-            Ending::Client(name) => {
-                let client = self.tokens.client(&name).await?.ok_or(Refusal::NotFound)?;
-                (Bump::Client(client.id), Scope::Client(name), true)
+            Ending::Client(which) => {
+                let client = self.client(which).await?;
+                (Bump::Client(client.id), Scope::Client(client.name.clone()), true)
             }
             Ending::Everybody => (Bump::Deployment, Scope::Everybody, true),
         };

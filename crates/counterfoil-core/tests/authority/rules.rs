@@ -547,7 +547,7 @@ fn a08_revoking_at_any_level_is_enough() {
             answer(world.authority.end(ending, &world.by(), world.now()))
         }),
         ("its client", |world, who| {
-            answer(world.authority.end(Ending::Client(who.client.clone()), &world.by(), world.now()))
+            answer(world.authority.end(Ending::Client((&who.client).into()), &world.by(), world.now()))
         }),
         ("everybody", |world, _| answer(world.authority.end(Ending::Everybody, &world.by(), world.now()))),
         ("the client's row", |world, who| answer(world.authority.delete_client(&who.client, &world.by(), world.now()))),
@@ -688,10 +688,10 @@ fn dead_tokens_are_purged_after_the_retention_and_not_before() {
     let who = world.who(&token);
     answer(world.authority.logout(&who, &world.source, world.now())).unwrap();
     world.wait(30 * 86_400_000 - 1);
-    assert_eq!(answer(world.authority.purge(100, world.now())).unwrap(), 0);
+    assert_eq!(answer(world.authority.purge(100, world.now())).unwrap().rows, 0);
     assert!(answer(world.authority.token(who.id)).is_ok());
     world.wait(1);
-    assert_eq!(answer(world.authority.purge(100, world.now())).unwrap(), 1);
+    assert_eq!(answer(world.authority.purge(100, world.now())).unwrap().rows, 1);
     assert_eq!(refused(answer(world.authority.token(who.id))), Refusal::NotFound);
     assert_eq!(refused(world.authenticate(&token)), Refusal::TokenUnknown);
 }

@@ -180,7 +180,7 @@ fn roles_clients_and_everybody_are_for_administrators() {
         refused(answer(authority.create_client(web(), &staff, now))),
         refused(answer(authority.update_client(&default(), rename, &staff, now))),
         refused(answer(authority.delete_client(&default(), &staff, now))),
-        refused(answer(authority.end(Ending::Client(default()), &staff, now))),
+        refused(answer(authority.end(Ending::Client((&default()).into()), &staff, now))),
         refused(answer(authority.end(Ending::Everybody, &staff, now))),
         refused(answer(authority.revoke_matching(&TokenFilter::default(), &staff, now))),
         refused(answer(authority.count_matching(&TokenFilter::default(), &staff, now))),
