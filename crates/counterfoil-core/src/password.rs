@@ -127,6 +127,15 @@ impl Password {
         Ok(Password(bytes))
     }
 
+    /// The fewest characters that a password may have that is set from now on; those there are stay good. The least that NIST
+    /// SP 800-63B-4 §3.1.1.2 has for a password beside another factor; for one that is all there is, it asks for 15.
+    pub const LEAST_CHARS: usize = 8;
+
+    /// Code points, and where the bytes are not UTF-8 each byte for itself.
+    pub fn chars(&self) -> usize {
+        self.0.utf8_chunks().map(|chunk| chunk.valid().chars().count() + chunk.invalid().len()).sum()
+    }
+
     /// The bytes, for the one who has to hash or measure them.
     pub fn expose(&self) -> &[u8] {
         &self.0

@@ -584,3 +584,18 @@ fn secrets_do_not_show_when_they_are_printed() {
         assert!(!format!("{error:?} {error}").contains("hunter2"));
     }
 }
+
+#[test]
+fn characters_are_code_points_or_bytes_that_are_none() {
+    for (bytes, count) in [
+        (b"".as_slice(), 0),
+        (b"seven77", 7),
+        ("pässwörd".as_bytes(), 8),
+        ("e\u{301}".as_bytes(), 2),
+        ("🔑🔑🔑".as_bytes(), 3),
+        (b"p\xe4ssw\xf6rd", 8),
+        (b"\xf0\x9f", 2),
+    ] {
+        assert_eq!(Password::new(bytes).expect("short enough").chars(), count, "{bytes:?}");
+    }
+}

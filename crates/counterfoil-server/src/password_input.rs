@@ -11,10 +11,6 @@ use zeroize::Zeroizing;
 use crate::failure::Failure;
 use crate::output;
 
-/// The least that NIST SP 800-63B-4 §3.1.1.2 has for a password beside another factor; for one that is all there is, it asks
-/// for 15, which registration will. The operator may know better, but not this much better.
-const LEAST_CHARACTERS: usize = 8;
-
 /// The flags that say where.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
@@ -67,22 +63,19 @@ impl PasswordInput {
         if bytes.is_empty() {
             return Err(Failure::refused("the password is empty"));
         }
-        if characters(&bytes) < LEAST_CHARACTERS {
-            return Err(Failure::refused(format!(
-                "the password has fewer than {LEAST_CHARACTERS} characters: one so short is soon guessed"
-            ))
-            .hint("take 15 or more; a few words will do"));
-        }
         let encoding = if str::from_utf8(&bytes).is_ok() { Encoding::Utf8 } else { Encoding::Other };
         // Copied so that what the reader grew is wiped as well.
         let password = Password::new(bytes.as_slice()).map_err(Failure::refused)?;
+        // The authority refuses it too; here it is refused before anything is opened, and with a hint.
+        if password.chars() < Password::LEAST_CHARS {
+            let least = Password::LEAST_CHARS;
+            return Err(Failure::refused(format!(
+                "the password has fewer than {least} characters: one so short is soon guessed"
+            ))
+            .hint("take 15 or more; a few words will do"));
+        }
         Ok(NewPassword { password, encoding })
     }
-}
-
-/// Code points, and where the bytes are not UTF-8 each byte for itself.
-fn characters(bytes: &[u8]) -> usize {
-    bytes.utf8_chunks().map(|chunk| chunk.valid().chars().count() + chunk.invalid().len()).sum()
 }
 
 fn read_file(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
@@ -126,21 +119,6 @@ fn ask(whose: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn characters_are_code_points_or_bytes_that_are_none() {
-        for (bytes, count) in [
-            (b"".as_slice(), 0),
-            (b"seven77", 7),
-            ("pässwörd".as_bytes(), 8),
-            ("e\u{301}".as_bytes(), 2),
-            ("🔑🔑🔑".as_bytes(), 3),
-            (b"p\xe4ssw\xf6rd", 8),
-            (b"\xf0\x9f", 2),
-        ] {
-            assert_eq!(characters(bytes), count, "{bytes:?}");
-        }
-    }
 
     #[test]
     fn one_line_break_is_dropped_and_nothing_else() {

@@ -17,8 +17,8 @@ impl Authority {
     /// Makes an account that logs in with `password`; with none, nobody logs in on it until one is set.
     ///
     /// # Errors
-    /// [`Refusal::UsernameTaken`]; [`Refusal::AdminNeeded`] for staff and administrators; [`Error::Overloaded`]. An empty
-    /// password is [`Refusal::Invalid`].
+    /// [`Refusal::UsernameTaken`]; [`Refusal::AdminNeeded`] for staff and administrators; [`Error::Overloaded`]. A password
+    /// of fewer than [`Password::LEAST_CHARS`] is [`Refusal::Invalid`].
     pub async fn create_user(
         &self,
         new: NewAccount,
@@ -214,7 +214,8 @@ impl Authority {
     /// an owner who has shown who they are: no route lets staff choose a password (OWASP ASVS 5.0 6.4.6).
     ///
     /// # Errors
-    /// [`Refusal::NotFound`]; [`Error::Overloaded`]. An empty password is [`Refusal::Invalid`].
+    /// [`Refusal::NotFound`]; [`Error::Overloaded`]. A password of fewer than
+    /// [`Password::LEAST_CHARS`] is [`Refusal::Invalid`].
     pub async fn set_password(&self, subject: &SubjectId, password: Password, by: &By, now: Now) -> Result<(), Error> {
         let password = self.hash(password).await?;
         self.account(subject).await?;
@@ -320,8 +321,10 @@ impl Authority {
     }
 
     async fn hash(&self, password: Password) -> Result<EncodedPassword, Error> {
-        if password.expose().is_empty() {
-            return Err(Refusal::invalid("password", "must not be empty").into());
+        if password.chars() < Password::LEAST_CHARS {
+            return Err(
+                Refusal::invalid("password", format!("has at least {} characters", Password::LEAST_CHARS)).into()
+            );
         }
         let mut salt = [0; 16];
         self.entropy.fill(&mut salt)?;

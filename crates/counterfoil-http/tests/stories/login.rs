@@ -188,8 +188,8 @@ async fn a75_logins_at_once_never_exceed_the_cap() {
 #[tokio::test]
 async fn a60_a_password_is_its_bytes_with_nul_and_all() {
     let server = TestServer::with_ada().await;
-    server.user("nul", "pw\0x").await;
-    server.user("short", "pw").await;
+    server.user("nul", "password\0x").await;
+    server.user("short", "password").await;
     let login = |username: &'static str, password: &'static str| {
         let somebody = server.anonymous();
         async move {
@@ -197,11 +197,13 @@ async fn a60_a_password_is_its_bytes_with_nul_and_all() {
             somebody.json(Method::POST, "/v1/login", &body).await
         }
     };
-    assert_eq!(login("nul", "pw\0x").await.status, 200);
-    for (username, wrong) in [("nul", "pw"), ("nul", "pw\0y"), ("short", "pw\0x"), ("short", "pw ")] {
+    assert_eq!(login("nul", "password\0x").await.status, 200);
+    for (username, wrong) in
+        [("nul", "password"), ("nul", "password\0y"), ("short", "password\0x"), ("short", "password ")]
+    {
         login(username, wrong).await.is_problem(401, "invalid-credentials", BARE);
     }
-    assert_eq!(server.anonymous().form("/v1/login", "username=nul&password=pw%00x").await.status, 200);
+    assert_eq!(server.anonymous().form("/v1/login", "username=nul&password=password%00x").await.status, 200);
 }
 
 #[tokio::test]

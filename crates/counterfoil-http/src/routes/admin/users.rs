@@ -188,9 +188,6 @@ pub(crate) struct NewUserBody {
     role: Option<RoleWord>,
 }
 
-/// As the command line has it.
-const LEAST_PASSWORD_CHARS: usize = 8;
-
 pub(crate) async fn create(staff: Staff, body::Json(body): body::Json<NewUserBody>) -> Result<Made<User>, Problem> {
     let email = body.email.as_deref().map(|text| parsed("email", text)).transpose()?;
     if body.email_confirmed && email.is_none() {
@@ -209,15 +206,8 @@ pub(crate) async fn create(staff: Staff, body::Json(body): body::Json<NewUserBod
     Ok(made(format!("/v1/admin/users/{}", account.subject), User::from(account)))
 }
 
-fn password(text: SecretText) -> Result<Password, Problem> {
-    let text = text.into_bytes();
-    let characters = text.utf8_chunks().map(|chunk| chunk.valid().chars().count()).sum::<usize>();
-    let password = Password::new(text).map_err(|error| Refusal::invalid("password", error))?;
-    if characters < LEAST_PASSWORD_CHARS {
-        let least = format!("has at least {LEAST_PASSWORD_CHARS} characters");
-        return Err(Refusal::invalid("password", least).into());
-    }
-    Ok(password)
+fn password(text: SecretText) -> Result<Password, Refusal> {
+    Password::new(text.into_bytes()).map_err(|error| Refusal::invalid("password", error))
 }
 
 /// Given or family name: at most 150 characters, none of them a control character.
