@@ -2,7 +2,7 @@
 
 use crate::account::Role;
 use crate::subject::SubjectId;
-use crate::token::{Authenticated, Source, TokenId};
+use crate::token::{Identity, Source, TokenId};
 
 /// Who does something, as the audit log has it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -34,8 +34,8 @@ impl Actor {
     }
 }
 
-impl From<&Authenticated> for Actor {
-    fn from(who: &Authenticated) -> Actor {
+impl From<&Identity> for Actor {
+    fn from(who: &Identity) -> Actor {
         Actor::Holder { subject: who.subject.clone(), token: who.id }
     }
 }
@@ -72,7 +72,7 @@ impl By {
     }
 
     /// The holder of a token whose account has this role, if it is more than a user's.
-    pub(crate) fn holder(who: &Authenticated, role: Role, source: &Source) -> Option<By> {
+    pub(crate) fn holder(who: &Identity, role: Role, source: &Source) -> Option<By> {
         let rank = match role {
             Role::User => return None,
             Role::Staff => Rank::Staff,

@@ -46,7 +46,7 @@ use crate::secret::{CheckKey, TokenFormat};
 use crate::store::{AccountStore, AuditStore, Found, NewClient, SealedSecret, StoreError, TokenStore};
 use crate::subject::SubjectId;
 use crate::throttle::{Period, Rate, RouteRates, Throttles};
-use crate::token::{Authenticated, Metadata, Source, Token};
+use crate::token::{Identity, Metadata, Source, Token};
 
 /// How many marks share a transaction: few enough that a revocation behind them hardly waits.
 const FLUSHED_AT_ONCE: usize = 1_000;
@@ -344,8 +344,8 @@ impl From<&Token> for TokenRef {
     }
 }
 
-impl From<&Authenticated> for TokenRef {
-    fn from(who: &Authenticated) -> TokenRef {
+impl From<&Identity> for TokenRef {
+    fn from(who: &Identity) -> TokenRef {
         TokenRef { id: who.id, kind: who.kind, subject: who.subject.clone(), client: who.client.clone() }
     }
 }
@@ -356,9 +356,9 @@ impl From<&Found> for TokenRef {
     }
 }
 
-impl From<&Found> for Authenticated {
-    fn from(found: &Found) -> Authenticated {
-        Authenticated {
+impl From<&Found> for Identity {
+    fn from(found: &Found) -> Identity {
+        Identity {
             id: found.id,
             kind: found.kind,
             subject: found.subject.clone(),

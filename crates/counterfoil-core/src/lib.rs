@@ -44,4 +44,4 @@ pub use refusal::{Error, Invalid, Refusal};
 pub use secret::{CheckKey, Prefix, SecretToken, TokenDigest, TokenFormat};
 pub use store::{AccountStore, Answer, AuditStore, StoreError, TokenStore};
 pub use subject::{Epoch, Epochs, Subject, SubjectId, SubjectState};
-pub use token::{Authenticated, Issued, Kind, Sighting, Source, Standing, Token, TokenId, TokenName, UserAgent};
+pub use token::{Identity, Issued, Kind, Sighting, Source, Standing, Token, TokenId, TokenName, UserAgent};

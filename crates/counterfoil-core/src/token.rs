@@ -1,4 +1,4 @@
-//! The record of one issued credential: [`Token`], its [`Standing`], and what a request gets of it, [`Authenticated`].
+//! The record of one issued credential: [`Token`], its [`Standing`], and what a request gets of it, [`Identity`].
 
 use std::fmt;
 use std::net::IpAddr;
@@ -173,7 +173,7 @@ pub struct Issued {
 
 /// What a request gets of the token that it carried.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Authenticated {
+pub struct Identity {
     /// The token's public name.
     pub id: TokenId,
     /// Login token or API key.
@@ -235,6 +235,9 @@ impl UserAgent {
 }
 
 fn cut_chars(text: &str, chars: usize) -> &str {
+    if text.len() <= chars {
+        return text; // no character is shorter than a byte
+    }
     text.char_indices().nth(chars).map_or(text, |(end, _)| &text[..end])
 }
 

@@ -4,7 +4,7 @@ use axum::extract::FromRequestParts;
 use axum::http::Method;
 use axum::http::request::Parts;
 use counterfoil_core::throttle::RouteClass;
-use counterfoil_core::{Ability, Authenticated, Authority, By, Now, SecretToken};
+use counterfoil_core::{Ability, Authority, By, Identity, Now, SecretToken};
 
 use crate::arrival::Arrival;
 use crate::credentials;
@@ -32,7 +32,7 @@ impl FromRequestParts<Http> for Presented {
 #[derive(Debug)]
 pub struct Caller {
     /// The token.
-    pub who: Authenticated,
+    pub who: Identity,
     /// When and from where it is used.
     pub arrival: Arrival,
     http: Http,

@@ -4,7 +4,7 @@
 //! values come from short lists, or a stranger could fill the memory of whatever collects them.
 
 use axum::http::StatusCode;
-use counterfoil_core::{Authenticated, Error, Refusal};
+use counterfoil_core::{Error, Identity, Refusal};
 use metrics::{counter, histogram};
 
 use crate::problem::Problem;
@@ -36,7 +36,7 @@ pub(crate) fn refused(problem: &Problem) {
 }
 
 /// The token of a request was judged.
-pub(crate) fn judged(judgement: &Result<Authenticated, Error>) {
+pub(crate) fn judged(judgement: &Result<Identity, Error>) {
     let outcome = match judgement {
         Ok(_) => "accepted",
         Err(Error::Refused(refusal)) => of_token(refusal),

@@ -138,8 +138,7 @@ pub use counterfoil_core::store::{
 pub use counterfoil_core::subject::{Epoch, Epochs, NotASubject, Subject, SubjectId, SubjectState};
 pub use counterfoil_core::throttle::{NotARate, Period, Rate, RouteClass, RouteRates};
 pub use counterfoil_core::token::{
-    Authenticated, Issued, Kind, Metadata, MetadataTooLong, Sighting, Source, Standing, Token, TokenId, TokenName,
-    UserAgent,
+    Identity, Issued, Kind, Metadata, MetadataTooLong, Sighting, Source, Standing, Token, TokenId, TokenName, UserAgent,
 };
 #[cfg(feature = "axum")]
 pub use counterfoil_http::{

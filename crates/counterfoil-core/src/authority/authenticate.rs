@@ -14,7 +14,7 @@ use crate::refusal::{Error, Refusal};
 use crate::secret::Candidates;
 use crate::store::{Found, Presented, Touch};
 use crate::subject::SubjectState;
-use crate::token::{Authenticated, Kind, Sighting, Source, Standing};
+use crate::token::{Identity, Kind, Sighting, Source, Standing};
 
 /// A sliding renewal that would otherwise wait for the next flush is written at once when the token has less than this
 /// left, so that a token in use never dies between a yes and its flush.
@@ -36,9 +36,9 @@ impl Authority {
         Authenticating { look_up: Some(Box::pin(self.look_up(candidates, source, now))) }
     }
 
-    async fn look_up(&self, candidates: Candidates, source: &Source, now: Now) -> Result<Authenticated, Error> {
+    async fn look_up(&self, candidates: Candidates, source: &Source, now: Now) -> Result<Identity, Error> {
         let found = self.admit(candidates, source, now).await?;
-        Ok(Authenticated::from(&found))
+        Ok(Identity::from(&found))
     }
 
     /// What `text` may be looked up as; refused here, without a query, if it was never issued.
@@ -140,7 +140,7 @@ impl Authority {
     ///
     /// # Errors
     /// [`Refusal::AbilityMissing`].
-    pub fn require(&self, who: &Authenticated, wanted: &Ability, source: &Source, now: Now) -> Result<(), Refusal> {
+    pub fn require(&self, who: &Identity, wanted: &Ability, source: &Source, now: Now) -> Result<(), Refusal> {
         if who.abilities.cover(wanted) {
             return Ok(());
         }
@@ -158,7 +158,7 @@ pub struct Authenticating<'a> {
     look_up: Option<LookUp<'a>>,
 }
 
-type LookUp<'a> = Pin<Box<dyn Future<Output = Result<Authenticated, Error>> + Send + 'a>>;
+type LookUp<'a> = Pin<Box<dyn Future<Output = Result<Identity, Error>> + Send + 'a>>;
 
 impl fmt::Debug for Authenticating<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -167,7 +167,7 @@ impl fmt::Debug for Authenticating<'_> {
 }
 
 impl Future for Authenticating<'_> {
-    type Output = Result<Authenticated, Error>;
+    type Output = Result<Identity, Error>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.get_mut().look_up {

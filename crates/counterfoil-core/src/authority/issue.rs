@@ -14,7 +14,7 @@ use crate::seal::{Sealed, SealedFor};
 use crate::secret::{DigestScheme, SecretToken};
 use crate::store::{Issue, IssueOutcome, StoreError, Warrant};
 use crate::subject::SubjectId;
-use crate::token::{Authenticated, Issued, Kind, Metadata, Source, TokenId, TokenName};
+use crate::token::{Identity, Issued, Kind, Metadata, Source, TokenId, TokenName};
 
 /// How often an issue is judged anew when the client changed, or the secret was taken, in between.
 const ATTEMPTS: u32 = 8;
@@ -121,13 +121,7 @@ impl Authority {
     /// # Errors
     /// [`Refusal::AbilityBeyondMaker`], [`Refusal::ExpiryBeyondMaker`], [`Refusal::TokenRevoked`] when the maker died in
     /// between; an expiry that is not in the future is [`Refusal::Invalid`].
-    pub async fn create_key(
-        &self,
-        maker: &Authenticated,
-        key: NewKey,
-        source: &Source,
-        now: Now,
-    ) -> Result<Issued, Error> {
+    pub async fn create_key(&self, maker: &Identity, key: NewKey, source: &Source, now: Now) -> Result<Issued, Error> {
         let NewKey { name, abilities, expires_at } = key;
         let abilities = abilities.unwrap_or_else(|| maker.abilities.clone());
         if let Some(beyond) = maker.abilities.first_beyond(&abilities) {

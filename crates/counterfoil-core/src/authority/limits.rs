@@ -11,7 +11,7 @@ use crate::clock::Now;
 use crate::event::{Event, Limit};
 use crate::refusal::{Error, Refusal};
 use crate::throttle::{Period, Rate, RouteClass};
-use crate::token::{Authenticated, Source};
+use crate::token::{Identity, Source};
 
 /// How many logins may fail. For an account the numbers are fixed: see [`crate::attempts::Tries`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,7 +180,7 @@ impl Authority {
     pub fn count_request(
         &self,
         class: RouteClass,
-        who: Option<&Authenticated>,
+        who: Option<&Identity>,
         source: &Source,
         now: Now,
     ) -> Result<(), Error> {
@@ -213,14 +213,7 @@ impl Authority {
         self.limits.misses.count(self.address_tag(source), rate, now).ok();
     }
 
-    fn limit_hit(
-        &self,
-        limit: Limit,
-        refusal: Refusal,
-        who: Option<&Authenticated>,
-        source: &Source,
-        now: Now,
-    ) -> Error {
+    fn limit_hit(&self, limit: Limit, refusal: Refusal, who: Option<&Identity>, source: &Source, now: Now) -> Error {
         self.publish(Event::LimitHit(limit), who.map_or(Actor::Stranger, Actor::from), source, now.wall);
         refusal.into()
     }

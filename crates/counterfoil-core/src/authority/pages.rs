@@ -3,7 +3,7 @@
 use super::Authority;
 use crate::account::Username;
 use crate::refusal::Refusal;
-use crate::token::{Authenticated, Kind};
+use crate::token::{Identity, Kind};
 
 /// Which page of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +108,7 @@ impl Place for Username {
 impl Authority {
     /// The text of a place in a list that `who` reads: its bytes and a tag over them, so that a client can neither guess one
     /// nor carry it to another list or another subject.
-    pub fn cursor_text<P: Place>(&self, place: &P, list: List, who: &Authenticated) -> String {
+    pub fn cursor_text<P: Place>(&self, place: &P, list: List, who: &Identity) -> String {
         let bytes = place.to_bytes();
         let tag = self.format.newest_key().tag("cursor", &tagged(&bytes, list, who));
         format!("{}.{tag:016x}", hex(&bytes))
@@ -118,7 +118,7 @@ impl Authority {
     ///
     /// # Errors
     /// [`Refusal::Invalid`] for every other text.
-    pub fn cursor<P: Place>(&self, text: &str, list: List, who: &Authenticated) -> Result<P, Refusal> {
+    pub fn cursor<P: Place>(&self, text: &str, list: List, who: &Identity) -> Result<P, Refusal> {
         let refused = || Refusal::invalid("cursor", "use the value of `next` from the page before");
         let (place, tag) = text.split_once('.').ok_or_else(refused)?;
         let bytes = unhex(place).ok_or_else(refused)?;
@@ -134,7 +134,7 @@ impl Authority {
 }
 
 /// The name of a list and a subject hold no NUL, and so say where they end.
-fn tagged(place: &[u8], list: List, who: &Authenticated) -> Vec<u8> {
+fn tagged(place: &[u8], list: List, who: &Identity) -> Vec<u8> {
     [list.as_str().as_bytes(), b"\0", who.subject.as_str().as_bytes(), b"\0", place].concat()
 }
 

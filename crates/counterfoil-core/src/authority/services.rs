@@ -15,7 +15,7 @@ use crate::refusal::{Error, Refusal};
 use crate::store::RevokeOutcome;
 use crate::subject::SubjectId;
 use crate::throttle::RouteClass;
-use crate::token::{Authenticated, Kind, Source, TokenId};
+use crate::token::{Identity, Kind, Source, TokenId};
 
 static INTROSPECT: LazyLock<Ability> = LazyLock::new(|| reserved("tokens:introspect"));
 static REVOKE: LazyLock<Ability> = LazyLock::new(|| reserved("tokens:revoke"));
@@ -54,7 +54,7 @@ impl Authority {
     /// subject has been here too often.
     pub async fn introspect(
         &self,
-        service: &Authenticated,
+        service: &Identity,
         text: &str,
         source: &Source,
         now: Now,
@@ -89,13 +89,7 @@ impl Authority {
     ///
     /// # Errors
     /// [`Refusal::AbilityMissing`], [`Refusal::LimitHit`] for the service; when the store fails, which is never a yes.
-    pub async fn revoke_text(
-        &self,
-        service: &Authenticated,
-        text: &str,
-        source: &Source,
-        now: Now,
-    ) -> Result<(), Error> {
+    pub async fn revoke_text(&self, service: &Identity, text: &str, source: &Source, now: Now) -> Result<(), Error> {
         self.count_request(RouteClass::Introspection, Some(service), source, now)?;
         self.require(service, &REVOKE, source, now)?;
         let Ok(candidates) = self.candidates(text) else { return Ok(()) };

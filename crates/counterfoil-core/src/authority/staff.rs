@@ -10,7 +10,7 @@ use crate::event::{Event, RevokedBy, Scope, TokenRef};
 use crate::refusal::{Error, Refusal};
 use crate::store::{Bump, RevokeOutcome, TokenFilter};
 use crate::subject::SubjectId;
-use crate::token::{Authenticated, Kind, Source, Token, TokenId, TokenName};
+use crate::token::{Identity, Kind, Source, Token, TokenId, TokenName};
 
 /// Tokens revoked in one transaction: few enough that whoever waits behind them hardly notices.
 const REVOKED_AT_ONCE: u32 = 500;
@@ -45,7 +45,7 @@ impl Authority {
     ///
     /// # Errors
     /// [`Refusal::StaffNeeded`], [`Refusal::AbilityMissing`].
-    pub async fn staff(&self, who: &Authenticated, wanted: &Ability, source: &Source, now: Now) -> Result<By, Error> {
+    pub async fn staff(&self, who: &Identity, wanted: &Ability, source: &Source, now: Now) -> Result<By, Error> {
         let account = self.accounts.account(&who.subject).await?.map(|credentials| credentials.account);
         let active = account.filter(|account| account.active);
         let Some(by) = active.and_then(|account| By::holder(who, account.role, source)) else {

@@ -12,7 +12,7 @@ use crate::refusal::{Error, Refusal};
 use crate::seal::SealedFor;
 use crate::store::{Bump, RenewOutcome, RevokeOutcome, RotateOutcome, Rotation, TokenFilter, TokenQuery};
 use crate::throttle::RouteClass;
-use crate::token::{Authenticated, Issued, Kind, Source, Token, TokenId, TokenName};
+use crate::token::{Identity, Issued, Kind, Source, Token, TokenId, TokenName};
 
 impl Authority {
     /// The live tokens of `who`'s subject, oldest first.
@@ -21,7 +21,7 @@ impl Authority {
     /// When the store fails.
     pub async fn tokens_of(
         &self,
-        who: &Authenticated,
+        who: &Identity,
         kind: Kind,
         page: PageRequest,
         now: Now,
@@ -51,7 +51,7 @@ impl Authority {
     ///
     /// # Errors
     /// [`Refusal::TokenRevoked`] when the token was purged in between.
-    pub async fn me(&self, who: &Authenticated) -> Result<(Token, Option<Account>), Error> {
+    pub async fn me(&self, who: &Identity) -> Result<(Token, Option<Account>), Error> {
         let token = self.tokens.token(who.id, Some(&who.subject)).await?.ok_or(Refusal::TokenRevoked)?;
         let account = self.accounts.account(&who.subject).await?;
         Ok((token, account.map(|credentials| credentials.account)))
@@ -63,7 +63,7 @@ impl Authority {
     /// [`Refusal::NotFound`] where there is no live one of this kind, or it is somebody else's.
     pub async fn rename(
         &self,
-        who: &Authenticated,
+        who: &Identity,
         id: TokenId,
         kind: Kind,
         name: Option<TokenName>,
@@ -80,7 +80,7 @@ impl Authority {
     /// [`Refusal::LimitHit`], because it counts as a request to [`RouteClass::Api`].
     pub async fn renew(&self, text: &str, source: &Source, now: Now) -> Result<Option<Timestamp>, Error> {
         let found = self.admit(self.candidates(text)?, source, now).await?;
-        self.count_request(RouteClass::Api, Some(&Authenticated::from(&found)), source, now)?;
+        self.count_request(RouteClass::Api, Some(&Identity::from(&found)), source, now)?;
         let policy = &found.client.policy;
         match (found.kind, policy.renewal) {
             (Kind::Key, _) | (Kind::Login, Renewal::Never) => return Err(Refusal::RenewalNotAllowed.into()),
@@ -103,7 +103,7 @@ impl Authority {
     /// tokens.
     pub async fn rotate(&self, text: &str, source: &Source, now: Now) -> Result<(Issued, Option<Account>), Error> {
         let found = self.admit(self.candidates(text)?, source, now).await?;
-        self.count_request(RouteClass::Api, Some(&Authenticated::from(&found)), source, now)?;
+        self.count_request(RouteClass::Api, Some(&Identity::from(&found)), source, now)?;
         let account = self.accounts.account(&found.subject).await?.map(|credentials| credentials.account);
         if account.as_ref().is_some_and(|account| account.rotation_locked) {
             return Err(Refusal::RotationLocked.into());
@@ -138,7 +138,7 @@ impl Authority {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn logout(&self, who: &Authenticated, source: &Source, now: Now) -> Result<(), Error> {
+    pub async fn logout(&self, who: &Identity, source: &Source, now: Now) -> Result<(), Error> {
         self.tokens.revoke(who.id, Some(&who.subject), None, now.wall).await?;
         self.publish(Event::LoggedOut(TokenRef::from(who)), Actor::from(who), source, now.wall);
         Ok(())
@@ -148,7 +148,7 @@ impl Authority {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn logout_all(&self, who: &Authenticated, source: &Source, now: Now) -> Result<(), Error> {
+    pub async fn logout_all(&self, who: &Identity, source: &Source, now: Now) -> Result<(), Error> {
         self.end_subject(who, None, source, now).await
     }
 
@@ -156,17 +156,11 @@ impl Authority {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn logout_others(&self, who: &Authenticated, source: &Source, now: Now) -> Result<(), Error> {
+    pub async fn logout_others(&self, who: &Identity, source: &Source, now: Now) -> Result<(), Error> {
         self.end_subject(who, Some(who.id), source, now).await
     }
 
-    async fn end_subject(
-        &self,
-        who: &Authenticated,
-        keep: Option<TokenId>,
-        source: &Source,
-        now: Now,
-    ) -> Result<(), Error> {
+    async fn end_subject(&self, who: &Identity, keep: Option<TokenId>, source: &Source, now: Now) -> Result<(), Error> {
         let bump = Bump::Subject { id: who.subject.clone(), keys_too: false, keep };
         self.tokens.bump_epoch(&bump, now.wall).await?;
         let ended = Event::Ended { scope: Scope::Subject(who.subject.clone()), keys_too: false };
@@ -180,7 +174,7 @@ impl Authority {
     /// [`Refusal::NotFound`] where there is none of this kind, or it is somebody else's.
     pub async fn revoke(
         &self,
-        who: &Authenticated,
+        who: &Identity,
         id: TokenId,
         kind: Kind,
         source: &Source,

@@ -11,7 +11,7 @@ use crate::password::{EncodedPassword, Password};
 use crate::refusal::{Error, Refusal};
 use crate::store::{AccountQuery, Bump};
 use crate::subject::{SubjectId, SubjectState};
-use crate::token::{Authenticated, Metadata, Source, uuid_v7};
+use crate::token::{Identity, Metadata, Source, uuid_v7};
 
 impl Authority {
     /// Makes an account that logs in with `password`; with none, nobody logs in on it until one is set.
@@ -197,7 +197,7 @@ impl Authority {
     /// [`Refusal::NotFound`] where the account is a host's own.
     pub async fn lock_rotation(
         &self,
-        who: &Authenticated,
+        who: &Identity,
         locked: bool,
         source: &Source,
         now: Now,

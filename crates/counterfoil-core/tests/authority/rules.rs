@@ -10,7 +10,7 @@ use counterfoil_core::password::EncodedPassword;
 use counterfoil_core::seal::{KeyRing, UnsealError};
 use counterfoil_core::store::{AccountStore as _, TokenFilter, TokenQuery, TokenStore as _};
 use counterfoil_core::{
-    Abilities, AtCap, Authenticated, Authority, By, Cap, ClientName, Clock, Entropy, EntropyError, Error, Event, Kind,
+    Abilities, AtCap, Authority, By, Cap, ClientName, Clock, Entropy, EntropyError, Error, Event, Identity, Kind,
     Login, ManualClock, MemoryStore, Now, Parts, Policy, Refusal, Reissue, Renewal, Source, SubjectId, Timestamp,
     Username, entropy::PredictableEntropy,
 };
@@ -539,7 +539,7 @@ fn a_throttle_counts_live_tokens_of_a_subject_together_and_nothing_else() {
 
 #[test]
 fn a08_revoking_at_any_level_is_enough() {
-    type Act = fn(&World, &Authenticated) -> Result<(), Error>;
+    type Act = fn(&World, &Identity) -> Result<(), Error>;
     let acts: [(&str, Act); 6] = [
         ("the token", |world, who| answer(world.authority.revoke_any(who.id, &world.by(), world.now()))),
         ("its subject", |world, who| {
@@ -898,7 +898,7 @@ fn a47_a_cursor_that_we_did_not_make_is_refused() {
     let mut numbers: Vec<u64> = seen.items.iter().map(|token| token.number).collect();
     while let Some(next) = seen.next {
         let cursor = world.authority.cursor_text(&next, List::Own(Kind::Login), &who);
-        let read = |text: &str, list, who: &Authenticated| world.authority.cursor::<Cursor>(text, list, who);
+        let read = |text: &str, list, who: &Identity| world.authority.cursor::<Cursor>(text, list, who);
         assert_eq!(read(&cursor, List::Own(Kind::Login), &who), Ok(next));
         for list in [List::Own(Kind::Key), List::Tokens, List::Users, List::Audit] {
             assert!(read(&cursor, list, &who).is_err(), "another list");

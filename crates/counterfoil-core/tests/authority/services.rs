@@ -4,12 +4,12 @@ use counterfoil_core::authority::{Expiry, TokenOrder};
 use counterfoil_core::event::{Limit, RevokedBy, TokenRef};
 use counterfoil_core::throttle::{RouteClass, RouteRates};
 use counterfoil_core::{
-    Abilities, Authenticated, By, ClientName, Error, Event, Kind, Policy, Refusal, Source, authority::Introspected,
+    Abilities, By, ClientName, Error, Event, Identity, Kind, Policy, Refusal, Source, authority::Introspected,
 };
 
 use crate::world::{World, answer, refused, text};
 
-fn service(world: &World, abilities: &str) -> Authenticated {
+fn service(world: &World, abilities: &str) -> Identity {
     let account = world.user(&format!("service-{}", abilities.len()));
     let abilities = Abilities::new(abilities.split(' ').map(|ability| ability.parse().unwrap())).unwrap();
     let order = TokenOrder {
@@ -24,11 +24,11 @@ fn service(world: &World, abilities: &str) -> Authenticated {
     world.who(&text(&answer(world.authority.issue(order, &By::operator(), world.now())).unwrap()))
 }
 
-fn introspect(world: &World, by: &Authenticated, text: &str) -> Result<Option<Introspected>, Error> {
+fn introspect(world: &World, by: &Identity, text: &str) -> Result<Option<Introspected>, Error> {
     answer(world.authority.introspect(by, text, &world.source, world.now()))
 }
 
-fn revoke(world: &World, by: &Authenticated, text: &str) -> Result<(), Error> {
+fn revoke(world: &World, by: &Identity, text: &str) -> Result<(), Error> {
     answer(world.authority.revoke_text(by, text, &world.source, world.now()))
 }
 
@@ -149,7 +149,7 @@ fn each_class_of_routes_has_a_limit_of_its_own() {
 }
 
 impl World {
-    fn authority_disables(&self, who: &Authenticated) {
+    fn authority_disables(&self, who: &Identity) {
         answer(self.authority.disable_user(&who.subject, &By::operator(), self.now())).unwrap();
     }
 }

@@ -11,7 +11,7 @@ use counterfoil_core::event::Occurrence;
 use counterfoil_core::hashing::OnThisThread;
 use counterfoil_core::password::{HashingParams, Password};
 use counterfoil_core::{
-    Authenticated, Authority, By, ClientName, Clock, Error, Event, EventSink, Issued, Lifetime, Login, ManualClock,
+    Authority, By, ClientName, Clock, Error, Event, EventSink, Identity, Issued, Lifetime, Login, ManualClock,
     MemoryStore, Now, Parts, Policy, Refusal, Settings, Source, Timestamp, TokenName, UserAgent,
     entropy::PredictableEntropy,
 };
@@ -138,11 +138,11 @@ impl World {
         self.try_login("ada", PASSWORD, Some(client)).map(|logged_in| logged_in.issued)
     }
 
-    pub(crate) fn authenticate(&self, text: &str) -> Result<Authenticated, Error> {
+    pub(crate) fn authenticate(&self, text: &str) -> Result<Identity, Error> {
         answer(self.authority.authenticate(text, &self.source, self.now()))
     }
 
-    pub(crate) fn who(&self, text: &str) -> Authenticated {
+    pub(crate) fn who(&self, text: &str) -> Identity {
         self.authenticate(text).unwrap()
     }
 
