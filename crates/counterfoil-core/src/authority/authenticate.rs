@@ -36,6 +36,18 @@ impl Authority {
         Authenticating { look_up: Some(Box::pin(self.look_up(candidates, source, now))) }
     }
 
+    /// As [`Authority::authenticate`], as far as it can be said at once: without waiting, without a store, without an
+    /// allocation. `None`: the store has to be asked.
+    ///
+    /// # Errors
+    /// As [`Authority::authenticate`], never [`Error::Store`].
+    pub fn try_cached(&self, text: &str, _source: &Source, _now: Now) -> Option<Result<Identity, Error>> {
+        match self.candidates(text) {
+            Ok(_) => None,
+            Err(refusal) => Some(Err(refusal.into())),
+        }
+    }
+
     async fn look_up(&self, candidates: Candidates, source: &Source, now: Now) -> Result<Identity, Error> {
         let found = self.admit(candidates, source, now).await?;
         Ok(Identity::from(&found))
