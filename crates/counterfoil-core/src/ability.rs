@@ -98,6 +98,11 @@ impl Abilities {
         Ok(Abilities(sorted.into_iter().collect()))
     }
 
+    /// Whether it is what every login token carries: `*` and nothing besides.
+    pub fn are_everything(&self) -> bool {
+        matches!(&*self.0, [Ability(only)] if &**only == "*")
+    }
+
     /// Whether this set allows `wanted`.
     pub fn cover(&self, wanted: &Ability) -> bool {
         self.0.iter().any(|held| held == wanted || (&*held.0 == "*" && !wanted.is_reserved()))

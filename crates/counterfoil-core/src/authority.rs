@@ -6,6 +6,7 @@
 
 mod authenticate;
 mod clients;
+mod following;
 mod issue;
 mod limits;
 mod login;
@@ -31,13 +32,16 @@ pub use staff::Ending;
 
 use crate::actor::{Actor, By};
 use crate::audit::AuditLog;
+use crate::authority::following::Following;
 use crate::authority::limits::Limits;
+use crate::cache::Cache;
 use crate::client::ClientId;
 use crate::client::{ClientName, Lifetime, Policy, Reissue};
 use crate::clock::{Now, Timestamp};
 use crate::entropy::Entropy;
 use crate::event::{Event, EventSink, Occurrence, TokenRef};
 use crate::hashing::Hashing;
+use crate::lease::Doubt;
 use crate::marks::Marks;
 use crate::password::HashingParams;
 use crate::refusal::{Error, Refusal};
@@ -50,6 +54,9 @@ use crate::token::{Identity, Metadata, Source, Token};
 
 /// How many marks share a transaction: few enough that a revocation behind them hardly waits.
 const FLUSHED_AT_ONCE: usize = 1_000;
+
+/// How many lines of the cache are looked through at each flush for tokens that are dead: a million in two minutes.
+const TIDIED_AT_ONCE: usize = 4_096;
 
 /// What an [`Authority`] is made of.
 #[derive(Debug)]
@@ -125,6 +132,8 @@ impl Default for Settings {
 #[derive(Debug)]
 pub struct Authority {
     tokens: Arc<dyn TokenStore>,
+    /// What is known of live tokens in this process; kept true by [`Following`].
+    cache: Option<Arc<Cache>>,
     accounts: Arc<dyn AccountStore>,
     hashing: Arc<dyn Hashing>,
     entropy: Arc<dyn Entropy>,
@@ -193,6 +202,7 @@ impl Authority {
         let nobody = "-".parse().map_err(|error| StoreError::new("opening the deployment", error))?;
         Ok(Authority {
             tokens,
+            cache: None,
             accounts,
             hashing,
             entropy,
@@ -205,6 +215,32 @@ impl Authority {
             limits: Limits::default(),
             nobody,
         })
+    }
+
+    /// The same, answering from `cache` what it may. Nothing is answered from it until [`Authority::follow`] is called, and
+    /// never for longer than a lease after the last call.
+    #[must_use]
+    pub fn with_cache(self, cache: Cache) -> Authority {
+        let cache = Arc::new(cache);
+        let tokens = Arc::new(Following::of(self.tokens, Arc::clone(&cache)));
+        Authority { tokens, cache: Some(cache), ..self }
+    }
+
+    /// What is known of live tokens in this process, if anything is kept.
+    pub fn cache(&self) -> Option<&Cache> {
+        self.cache.as_deref()
+    }
+
+    /// Takes in what has changed in the store, by whomever, and extends the lease of the cache; to be called every quarter of
+    /// a second, with the time read right before. Tells why what was known had to be forgotten, if it had.
+    ///
+    /// # Errors
+    /// When the store fails; then the lease runs out, and every request asks the store.
+    pub async fn follow(&self, now: Now) -> Result<Option<Doubt>, Error> {
+        match &self.cache {
+            Some(cache) => Ok(following::follow(cache, self.tokens.as_ref(), now.boot).await?),
+            None => Ok(None),
+        }
     }
 
     /// Whether the store can answer and commit.
@@ -260,6 +296,9 @@ impl Authority {
                 self.marks.put_back(touches.into_iter().skip(written * FLUSHED_AT_ONCE));
                 return Err(error.into());
             }
+        }
+        if let Some(cache) = &self.cache {
+            cache.tidy(TIDIED_AT_ONCE, now.wall);
         }
         self.write_audit(now).await?;
         Ok(touches.len())

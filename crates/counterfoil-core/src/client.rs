@@ -13,7 +13,7 @@ use crate::entropy::{Entropy, EntropyError};
 use crate::secret::Prefix;
 use crate::subject::Epoch;
 use crate::throttle::Rate;
-use crate::token::Metadata;
+use crate::token::{Kind, Metadata};
 
 /// The name of a client in the store.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -347,7 +347,31 @@ impl Policy {
             (ttl, max) => ttl.or(max),
         }
     }
+
+    /// Where the expiry of a login token slides to by being used at `now`, if this policy slides it and the last time is
+    /// long enough ago.
+    pub fn slides_to(
+        &self,
+        kind: Kind,
+        issued_at: Timestamp,
+        expires_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let Renewal::OnUse { at_most_every } = self.renewal else { return None };
+        let end = expires_at?;
+        if kind != Kind::Login {
+            return None;
+        }
+        let until = self.expiry(issued_at, now)?;
+        let gained = until.millis_since(end);
+        let ends_soon = gained > 0 && end.millis_since(now) < RENEW_AT_ONCE_MILLIS;
+        (gained >= at_most_every.millis() || ends_soon).then_some(until)
+    }
 }
+
+/// A sliding renewal that would otherwise wait for the next flush is written at once when the token has less than this
+/// left, so that a token in use never dies between a yes and its flush.
+pub(crate) const RENEW_AT_ONCE_MILLIS: u64 = 5_000;
 
 impl Serialize for Prefix {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -13,6 +13,7 @@ pub mod actor;
 pub mod attempts;
 pub mod audit;
 pub mod authority;
+pub mod cache;
 pub mod client;
 pub mod clock;
 #[cfg(feature = "conformance")]
@@ -20,6 +21,7 @@ pub mod conformance;
 pub mod entropy;
 pub mod event;
 pub mod hashing;
+pub mod lease;
 pub mod marks;
 pub mod memory;
 pub mod password;

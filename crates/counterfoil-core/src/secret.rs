@@ -159,6 +159,16 @@ pub enum Candidates {
     Imported(Vec<(DigestScheme, TokenDigest)>),
 }
 
+impl Candidates {
+    /// Under which scheme `digest` is one of them.
+    pub fn scheme_of(&self, digest: &TokenDigest) -> Option<DigestScheme> {
+        match self {
+            Candidates::Native(native) => (native == digest).then_some(DigestScheme::Native),
+            Candidates::Imported(digests) => digests.iter().find(|(_, one)| one == digest).map(|(scheme, _)| *scheme),
+        }
+    }
+}
+
 /// What a token starts with: 1 to 5 of `a-z 0-9`, the first a letter, and an underscore.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Prefix(Arc<str>);

@@ -212,7 +212,8 @@ pub trait TokenStore: Send + Sync + fmt::Debug {
 
     // ── Change log ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    /// The head of the log and, in order, up to `limit` changes after number `after`, read in one snapshot.
+    /// The head of the log and, in order, up to `limit` changes after number `after`, read in one snapshot. What is looked
+    /// up once this has answered is no older than that snapshot: a cache relies on it.
     fn changes(&self, after: u64, limit: u32) -> Answer<'_, Changes>;
 }
 
@@ -421,6 +422,21 @@ pub enum IssueOutcome {
     ClientChanged,
     /// A token with this digest or id exists, or existed: take another secret.
     Taken,
+}
+
+impl IssueOutcome {
+    /// Whether a token was ended by it.
+    pub fn ends_tokens(&self) -> bool {
+        match self {
+            IssueOutcome::Issued { ended, .. } => !ended.is_empty(),
+            IssueOutcome::Same { .. }
+            | IssueOutcome::CapReached
+            | IssueOutcome::WarrantVoid
+            | IssueOutcome::SubjectInactive
+            | IssueOutcome::ClientChanged
+            | IssueOutcome::Taken => false,
+        }
+    }
 }
 
 /// What became of a renewal.

@@ -28,6 +28,21 @@ impl SubjectId {
         // Made of a text, so it is one; the check that it is costs a few nanoseconds.
         std::str::from_utf8(&self.bytes[..usize::from(self.length)]).unwrap_or_default()
     }
+
+    /// The text in words, zeros behind it, and its length in bytes.
+    pub(crate) fn to_words(&self) -> ([u64; Self::MAX_BYTES / 8], usize) {
+        let (words, _) = self.bytes.as_chunks::<8>();
+        (std::array::from_fn(|word| u64::from_le_bytes(words[word])), self.length.into())
+    }
+
+    /// The other way round.
+    pub(crate) fn from_words(words: [u64; Self::MAX_BYTES / 8], length: usize) -> SubjectId {
+        let mut bytes = [0; Self::MAX_BYTES];
+        for (bytes, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+            *bytes = word.to_le_bytes();
+        }
+        SubjectId { bytes, length: length.min(Self::MAX_BYTES) as u8 }
+    }
 }
 
 impl PartialOrd for SubjectId {

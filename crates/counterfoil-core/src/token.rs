@@ -39,6 +39,12 @@ impl TokenId {
     pub const fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()
     }
+
+    /// The instant that it begins with, RFC 9562 §5.7: that of issue, for every token that was issued here.
+    pub fn issued_at(&self) -> Timestamp {
+        let (millis, _) = self.0.as_u64_pair();
+        Timestamp::from_millis((millis >> 16).cast_signed())
+    }
 }
 
 /// RFC 9562 §5.7: 48 bits of milliseconds, the rest random.

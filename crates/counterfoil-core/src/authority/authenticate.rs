@@ -7,18 +7,15 @@ use std::task::{Context, Poll};
 use super::Authority;
 use crate::ability::Ability;
 use crate::actor::Actor;
-use crate::client::Renewal;
-use crate::clock::{Now, Timestamp};
+use crate::cache::Hit;
+use crate::client::RENEW_AT_ONCE_MILLIS;
+use crate::clock::Now;
 use crate::event::{Event, RevokedBy, TokenRef};
 use crate::refusal::{Error, Refusal};
-use crate::secret::Candidates;
+use crate::secret::{Candidates, DigestScheme};
 use crate::store::{Found, Presented, Touch};
 use crate::subject::SubjectState;
 use crate::token::{Identity, Kind, Sighting, Source, Standing};
-
-/// A sliding renewal that would otherwise wait for the next flush is written at once when the token has less than this
-/// left, so that a token in use never dies between a yes and its flush.
-const RENEW_AT_ONCE_MILLIS: u64 = 5_000;
 
 impl Authority {
     /// Who presents `text`, if it is a live token at `now`.
@@ -32,8 +29,14 @@ impl Authority {
     /// [`Refusal::LimitHit`] for an address whose texts were no tokens too often;
     /// [`Error::Store`] when the store cannot say, which is never a yes.
     pub fn authenticate<'a>(&'a self, text: &str, source: &'a Source, now: Now) -> Authenticating<'a> {
-        let Ok(candidates) = self.candidates(text) else { return Authenticating { look_up: None } };
-        Authenticating { look_up: Some(Box::pin(self.look_up(candidates, source, now))) }
+        let state = match self.candidates(text) {
+            Err(refusal) => State::Known(Some(Err(refusal.into()))),
+            Ok(candidates) => match self.recall(&candidates, source, now) {
+                Some(known) => State::Known(Some(known)),
+                None => State::LookUp(Box::pin(self.look_up(candidates, source, now))),
+            },
+        };
+        Authenticating { state }
     }
 
     /// As [`Authority::authenticate`], as far as it can be said at once: without waiting, without a store, without an
@@ -41,11 +44,36 @@ impl Authority {
     ///
     /// # Errors
     /// As [`Authority::authenticate`], never [`Error::Store`].
-    pub fn try_cached(&self, text: &str, _source: &Source, _now: Now) -> Option<Result<Identity, Error>> {
+    pub fn try_cached(&self, text: &str, source: &Source, now: Now) -> Option<Result<Identity, Error>> {
         match self.candidates(text) {
-            Ok(_) => None,
             Err(refusal) => Some(Err(refusal.into())),
+            Ok(candidates) => self.recall(&candidates, source, now),
         }
+    }
+
+    /// What the cache says; `None`: nothing.
+    #[inline]
+    fn recall(&self, candidates: &Candidates, source: &Source, now: Now) -> Option<Result<Identity, Error>> {
+        let cache = self.cache.as_deref()?;
+        let known = |scheme, digest| cache.get(scheme, digest, source.ip, now);
+        let hit = match candidates {
+            Candidates::Native(digest) => known(DigestScheme::Native, digest)?,
+            Candidates::Imported(digests) => digests.iter().find_map(|(scheme, digest)| known(*scheme, digest))?,
+        };
+        let Hit { identity, client, throttle, worth_noting } = hit;
+        if let Some(rate) = throttle
+            && let Err(too_many) = self.throttles.count(&identity.subject, client, rate, now)
+        {
+            let refusal = Refusal::Throttled(too_many);
+            let event = Event::Refused(TokenRef::from(&identity), refusal.clone());
+            self.publish(event, Actor::from(&identity), source, now.wall);
+            return Some(Err(refusal.into()));
+        }
+        if worth_noting {
+            let seen = Sighting { at: now.wall, source: source.clone() };
+            self.marks.note(Touch { id: identity.id, seen, renew_until: None });
+        }
+        Some(Ok(identity))
     }
 
     async fn look_up(&self, candidates: Candidates, source: &Source, now: Now) -> Result<Identity, Error> {
@@ -58,14 +86,19 @@ impl Authority {
         self.format.read(text).ok_or(Refusal::TokenUnknown)
     }
 
-    /// The live token behind one of the `candidates`, noted as seen.
+    /// The live token behind one of the `candidates`, noted as seen and known from now on.
     pub(super) async fn admit(&self, candidates: Candidates, source: &Source, now: Now) -> Result<Found, Error> {
+        // Before the store is asked: what is applied after this and names the token bars it.
+        let fill = self.cache.as_deref().and_then(|cache| Some((cache, cache.begin_fill()?)));
         let found = match &candidates {
             Candidates::Native(_) => self.tokens.find(&candidates).await?.ok_or(Refusal::TokenUnknown)?,
             Candidates::Imported(_) => self.find_imported(&candidates, source, now).await?,
         };
         self.judge(&found, source, now).await?;
         self.note(&found, source, now).await?;
+        if let (Some((cache, fill)), Some(scheme)) = (fill, candidates.scheme_of(&found.digest)) {
+            cache.fill(fill, scheme, &found, source.ip, now.boot);
+        }
         Ok(found)
     }
 
@@ -137,7 +170,8 @@ impl Authority {
     }
 
     pub(super) async fn note(&self, found: &Found, source: &Source, now: Now) -> Result<(), Error> {
-        let renew_until = sliding_expiry(found, now.wall);
+        let policy = &found.client.policy;
+        let renew_until = policy.slides_to(found.kind, found.issued_at, found.expires_at, now.wall);
         if let (Some(until), Some(end)) = (renew_until, found.expires_at)
             && end.millis_since(now.wall) < RENEW_AT_ONCE_MILLIS
         {
@@ -162,12 +196,17 @@ impl Authority {
     }
 }
 
-/// What [`Authority::authenticate`] returns. The check of the text has been made when it exists; what remains, and is boxed
-/// because invented tokens need none of it, is the look-up.
+/// What [`Authority::authenticate`] returns. The check of the text has been made when it exists, and the cache was asked;
+/// what remains, and is boxed because most requests need none of it, is the look-up.
 #[must_use = "nothing is looked up until it is awaited"]
 pub struct Authenticating<'a> {
-    /// `None`: the text was never issued.
-    look_up: Option<LookUp<'a>>,
+    state: State<'a>,
+}
+
+enum State<'a> {
+    /// Said already; `None` once it has been handed out.
+    Known(Option<Result<Identity, Error>>),
+    LookUp(LookUp<'a>),
 }
 
 type LookUp<'a> = Pin<Box<dyn Future<Output = Result<Identity, Error>> + Send + 'a>>;
@@ -182,21 +221,9 @@ impl Future for Authenticating<'_> {
     type Output = Result<Identity, Error>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut self.get_mut().look_up {
-            None => Poll::Ready(Err(Refusal::TokenUnknown.into())),
-            Some(look_up) => look_up.as_mut().poll(context),
+        match &mut self.get_mut().state {
+            State::Known(known) => Poll::Ready(known.take().expect("a future is not polled after it was ready")),
+            State::LookUp(look_up) => look_up.as_mut().poll(context),
         }
     }
-}
-
-/// Where a login token's expiry slides to by being used now, if its policy slides it and the last time is long enough ago.
-fn sliding_expiry(found: &Found, now: Timestamp) -> Option<Timestamp> {
-    let Renewal::OnUse { at_most_every } = found.client.policy.renewal else { return None };
-    let end = found.expires_at?;
-    if found.kind != Kind::Login {
-        return None;
-    }
-    let until = found.client.policy.expiry(found.issued_at, now)?;
-    let gained = until.millis_since(end);
-    (gained >= at_most_every.millis() || (gained > 0 && end.millis_since(now) < RENEW_AT_ONCE_MILLIS)).then_some(until)
 }

@@ -1,5 +1,6 @@
 //! What the stories act in: an authority on the memory store, with a clock that stands still.
 use std::net::IpAddr;
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake};
 use std::thread::{self, Thread};
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use counterfoil_core::account::{Account, NewAccount};
 use counterfoil_core::authority::{ClientOrder, LoggedIn, NewKey};
+use counterfoil_core::cache::Cache;
 use counterfoil_core::event::Occurrence;
 use counterfoil_core::hashing::OnThisThread;
 use counterfoil_core::password::{HashingParams, Password};
@@ -16,6 +18,7 @@ use counterfoil_core::{
     entropy::PredictableEntropy,
 };
 
+const CACHED: NonZeroUsize = NonZeroUsize::new(1_000).unwrap();
 pub(crate) const START: Timestamp = Timestamp::from_millis(1_795_172_400_000);
 pub(crate) const PASSWORD: &str = "correct horse battery staple";
 
@@ -86,6 +89,8 @@ impl World {
         change(&mut parts);
         let clock = ManualClock::at(START);
         let authority = answer(Authority::open(parts, clock.now())).unwrap();
+        // Every story is told with the cache, which must change nothing.
+        let authority = authority.with_cache(Cache::new(CACHED, &PredictableEntropy::from_seed(2)).unwrap());
         let source = Source { ip: Some(IpAddr::from([192, 0, 2, 7])), user_agent: UserAgent::cut(b"curl/8") };
         World { authority, store, clock, events, source }
     }
@@ -139,6 +144,7 @@ impl World {
     }
 
     pub(crate) fn authenticate(&self, text: &str) -> Result<Identity, Error> {
+        answer(self.authority.follow(self.now())).unwrap();
         answer(self.authority.authenticate(text, &self.source, self.now()))
     }
 

@@ -36,7 +36,7 @@ const AFTER: &str = "
     SELECT n, tag, at, kind, digests, subject, client FROM log WHERE n > ?1 ORDER BY n LIMIT ?2";
 
 /// See [`counterfoil_core::TokenStore::changes`].
-pub(super) fn changes(reader: &Reader, after: u64, limit: u32) -> Result<Changes, Fault> {
+pub(super) fn changes(reader: &Reader, &(after, limit): &(u64, u32)) -> Result<Changes, Fault> {
     let snapshot = reader.connection.unchecked_transaction()?;
     let (incarnation, head) = snapshot.prepare_cached(HEAD)?.query_row([], |row| Ok((get(row, 0)?, get(row, 1)?)))?;
     let rows = snapshot

@@ -508,7 +508,10 @@ impl TokenStore for SqliteStore {
     }
 
     fn changes(&self, after: u64, limit: u32) -> Answer<'_, Changes> {
-        self.read("reading the change log", move |reader| changes::changes(reader, after, limit))
+        Box::pin(async move {
+            // A few rows at most, mostly none, and somebody waits for it.
+            self.look_up("reading the change log", &(after, limit), changes::changes).await
+        })
     }
 }
 
