@@ -1,4 +1,5 @@
-//! The work that nobody asks for: writing down what was seen, and removing what has been dead for long.
+//! The work that nobody asks for: following what changes in the store, writing down what was seen, and removing what has
+//! been dead for long.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,6 +11,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+/// A quarter of the time that what is cached may be answered, roughly: one answer may be lost, and the next one late.
+const FOLLOW_EVERY: Duration = Duration::from_millis(250);
 /// What was seen of a token, and sliding renewals, are written within a second.
 const FLUSH_EVERY: Duration = Duration::from_millis(500);
 /// The first purge comes after this as well, so that a start is not slowed by yesterday's dead.
@@ -18,7 +21,7 @@ const PURGE_BATCH: u32 = 500;
 /// Between two batches, so that the logins that wait for the store get their turn.
 const PURGE_PAUSE: Duration = Duration::from_millis(50);
 
-/// The two tasks, and the word that ends them.
+/// The tasks, and the word that ends them.
 #[derive(Debug)]
 pub(crate) struct Background {
     /// Dropped or set to `true`: the tasks end.
@@ -27,25 +30,50 @@ pub(crate) struct Background {
 }
 
 impl Background {
-    /// Starts both on the current tokio runtime; `measure` is called as often as marks are flushed.
+    /// Starts all on the current tokio runtime; `measure` is called as often as marks are flushed.
     pub(crate) fn start(
         authority: &Arc<Authority>,
         clock: &Arc<dyn Clock>,
         measure: impl Fn() + Send + 'static,
     ) -> Background {
         let (stop, stopped) = watch::channel(false);
+        let follower = follow(Arc::clone(authority), Arc::clone(clock), stopped.clone());
         let flusher = flush(Arc::clone(authority), Arc::clone(clock), measure, stopped.clone());
         let purger = purge(Arc::clone(authority), Arc::clone(clock), stopped);
-        Background { stop, tasks: vec![tokio::spawn(flusher), tokio::spawn(purger)] }
+        Background { stop, tasks: vec![tokio::spawn(follower), tokio::spawn(flusher), tokio::spawn(purger)] }
     }
 
-    /// Ends both and waits until they have; the flusher writes what is left before it goes.
+    /// Ends all and waits until they have; the flusher writes what is left before it goes.
     pub(crate) async fn stop(self) {
         self.stop.send_replace(true);
         for task in self.tasks {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a background task ended before its time");
             }
+        }
+    }
+}
+
+async fn follow(authority: Arc<Authority>, clock: Arc<dyn Clock>, mut stopped: watch::Receiver<bool>) {
+    if authority.cache().is_none() {
+        return;
+    }
+    let mut health = Health::of("follow", "following what changes in the store");
+    let mut ticks = interval(FOLLOW_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = told_to_stop(&mut stopped) => return,
+        }
+        if let Some(Some(doubt)) = health.note(authority.follow(clock.now()).await) {
+            counter!("counterfoil_cache_emptied_total", "reason" => doubt.as_str()).increment(1);
+            tracing::warn!(reason = doubt.as_str(), "{doubt}; every token is looked up anew");
+        }
+        if let Some(cache) = authority.cache() {
+            // Far below 2⁵³.
+            gauge!("counterfoil_cached_tokens").set(cache.len() as f64);
+            counter!("counterfoil_cache_misses_total").absolute(cache.misses());
         }
     }
 }

@@ -40,11 +40,11 @@ async fn what_was_seen_of_a_token_is_written_without_being_asked_and_at_the_end(
     let directory = tempfile::tempdir().expect("directory");
     let counterfoil = Counterfoil::builder().sqlite(directory.path()).start().await.expect("started");
     let issued = issue(&counterfoil).await.expect("issued");
-    let use_it = || async {
+    let use_it = async |source: Source| {
         let text = issued.secret.expose();
-        counterfoil.authority().authenticate(text, &here(), counterfoil.clock().now()).await.expect("live");
+        counterfoil.authority().authenticate(text, &source, counterfoil.clock().now()).await.expect("live");
     };
-    use_it().await;
+    use_it(here()).await;
     // A second, by the promise; the limit is for a busy machine.
     let seen = async {
         loop {
@@ -57,12 +57,16 @@ async fn what_was_seen_of_a_token_is_written_without_being_asked_and_at_the_end(
     };
     let first = tokio::time::timeout(Duration::from_secs(20), seen).await.expect("written");
     assert_eq!(first.source, here());
-    use_it().await;
+    // The next use from there would be noted a minute later; one from elsewhere is at once.
+    let elsewhere = Source { ip: Some([198, 51, 100, 7].into()), ..here() };
+    use_it(elsewhere.clone()).await;
     counterfoil.shutdown().await;
 
     let again = Counterfoil::builder().existing_sqlite(directory.path()).open().await.expect("open");
     let token = again.authority().token(issued.token.id).await.expect("there");
-    assert!(token.last_seen.expect("seen").at > first.at);
+    let last = token.last_seen.expect("seen");
+    assert!(last.at > first.at);
+    assert_eq!(last.source, elsewhere);
     again.shutdown().await;
 }
 
