@@ -30,6 +30,7 @@ pub(crate) async fn authority(tokens: Arc<dyn TokenStore>, accounts: Arc<dyn Acc
         hashing: Arc::new(OnThisThread),
         entropy: Arc::new(OsEntropy),
         events: Arc::new(Silent),
+        hook: None,
         ring: None,
         settings: Settings::default(),
     };

@@ -119,6 +119,7 @@ impl Deployment {
             hashing: Arc::new(OnThisThread),
             entropy: Arc::new(PredictableEntropy::from_seed(1)),
             events: Arc::new(Silent),
+            hook: None,
             ring: None,
             settings: Settings { hashing: HashingParams::insecure_for_tests(), ..Settings::default() },
         };

@@ -41,6 +41,7 @@ use crate::clock::{Now, Timestamp};
 use crate::entropy::Entropy;
 use crate::event::{Event, EventSink, Occurrence, TokenRef};
 use crate::hashing::Hashing;
+use crate::hook::BeforeIssuing;
 use crate::lease::Doubt;
 use crate::marks::Marks;
 use crate::password::HashingParams;
@@ -73,6 +74,8 @@ pub struct Parts {
     pub entropy: Arc<dyn Entropy>,
     /// Where events go.
     pub events: Arc<dyn EventSink>,
+    /// What the host has to say before a token is made.
+    pub hook: Option<Arc<dyn BeforeIssuing>>,
     /// What seals the secrets of clients with `reissue = same`.
     pub ring: Option<KeyRing>,
     /// What the operator may choose.
@@ -138,6 +141,7 @@ pub struct Authority {
     hashing: Arc<dyn Hashing>,
     entropy: Arc<dyn Entropy>,
     events: Arc<dyn EventSink>,
+    hook: Option<Arc<dyn BeforeIssuing>>,
     audit: Option<AuditLog>,
     chosen: RwLock<Arc<Chosen>>,
     format: TokenFormat,
@@ -184,7 +188,7 @@ impl Authority {
     /// When a store or the source of randomness fails, and with [`Refusal::KeyRingMissing`] where a client hands out sealed
     /// secrets and there is no ring at all.
     pub async fn open_beside(parts: Parts, now: Now) -> Result<Authority, Error> {
-        let Parts { tokens, accounts, audit, hashing, entropy, events, ring, settings } = parts;
+        let Parts { tokens, accounts, audit, hashing, entropy, events, hook, ring, settings } = parts;
         let key = CheckKey::generate(entropy.as_ref())?;
         let default_client = NewClient {
             id: ClientId::generate(now.wall, entropy.as_ref())?,
@@ -207,6 +211,7 @@ impl Authority {
             hashing,
             entropy,
             events,
+            hook,
             audit: audit.map(AuditLog::new),
             chosen: RwLock::new(Arc::new(Chosen { settings, ring })),
             format,

@@ -21,6 +21,7 @@ pub mod conformance;
 pub mod entropy;
 pub mod event;
 pub mod hashing;
+pub mod hook;
 pub mod lease;
 pub mod marks;
 pub mod memory;
@@ -41,6 +42,7 @@ pub use client::{AtCap, Cap, Client, ClientId, ClientName, Lifetime, Policy, Rei
 pub use clock::{BootTime, Clock, ManualClock, Now, Timestamp};
 pub use entropy::{Entropy, EntropyError};
 pub use event::{Event, EventSink};
+pub use hook::BeforeIssuing;
 pub use memory::MemoryStore;
 pub use refusal::{Error, Invalid, Refusal};
 pub use secret::{CheckKey, Prefix, SecretToken, TokenDigest, TokenFormat};

@@ -7,6 +7,7 @@ use crate::attempts::TryLater;
 use crate::client::PolicyConflict;
 use crate::entropy::EntropyError;
 use crate::event::Limit;
+use crate::hook::{HookFailed, Ruling};
 use crate::seal::UnsealError;
 use crate::store::StoreError;
 use crate::throttle::TooMany;
@@ -67,6 +68,8 @@ pub enum Refusal {
     Invalid(Invalid),
     /// `reissue = same` needs a key ring.
     KeyRingMissing,
+    /// The service around us does not want this token made, for the reason it gives.
+    RefusedByHost(String),
 }
 
 /// A value that cannot be taken, and why.
@@ -82,6 +85,12 @@ impl Refusal {
     /// The field named `field` cannot be taken, because of `why`.
     pub fn invalid(field: &'static str, why: impl fmt::Display) -> Refusal {
         Refusal::Invalid(Invalid { field, why: why.to_string() })
+    }
+
+    /// In the host's words, made fit for one line of a log.
+    pub(crate) fn by_host(reason: &str) -> Refusal {
+        let shown = reason.chars().filter(|character| !character.is_control());
+        Refusal::RefusedByHost(shown.take(Ruling::MAX_REASON_CHARS).collect())
     }
 }
 
@@ -122,6 +131,7 @@ impl fmt::Display for Refusal {
             Refusal::ClientNeeded => f.write_str("the default client cannot be deleted; disallow logging in on it"),
             Refusal::Invalid(invalid) => write!(f, "{}: {}", invalid.field, invalid.why),
             Refusal::KeyRingMissing => f.write_str("reissue same needs a key ring to seal secrets with"),
+            Refusal::RefusedByHost(reason) => write!(f, "refused by the host: {reason}"),
         }
     }
 }
@@ -141,6 +151,8 @@ pub enum Error {
     Overloaded,
     /// A sealed secret did not open.
     Unseal(UnsealError),
+    /// The hook before issuing gave no ruling; nothing was issued.
+    Hook(HookFailed),
 }
 
 impl fmt::Display for Error {
@@ -151,6 +163,7 @@ impl fmt::Display for Error {
             Error::Entropy(error) => fmt::Display::fmt(error, f),
             Error::Overloaded => f.write_str("too many passwords are waiting to be checked"),
             Error::Unseal(error) => fmt::Display::fmt(error, f),
+            Error::Hook(error) => fmt::Display::fmt(error, f),
         }
     }
 }
@@ -162,6 +175,7 @@ impl std::error::Error for Error {
             Error::Store(error) => Some(error),
             Error::Entropy(error) => Some(error),
             Error::Unseal(error) => Some(error),
+            Error::Hook(error) => Some(error),
         }
     }
 }
@@ -187,5 +201,11 @@ impl From<EntropyError> for Error {
 impl From<UnsealError> for Error {
     fn from(error: UnsealError) -> Error {
         Error::Unseal(error)
+    }
+}
+
+impl From<HookFailed> for Error {
+    fn from(error: HookFailed) -> Error {
+        Error::Hook(error)
     }
 }

@@ -31,7 +31,7 @@ pub(crate) fn refused(problem: &Problem) {
     counter!("counterfoil_problems_total", "type" => problem.kind().slug()).increment(1);
     match problem.cause() {
         Some(Error::Store(_)) => counter!("counterfoil_store_errors_total", "work" => "request").increment(1),
-        Some(Error::Refused(_) | Error::Entropy(_) | Error::Overloaded | Error::Unseal(_)) | None => {}
+        Some(Error::Refused(_) | Error::Entropy(_) | Error::Overloaded | Error::Unseal(_) | Error::Hook(_)) | None => {}
     }
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn judged(judgement: &Result<Identity, Error>) {
     let outcome = match judgement {
         Ok(_) => "accepted",
         Err(Error::Refused(refusal)) => of_token(refusal),
-        Err(Error::Store(_) | Error::Entropy(_) | Error::Overloaded | Error::Unseal(_)) => "failed",
+        Err(Error::Store(_) | Error::Entropy(_) | Error::Overloaded | Error::Unseal(_) | Error::Hook(_)) => "failed",
     };
     counter!("counterfoil_token_checks_total", "outcome" => outcome).increment(1);
 }

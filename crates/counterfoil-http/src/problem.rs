@@ -42,6 +42,8 @@ pub enum ProblemKind {
     BeyondMaker,
     /// Nobody logs in on this client.
     LoginNotAllowed,
+    /// The service around the routes does not want this token made.
+    IssueRefused,
     /// The expiry does not move on by asking.
     RenewalNotAllowed,
     /// The owner has locked the secrets of their tokens.
@@ -82,7 +84,7 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// The whole catalogue.
-    pub const ALL: [ProblemKind; 27] = [
+    pub const ALL: [ProblemKind; 28] = [
         ProblemKind::InvalidRequest,
         ProblemKind::InvalidValue,
         ProblemKind::UnknownClient,
@@ -92,6 +94,7 @@ impl ProblemKind {
         ProblemKind::InsufficientAbility,
         ProblemKind::BeyondMaker,
         ProblemKind::LoginNotAllowed,
+        ProblemKind::IssueRefused,
         ProblemKind::RenewalNotAllowed,
         ProblemKind::RotationLocked,
         ProblemKind::QuotaExceeded,
@@ -132,6 +135,7 @@ impl ProblemKind {
             ProblemKind::LoginNotAllowed => {
                 ("login-not-allowed", "Nobody may log in on this client", StatusCode::FORBIDDEN)
             }
+            ProblemKind::IssueRefused => ("issue-refused", "No token is issued", StatusCode::FORBIDDEN),
             ProblemKind::RenewalNotAllowed => {
                 ("renewal-not-allowed", "This token cannot be renewed", StatusCode::FORBIDDEN)
             }
@@ -198,6 +202,7 @@ impl ProblemKind {
             | ProblemKind::InsufficientAbility
             | ProblemKind::BeyondMaker
             | ProblemKind::LoginNotAllowed
+            | ProblemKind::IssueRefused
             | ProblemKind::RenewalNotAllowed
             | ProblemKind::RotationLocked
             | ProblemKind::QuotaExceeded
@@ -498,6 +503,7 @@ impl From<Refusal> for Problem {
             Refusal::UsernameTaken => Problem::new(ProblemKind::NameTaken, detail).about("username"),
             Refusal::ClientNameTaken => Problem::new(ProblemKind::NameTaken, detail).about("name"),
             Refusal::ClientNeeded | Refusal::KeyRingMissing => Problem::new(ProblemKind::Conflict, detail),
+            Refusal::RefusedByHost(reason) => Problem::new(ProblemKind::IssueRefused, reason),
             Refusal::Invalid(Invalid { field, .. }) => Problem::new(ProblemKind::InvalidValue, detail).about(field),
         }
     }
@@ -510,7 +516,7 @@ impl From<Error> for Problem {
         const BUSY: &str = "Too many passwords are waiting to be checked, and this one was not. Try again later.";
         match error {
             Error::Refused(refusal) => Problem::from(refusal),
-            Error::Store(_) | Error::Entropy(_) => fault(ProblemKind::Unavailable, AWAY, error),
+            Error::Store(_) | Error::Entropy(_) | Error::Hook(_) => fault(ProblemKind::Unavailable, AWAY, error),
             Error::Overloaded => Problem::new(ProblemKind::Overloaded, BUSY),
             Error::Unseal(_) => {
                 fault(ProblemKind::Internal, "The operator finds the cause in the log, under this instance.", error)

@@ -119,6 +119,7 @@ pub static ROUTES: &[Route] = &[
             UnknownClient,
             InvalidCredentials,
             LoginNotAllowed,
+            ProblemKind::IssueRefused,
             CapReached,
             ProblemKind::QuotaExceeded,
             ProblemKind::TooManyAttempts,
@@ -233,7 +234,7 @@ pub static ROUTES: &[Route] = &[
         takes: Takes::Json(Shape::of::<keys::KeyBody>()),
         parameters: &[],
         gives: Gives::Created(Shape::of::<NewToken>()),
-        problems: &[BeyondMaker],
+        problems: &[BeyondMaker, ProblemKind::IssueRefused],
         handler: || post(keys::create),
     },
     Route {
@@ -481,7 +482,7 @@ pub static ROUTES: &[Route] = &[
         takes: Takes::Json(Shape::of::<admin::tokens::IssueBody>()),
         parameters: &[],
         gives: Gives::Created(Shape::of::<NewToken>()),
-        problems: &[AdminNeeded, UnknownClient, CapReached, NotFound, Conflict],
+        problems: &[AdminNeeded, UnknownClient, ProblemKind::IssueRefused, CapReached, NotFound, Conflict],
         handler: || post(admin::tokens::issue),
     },
     Route {
@@ -655,6 +656,7 @@ impl Http {
     ///     hashing: Arc::new(OnThisThread),
     ///     entropy: Arc::new(PredictableEntropy::from_seed(1)), // a service takes the operating system's
     ///     events: Arc::new(Silent),
+    ///     hook: None,
     ///     ring: None,
     ///     settings: Settings::default(),
     /// };

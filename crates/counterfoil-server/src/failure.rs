@@ -168,6 +168,7 @@ impl From<Refusal> for Failure {
             | Refusal::ExpiryBeyondMaker
             | Refusal::NotFound
             | Refusal::ClientNeeded
+            | Refusal::RefusedByHost(_)
             | Refusal::Invalid(_) => failure,
         }
     }
@@ -181,7 +182,7 @@ impl From<Error> for Failure {
                 "name the ring that sealed them with the setting key_ring_file; if it is lost, make another one and end \
                  what it sealed with `counterfoil token revoke --client NAME --all`, then those users log in anew",
             ),
-            Error::Store(_) | Error::Entropy(_) | Error::Overloaded => Failure::refused(causes(&error)),
+            Error::Store(_) | Error::Entropy(_) | Error::Overloaded | Error::Hook(_) => Failure::refused(causes(&error)),
         }
     }
 }

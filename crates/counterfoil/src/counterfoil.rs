@@ -8,10 +8,12 @@ use std::panic;
 #[cfg(feature = "sqlite")]
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use counterfoil_core::cache::Cache;
 use counterfoil_core::event::Silent;
 use counterfoil_core::hashing::{Hashing, OnThisThread};
+use counterfoil_core::hook::BeforeIssuing;
 use counterfoil_core::memory::MemoryStore;
 use counterfoil_core::seal::KeyRing;
 use counterfoil_core::{
@@ -26,6 +28,7 @@ use counterfoil_store::sqlite::{
 
 use crate::background::Background;
 use crate::hashing_threads::{HashingCapacity, HashingThreads};
+use crate::hook_threads::HookThreads;
 use crate::{EventSinks, MetricEvents, OsEntropy, SystemClock, TracingEvents};
 
 /// A deployment that is open in this process, with the work in the background that it needs.
@@ -124,6 +127,7 @@ pub struct Builder {
     settings: Settings,
     capacity: HashingCapacity,
     events: Option<Arc<dyn EventSink>>,
+    hook: Option<Arc<dyn BeforeIssuing>>,
     ring: Option<KeyRing>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -165,6 +169,7 @@ impl Default for Builder {
             settings: Settings::default(),
             capacity: HashingCapacity::default(),
             events: None,
+            hook: None,
             ring: None,
             clock: Arc::new(SystemClock),
             entropy: Arc::new(OsEntropy),
@@ -253,6 +258,14 @@ impl Builder {
     #[must_use]
     pub fn events(self, events: Arc<dyn EventSink>) -> Builder {
         Builder { events: Some(events), ..self }
+    }
+
+    /// Asks the host before a token is made: see [`BeforeIssuing`]. It may await and it may block: it has a thread of its own.
+    /// Without an answer within `patience` (two seconds are many, a login waits for them), after a panic, and when it fails,
+    /// nothing is issued and the answer is 503.
+    #[must_use]
+    pub fn before_issuing(self, hook: impl BeforeIssuing + 'static, patience: Duration) -> Builder {
+        Builder { hook: Some(Arc::new(HookThreads::new(Arc::new(hook), patience))), ..self }
     }
 
     /// What seals the secrets of clients with `reissue = same`.
@@ -362,6 +375,7 @@ impl Builder {
             hashing,
             entropy: self.entropy,
             events,
+            hook: self.hook,
             ring: self.ring,
             settings: self.settings,
         };

@@ -88,6 +88,7 @@ mod background;
 mod counterfoil;
 mod event_sinks;
 mod hashing_threads;
+mod hook_threads;
 mod metric_events;
 mod os_entropy;
 mod system_clock;
@@ -125,6 +126,7 @@ pub use counterfoil_core::event::{
     Event, EventSink, Limit, LoginFailure, Occurrence, RevokedBy, Scope, Silent, TokenRef,
 };
 pub use counterfoil_core::hashing::{Hashing, OnThisThread, Overloaded};
+pub use counterfoil_core::hook::{BeforeIssuing, HookFailed, Intent, Occasion, Ruled, Ruling};
 pub use counterfoil_core::memory::MemoryStore;
 pub use counterfoil_core::password::{
     EncodedPassword, HashingParams, HashingParamsError, MAX_PASSWORD_BYTES, Password, PasswordTooLong,

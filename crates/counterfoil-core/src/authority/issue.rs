@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use super::Authority;
 use crate::ability::{Abilities, Ability};
+use crate::account::Account;
 use crate::actor::{Actor, By};
 use crate::client::{Client, ClientName, Reissue};
 use crate::clock::{Now, Timestamp};
 use crate::entropy::EntropyError;
 use crate::event::{Event, RevokedBy, TokenRef};
+use crate::hook::{HookFailed, Intent, Occasion, Ruling};
 use crate::refusal::{Error, Refusal};
 use crate::seal::{Sealed, SealedFor};
 use crate::secret::{DigestScheme, SecretToken};
@@ -86,6 +88,14 @@ impl Order {
             reissue @ (Reissue::New | Reissue::Replace | Reissue::Same) => reissue,
         }
     }
+
+    /// Whether it can be carried out on this client: a password is for clients that people log in on.
+    fn may_be_on(&self, client: &Client) -> Result<(), Refusal> {
+        match self.warrant {
+            Warrant::Password(_) if !client.allow_login => Err(Refusal::LoginNotAllowed),
+            Warrant::Password(_) | Warrant::Token(_) | Warrant::Operator => Ok(()),
+        }
+    }
 }
 
 impl Authority {
@@ -95,7 +105,7 @@ impl Authority {
     /// # Errors
     /// [`Refusal::ClientUnknown`], [`Refusal::SubjectInactive`], [`Refusal::CapReached`]; [`Refusal::AdminNeeded`] for staff
     /// who order one for staff or an administrator, or one with a reserved ability; an expiry that is not in the future is
-    /// [`Refusal::Invalid`].
+    /// [`Refusal::Invalid`]; [`Refusal::RefusedByHost`], and [`Error::Hook`] where the host's hook gives no ruling.
     pub async fn issue(&self, order: TokenOrder, by: &By, now: Now) -> Result<Issued, Error> {
         let TokenOrder { kind, subject, client, name, abilities, metadata, expiry } = order;
         self.may_touch(&subject, by).await?;
@@ -110,7 +120,8 @@ impl Authority {
         }
         self.tokens.open_subject(&subject, now.wall).await?;
         let (actor, warrant) = (Some(by.actor.clone()), Warrant::Operator);
-        let order = Order { actor, kind, subject, client, warrant, name, abilities, metadata, expiry };
+        let mut order = Order { actor, kind, subject, client, warrant, name, abilities, metadata, expiry };
+        self.hear_the_host(&mut order, None, Occasion::Order(by.clone()), &by.source, now).await?;
         let issued = self.fulfil(order, &by.source, now).await?;
         self.write_audit(now).await?;
         Ok(issued)
@@ -120,7 +131,7 @@ impl Authority {
     ///
     /// # Errors
     /// [`Refusal::AbilityBeyondMaker`], [`Refusal::ExpiryBeyondMaker`], [`Refusal::TokenRevoked`] when the maker died in
-    /// between; an expiry that is not in the future is [`Refusal::Invalid`].
+    /// between; an expiry that is not in the future is [`Refusal::Invalid`]; [`Refusal::RefusedByHost`], [`Error::Hook`].
     pub async fn create_key(&self, maker: &Identity, key: NewKey, source: &Source, now: Now) -> Result<Issued, Error> {
         let NewKey { name, abilities, expires_at } = key;
         let abilities = abilities.unwrap_or_else(|| maker.abilities.clone());
@@ -138,7 +149,7 @@ impl Authority {
         };
         // The maker's client may have been deleted this instant; the maker is dead then.
         let client = self.tokens.client(&maker.client).await?.ok_or(Refusal::TokenRevoked)?;
-        let order = Order {
+        let mut order = Order {
             actor: Some(Actor::from(maker)),
             kind: Kind::Key,
             subject: maker.subject.clone(),
@@ -149,7 +160,52 @@ impl Authority {
             metadata: Metadata::default(),
             expiry,
         };
+        let occasion = Occasion::Key { maker: maker.clone() };
+        let heard = self.hear_the_host(&mut order, None, occasion, source, now).await;
+        if let Err(Error::Refused(refusal)) = &heard {
+            let refused = Event::Refused(TokenRef::from(maker), refusal.clone());
+            self.publish(refused, Actor::from(maker), source, now.wall);
+        }
+        heard?;
         self.fulfil(order, source, now).await
+    }
+
+    /// Asks the hook, if there is one, and puts the order on the client it chooses. Its choice is judged here, as if that
+    /// client had been named; all else is restated by the store.
+    pub(super) async fn hear_the_host(
+        &self,
+        order: &mut Order,
+        account: Option<&Account>,
+        occasion: Occasion,
+        source: &Source,
+        now: Now,
+    ) -> Result<(), Error> {
+        let Some(hook) = &self.hook else { return Ok(()) };
+        let account = match account {
+            Some(account) => Some(account.clone()),
+            None => self.account_of(&order.subject).await?,
+        };
+        let intent = Intent {
+            kind: order.kind,
+            subject: order.subject.clone(),
+            account,
+            client: order.client.name.clone(),
+            name: order.name.clone(),
+            abilities: order.abilities.clone(),
+            occasion,
+            source: source.clone(),
+            at: now.wall,
+        };
+        match hook.rule(intent).await.map_err(HookFailed::new)? {
+            Ruling::Allow => Ok(()),
+            Ruling::OnClient(name) => {
+                let client = self.tokens.client(&name).await?.ok_or(Refusal::ClientUnknown)?;
+                order.may_be_on(&client)?;
+                order.client = client;
+                Ok(())
+            }
+            Ruling::Refuse { reason } => Err(Refusal::by_host(&reason).into()),
+        }
     }
 
     /// The secret sealed, if it is a login token's on a client that gives the same one again; any other secret is never
@@ -240,10 +296,7 @@ impl Authority {
                 IssueOutcome::SubjectInactive => return Err(Refusal::SubjectInactive.into()),
                 IssueOutcome::ClientChanged => {
                     let client = self.tokens.client(&order.client.name).await?.ok_or(Refusal::ClientUnknown)?;
-                    if order.kind == Kind::Login && matches!(order.warrant, Warrant::Password(_)) && !client.allow_login
-                    {
-                        return Err(Refusal::LoginNotAllowed.into());
-                    }
+                    order.may_be_on(&client)?;
                     order.client = client;
                 }
                 IssueOutcome::Taken => {}

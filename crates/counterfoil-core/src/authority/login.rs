@@ -9,6 +9,7 @@ use crate::client::ClientName;
 use crate::clock::Now;
 use crate::event::{Event, LoginFailure, TokenRef};
 use crate::hashing::{CheckTask, Overloaded};
+use crate::hook::Occasion;
 use crate::password::{Password, Verdict};
 use crate::refusal::{Error, Refusal};
 use crate::store::Warrant;
@@ -105,8 +106,8 @@ impl Authority {
     /// # Errors
     /// [`Refusal::ClientUnknown`], [`Refusal::LoginNotAllowed`], [`Refusal::CredentialsRejected`], [`Refusal::CapReached`];
     /// [`Refusal::TooManyAttempts`] and [`Refusal::LimitHit`], for unknown names as for known ones, without a look at the
-    /// password;
-    /// [`Error::Overloaded`] when too many passwords are waiting.
+    /// password; [`Refusal::RefusedByHost`], when the password was right;
+    /// [`Error::Overloaded`] when too many passwords are waiting; [`Error::Hook`] where the host's hook gives no ruling.
     pub async fn login(&self, login: Login, source: &Source, now: Now) -> Result<LoggedIn, Error> {
         let Login { username, password, client, name } = login;
         let client_name = client.unwrap_or_else(ClientName::default_client);
@@ -134,9 +135,7 @@ impl Authority {
                 Epoch(0) // whatever has happened since then came with a greater one
             }
         };
-        // Before the token, so that a failing store leaves no token behind that nobody holds.
-        self.accounts.change(&account.subject, &[AccountChange::LoggedIn(now.wall)]).await?;
-        let order = Order {
+        let mut order = Order {
             actor: None,
             kind: Kind::Login,
             subject: account.subject.clone(),
@@ -147,7 +146,15 @@ impl Authority {
             metadata: Metadata::default(),
             expiry: Expiry::ByPolicy,
         };
-        match self.fulfil(order, source, now).await {
+        let issued = match self.hear_the_host(&mut order, Some(&account), Occasion::Login, source, now).await {
+            Ok(()) => {
+                // Before the token, so that a failing store leaves no token behind that nobody holds.
+                self.accounts.change(&account.subject, &[AccountChange::LoggedIn(now.wall)]).await?;
+                self.fulfil(order, source, now).await
+            }
+            Err(error) => Err(error),
+        };
+        match issued {
             Ok(issued) => {
                 let token = TokenRef::from(&issued.token);
                 let actor = Actor::Holder { subject: token.subject.clone(), token: token.id };
@@ -164,6 +171,11 @@ impl Authority {
                 self.tokens.forget_tries(&account.subject).await?;
                 attempt.failed(Some(account.subject), LoginFailure::Refused(refusal.clone()));
                 Err(refusal.into())
+            }
+            // The password was right; that its host could not say is not to be counted against it.
+            Err(error @ Error::Hook(_)) => {
+                self.tokens.forget_tries(&account.subject).await?;
+                Err(attempt.unanswered(error))
             }
             Err(error) => Err(attempt.unanswered(error)),
         }

@@ -3,6 +3,7 @@
 
 mod audit;
 mod guesses;
+mod hook;
 mod rules;
 mod services;
 mod staff;

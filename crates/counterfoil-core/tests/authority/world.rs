@@ -72,6 +72,7 @@ pub(crate) fn parts(store: &Arc<MemoryStore>, events: &Arc<Recorder>) -> Parts {
         hashing: Arc::new(OnThisThread),
         entropy: Arc::new(PredictableEntropy::from_seed(1)),
         events: events.clone(),
+        hook: None,
         ring: None,
         settings: Settings { hashing: HashingParams::insecure_for_tests(), ..Settings::default() },
     }

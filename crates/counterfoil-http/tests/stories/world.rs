@@ -74,6 +74,7 @@ impl TestServer {
                 PredictableEntropy::from_seed(entropy_seed),
             )),
             events: Arc::new(Silent),
+            hook: None,
             ring: None,
             settings: Settings { hashing: HashingParams::insecure_for_tests(), ..Settings::default() },
         };
