@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::panic;
 #[cfg(feature = "sqlite")]
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use counterfoil_core::cache::Cache;
@@ -29,19 +29,38 @@ use counterfoil_store::sqlite::{
 use crate::background::Background;
 use crate::hashing_threads::{HashingCapacity, HashingThreads};
 use crate::hook_threads::HookThreads;
+use crate::subscribers::{Ears, Subscribers};
 use crate::{EventSinks, MetricEvents, OsEntropy, SystemClock, TracingEvents};
+
+/// How long subscribers may take to hear what waits for them when everything ends.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// A deployment that is open in this process, with the work in the background that it needs.
 ///
-/// End it with [`Counterfoil::shutdown`]. If it is dropped instead, the background work ends by itself soon after, and what
+/// A clone is another handle of the same deployment: hand one to your handlers as their state. End it with
+/// [`Counterfoil::shutdown`]. If the last handle is dropped instead, the background work ends by itself soon after, and what
 /// was seen of tokens during the last half second may be lost; nothing that was acknowledged is.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Counterfoil {
+    open: Arc<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
     authority: Arc<Authority>,
     clock: Arc<dyn Clock>,
-    background: Option<Background>,
+    /// `None`: it has been shut down.
+    running: Mutex<Option<Running>>,
     #[cfg(feature = "sqlite")]
     sqlite: Option<Arc<SqliteStore>>,
+}
+
+/// What goes on beside the requests.
+#[derive(Debug)]
+struct Running {
+    /// `None`: for one command.
+    background: Option<Background>,
+    subscribers: Subscribers,
 }
 
 impl Counterfoil {
@@ -52,12 +71,12 @@ impl Counterfoil {
 
     /// The front door: whoever wants something of a token, an account or a client calls it here.
     pub fn authority(&self) -> &Arc<Authority> {
-        &self.authority
+        &self.open.authority
     }
 
     /// The clock that everything here goes by. Read it once for each request and hand the time down.
     pub fn clock(&self) -> &Arc<dyn Clock> {
-        &self.clock
+        &self.open.clock
     }
 
     /// The ready-made routes, for a service to merge with its own.
@@ -69,13 +88,13 @@ impl Counterfoil {
     /// What routes of your own need to see who is asking: [`Http::router_with`] serves them together with ours.
     #[cfg(feature = "axum")]
     pub fn http(&self, settings: HttpSettings) -> Http {
-        Http::new(Arc::clone(&self.authority), Arc::clone(&self.clock), settings)
+        Http::new(Arc::clone(self.authority()), Arc::clone(self.clock()), settings)
     }
 
     /// The embedded store, if that is what keeps everything.
     #[cfg(feature = "sqlite")]
     pub fn sqlite(&self) -> Option<&SqliteStore> {
-        self.sqlite.as_deref()
+        self.open.sqlite.as_deref()
     }
 
     /// Copies everything to `file`, which must not be there, while it is in use; see [`SqliteStore::backup`]. The sealing
@@ -89,25 +108,29 @@ impl Counterfoil {
         file: impl Into<PathBuf>,
         progress: impl FnMut(Progress) + Send + 'static,
     ) -> Result<Contents, NotBackedUp> {
-        let Some(sqlite) = self.sqlite.clone() else { return Err(NotBackedUp::NotSqlite) };
+        let Some(sqlite) = self.open.sqlite.clone() else { return Err(NotBackedUp::NotSqlite) };
         let file = file.into();
         let done = tokio::task::spawn_blocking(move || sqlite.backup(&file, progress)).await;
         done.unwrap_or_else(|panicked| panic::resume_unwind(panicked.into_panic())).map_err(NotBackedUp::Failed)
     }
 
-    /// Ends the background work, writes what is left to write and closes the store. Stop taking requests first: one that
-    /// comes later is answered as if the store were away.
+    /// Ends the background work, writes what is left to write, lets subscribers hear what waits for them, for five seconds
+    /// at most, and closes the store. Stop taking requests first: one that comes later is answered as if the store were
+    /// away. Once for all handles; a second call does nothing.
     pub async fn shutdown(self) {
-        match self.background {
+        let running = self.open.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Running { background, subscribers }) = running else { return };
+        match background {
             Some(background) => background.stop().await,
             None => {
-                if let Err(error) = self.authority.flush(self.clock.now()).await {
+                if let Err(error) = self.authority().flush(self.clock().now()).await {
                     tracing::error!(%error, "what was seen of tokens last could not be written down");
                 }
             }
         }
+        subscribers.stop(LAST_WORDS).await;
         #[cfg(feature = "sqlite")]
-        if let Some(sqlite) = self.sqlite {
+        if let Some(sqlite) = self.open.sqlite.clone() {
             // Closing waits for the disk.
             if let Err(error) = tokio::task::spawn_blocking(move || sqlite.close()).await {
                 tracing::error!(%error, "the store was not closed in order; the next start looks for damage");
@@ -127,6 +150,7 @@ pub struct Builder {
     settings: Settings,
     capacity: HashingCapacity,
     events: Option<Arc<dyn EventSink>>,
+    ears: Ears,
     hook: Option<Arc<dyn BeforeIssuing>>,
     ring: Option<KeyRing>,
     clock: Arc<dyn Clock>,
@@ -169,6 +193,7 @@ impl Default for Builder {
             settings: Settings::default(),
             capacity: HashingCapacity::default(),
             events: None,
+            ears: Vec::new(),
             hook: None,
             ring: None,
             clock: Arc::new(SystemClock),
@@ -253,11 +278,21 @@ impl Builder {
         Builder { capacity, ..self }
     }
 
-    /// Where events go; by default into the log and the counters, see [`TracingEvents`] and [`MetricEvents`]. To add a place
-    /// of your own, name these two as well: [`EventSinks`].
+    /// Where events go instead of the log and the counters, see [`TracingEvents`], [`MetricEvents`] and [`EventSinks`]. It is
+    /// called on the thread of the request, so it must neither block nor panic; [`Builder::subscribe`] may do both.
     #[must_use]
     pub fn events(self, events: Arc<dyn EventSink>) -> Builder {
         Builder { events: Some(events), ..self }
+    }
+
+    /// Tells a subscriber of yours every event as well, in order, on a thread of its own: it may block and it may panic, and
+    /// neither a request nor another subscriber notices. It is told after the fact and may be a little late; what it has no
+    /// room for, 4,096 events, is dropped and counted, and the audit log has it all the same. `name` is what the log and the
+    /// counters call it.
+    #[must_use]
+    pub fn subscribe(mut self, name: &'static str, subscriber: impl EventSink + 'static) -> Builder {
+        self.ears.push((name, Arc::new(subscriber)));
+        self
     }
 
     /// Asks the host before a token is made: see [`BeforeIssuing`]. It may await and it may block: it has a thread of its own.
@@ -302,13 +337,13 @@ impl Builder {
     /// # Errors
     /// [`StartError`].
     pub async fn start(mut self) -> Result<Counterfoil, StartError> {
-        let hashing = HashingThreads::start(self.capacity).map_err(StartError::Hashing)?;
+        let hashing = HashingThreads::start(self.capacity).map_err(StartError::Threads)?;
         let events =
             self.events.take().unwrap_or_else(|| Arc::new(EventSinks::new().with(TracingEvents).with(MetricEvents)));
-        let mut counterfoil = self.open_with(Arc::new(hashing), events, true).await?;
+        let counterfoil = self.open_with(Arc::new(hashing), events, true).await?;
         #[cfg(feature = "sqlite")]
         let measure = {
-            let sqlite = counterfoil.sqlite.clone();
+            let sqlite = counterfoil.open.sqlite.clone();
             move || {
                 if let Some(sqlite) = &sqlite {
                     // Far below 2⁵³.
@@ -318,7 +353,10 @@ impl Builder {
         };
         #[cfg(not(feature = "sqlite"))]
         let measure = || {};
-        counterfoil.background = Some(Background::start(&counterfoil.authority, &counterfoil.clock, measure));
+        let background = Background::start(counterfoil.authority(), counterfoil.clock(), measure);
+        if let Some(running) = &mut *counterfoil.open.running.lock().unwrap_or_else(PoisonError::into_inner) {
+            running.background = Some(background);
+        }
         Ok(counterfoil)
     }
 
@@ -368,13 +406,15 @@ impl Builder {
             Some(_) | None => None,
         };
         let cache = cache.transpose().map_err(|error| StartError::Authority(error.into()))?;
+        let subscribers = Subscribers::start(self.ears).map_err(StartError::Threads)?;
+        let events = subscribers.sinks().fold(EventSinks::new().and(events), EventSinks::with);
         let parts = Parts {
             tokens,
             accounts: self.accounts.unwrap_or(accounts),
             audit: self.audit.or(audit),
             hashing,
             entropy: self.entropy,
-            events,
+            events: Arc::new(events),
             hook: self.hook,
             ring: self.ring,
             settings: self.settings,
@@ -386,12 +426,15 @@ impl Builder {
             authority = authority.with_cache(cache);
             authority.follow(self.clock.now()).await.map_err(StartError::Authority)?;
         }
+        let running = Mutex::new(Some(Running { background: None, subscribers }));
         Ok(Counterfoil {
-            authority: Arc::new(authority),
-            clock: self.clock,
-            background: None,
-            #[cfg(feature = "sqlite")]
-            sqlite,
+            open: Arc::new(Open {
+                authority: Arc::new(authority),
+                clock: self.clock,
+                running,
+                #[cfg(feature = "sqlite")]
+                sqlite,
+            }),
         })
     }
 }
@@ -436,8 +479,8 @@ pub enum StartError {
     Open(OpenError),
     /// The deployment in the store did not open.
     Authority(Error),
-    /// The system gave no threads for hashing.
-    Hashing(io::Error),
+    /// The system gave no threads.
+    Threads(io::Error),
 }
 
 impl fmt::Display for StartError {
@@ -447,7 +490,7 @@ impl fmt::Display for StartError {
             #[cfg(feature = "sqlite")]
             StartError::Open(error) => fmt::Display::fmt(error, f),
             StartError::Authority(error) => fmt::Display::fmt(error, f),
-            StartError::Hashing(_) => f.write_str("no thread could be started for hashing passwords"),
+            StartError::Threads(_) => f.write_str("no thread could be started"),
         }
     }
 }
@@ -459,7 +502,7 @@ impl std::error::Error for StartError {
             #[cfg(feature = "sqlite")]
             StartError::Open(error) => error.source(),
             StartError::Authority(error) => error.source(),
-            StartError::Hashing(error) => Some(error),
+            StartError::Threads(error) => Some(error),
         }
     }
 }

@@ -16,8 +16,14 @@ impl EventSinks {
 
     /// One more.
     #[must_use]
-    pub fn with(mut self, sink: impl EventSink + 'static) -> EventSinks {
-        self.0.push(Arc::new(sink));
+    pub fn with(self, sink: impl EventSink + 'static) -> EventSinks {
+        self.and(Arc::new(sink))
+    }
+
+    /// One more that is shared with others.
+    #[must_use]
+    pub fn and(mut self, sink: Arc<dyn EventSink>) -> EventSinks {
+        self.0.push(sink);
         self
     }
 }

@@ -91,6 +91,7 @@ mod hashing_threads;
 mod hook_threads;
 mod metric_events;
 mod os_entropy;
+mod subscribers;
 mod system_clock;
 mod tracing_events;
 

@@ -1,13 +1,14 @@
 //! A deployment from its start to its end, on real stores.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use counterfoil::{
-    Abilities, BackupError, By, Counterfoil, Entropy, EntropyError, Error, Expiry, HashingParams, Issued, Kind, Login,
-    ManualClock, Metadata, NewAccount, NotBackedUp, OpenError, OsEntropy, PageRequest, Password, Refusal, Settings,
-    Source, StartError, SubjectId, Timestamp, TokenOrder, TokenQuery, restore, sqlite,
+    BackupError, BeforeIssuing, By, Counterfoil, Entropy, EntropyError, Error, EventSink, HashingParams, Intent,
+    Issued, Login, ManualClock, NewAccount, NotBackedUp, Occurrence, OpenError, OsEntropy, PageRequest, Password,
+    Refusal, Ruled, Ruling, Settings, Source, StartError, SubjectId, Timestamp, TokenOrder, TokenQuery, restore,
+    sqlite,
 };
 
 fn here() -> Source {
@@ -19,16 +20,7 @@ fn subject() -> SubjectId {
 }
 
 async fn issue(counterfoil: &Counterfoil) -> Result<Issued, Error> {
-    let order = TokenOrder {
-        kind: Kind::Login,
-        subject: subject(),
-        client: None,
-        name: None,
-        abilities: Abilities::everything(),
-        metadata: Metadata::default(),
-        expiry: Expiry::ByPolicy,
-    };
-    counterfoil.authority().issue(order, &By::operator(), counterfoil.clock().now()).await
+    counterfoil.authority().issue(TokenOrder::login(subject()), &By::operator(), counterfoil.clock().now()).await
 }
 
 fn everything() -> TokenQuery {
@@ -193,4 +185,60 @@ async fn f10_a_deployment_is_backed_up_while_it_runs_and_what_is_restored_serves
     let refused = counterfoil.backup(directory.path().join("memory"), |_| ()).await;
     assert!(matches!(refused, Err(NotBackedUp::NotSqlite)), "{refused:?}");
     counterfoil.shutdown().await;
+}
+
+/// Blocks for good or panics, whatever it hears.
+#[derive(Debug)]
+enum Rude {
+    Blocks(Mutex<mpsc::Receiver<()>>),
+    Panics,
+}
+
+impl EventSink for Rude {
+    fn publish(&self, _: &Occurrence) {
+        match self {
+            Rude::Blocks(never) => drop(never.lock().map(|never| never.recv())),
+            Rude::Panics => panic!("planted"),
+        }
+    }
+}
+
+impl BeforeIssuing for Rude {
+    fn rule(&self, intent: Intent) -> Ruled<'_> {
+        assert_ne!(intent.subject.as_str(), "eve", "planted");
+        Box::pin(async { Ok(Ruling::Allow) })
+    }
+}
+
+#[tokio::test]
+async fn what_the_host_brings_may_block_and_panic_and_everybody_else_is_served() {
+    let (_never, blocked) = mpsc::channel();
+    let (heard, hears) = mpsc::channel();
+    let counterfoil = Counterfoil::builder()
+        .memory()
+        .subscribe("blocks", Rude::Blocks(Mutex::new(blocked)))
+        .subscribe("panics", Rude::Panics)
+        .subscribe("hears", Passing(heard))
+        .before_issuing(Rude::Panics, Duration::from_secs(60))
+        .start()
+        .await
+        .expect("started");
+    let authority = Arc::clone(counterfoil.authority());
+    let eve = TokenOrder::login("eve".parse().expect("subject"));
+    let refused = authority.issue(eve, &By::operator(), counterfoil.clock().now()).await;
+    assert!(matches!(refused, Err(Error::Hook(_))), "{refused:?}");
+    let issued = issue(&counterfoil).await.expect("issued");
+    authority.authenticate(issued.secret.expose(), &here(), counterfoil.clock().now()).await.expect("live");
+    assert_eq!(hears.recv(), Ok("token_issued"));
+    // Within its bound, though one of them never ends.
+    tokio::time::timeout(Duration::from_secs(60), counterfoil.shutdown()).await.expect("ended");
+}
+
+#[derive(Debug)]
+struct Passing(mpsc::Sender<&'static str>);
+
+impl EventSink for Passing {
+    fn publish(&self, occurrence: &Occurrence) {
+        self.0.send(occurrence.event.name()).ok();
+    }
 }

@@ -51,6 +51,26 @@ pub struct TokenOrder {
     pub expiry: Expiry,
 }
 
+impl TokenOrder {
+    /// A login token as a login on the default client would give.
+    pub fn login(subject: SubjectId) -> TokenOrder {
+        TokenOrder {
+            kind: Kind::Login,
+            subject,
+            client: None,
+            name: None,
+            abilities: Abilities::everything(),
+            metadata: Metadata::default(),
+            expiry: Expiry::ByPolicy,
+        }
+    }
+
+    /// An API key that may do this, and lives until it is revoked.
+    pub fn key(subject: SubjectId, abilities: Abilities) -> TokenOrder {
+        TokenOrder { kind: Kind::Key, abilities, expiry: Expiry::Never, ..TokenOrder::login(subject) }
+    }
+}
+
 /// An API key that a token's holder orders.
 #[derive(Debug, Clone)]
 pub struct NewKey {
