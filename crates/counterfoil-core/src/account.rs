@@ -238,6 +238,25 @@ impl AccountField {
 }
 
 impl Account {
+    /// An active user's, without anything else: for a host that makes one of a row of its own table.
+    pub fn named(subject: SubjectId, username: Username, created_at: Timestamp) -> Account {
+        Account {
+            subject,
+            username,
+            email: None,
+            email_confirmed_at: None,
+            first_name: String::new(),
+            last_name: String::new(),
+            attributes: Metadata::default(),
+            locale: None,
+            active: true,
+            role: Role::User,
+            created_at,
+            last_login_at: None,
+            rotation_locked: false,
+        }
+    }
+
     /// Makes one change.
     pub fn apply(&mut self, change: &AccountChange) {
         match change {

@@ -7,6 +7,7 @@
 mod authenticate;
 mod clients;
 mod following;
+mod hosts;
 mod issue;
 mod limits;
 mod login;

@@ -117,7 +117,7 @@ impl Counterfoil {
     /// Ends the background work, writes what is left to write, lets subscribers hear what waits for them, for five seconds
     /// at most, and closes the store. Stop taking requests first: one that comes later is answered as if the store were
     /// away. Once for all handles; a second call does nothing.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(&self) {
         let running = self.open.running.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Running { background, subscribers }) = running else { return };
         match background {
@@ -486,7 +486,9 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StartError::NoStore => f.write_str("no store was named: call `sqlite`, `memory` or `stores` first"),
+            StartError::NoStore => {
+                f.write_str("no store was named: call `sqlite`, `store_url`, `memory` or `stores` first")
+            }
             #[cfg(feature = "sqlite")]
             StartError::Open(error) => fmt::Display::fmt(error, f),
             StartError::Authority(error) => fmt::Display::fmt(error, f),

@@ -91,8 +91,11 @@ mod hashing_threads;
 mod hook_threads;
 mod metric_events;
 mod os_entropy;
+mod own_users;
+mod store_url;
 mod subscribers;
 mod system_clock;
+mod testing;
 mod tracing_events;
 
 #[cfg(feature = "sqlite")]
@@ -102,7 +105,9 @@ pub use event_sinks::EventSinks;
 pub use hashing_threads::{HashingCapacity, HashingThreads};
 pub use metric_events::MetricEvents;
 pub use os_entropy::OsEntropy;
+pub use store_url::NotAStoreUrl;
 pub use system_clock::SystemClock;
+pub use testing::TestCounterfoil;
 pub use tracing_events::TracingEvents;
 
 pub use counterfoil_core::ability::{Abilities, Ability, NotAnAbility, TooManyAbilities};

@@ -71,6 +71,12 @@ impl TokenOrder {
     }
 }
 
+impl From<SubjectId> for TokenOrder {
+    fn from(subject: SubjectId) -> TokenOrder {
+        TokenOrder::login(subject)
+    }
+}
+
 /// An API key that a token's holder orders.
 #[derive(Debug, Clone)]
 pub struct NewKey {

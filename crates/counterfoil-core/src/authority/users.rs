@@ -11,7 +11,7 @@ use crate::password::{EncodedPassword, Password};
 use crate::refusal::{Error, Refusal};
 use crate::store::{AccountQuery, Bump};
 use crate::subject::{SubjectId, SubjectState};
-use crate::token::{Identity, Metadata, Source, uuid_v7};
+use crate::token::{Identity, Source, uuid_v7};
 
 impl Authority {
     /// Makes an account that logs in with `password`; with none, nobody logs in on it until one is set.
@@ -36,19 +36,12 @@ impl Authority {
         let id = uuid_v7(now.wall, self.entropy.as_ref())?;
         let subject: SubjectId = id.to_string().parse().map_err(|error| Refusal::invalid("id", error))?;
         let account = Account {
-            subject: subject.clone(),
-            username: new.username,
             email_confirmed_at: new.email.as_ref().filter(|_| new.email_confirmed).map(|_| now.wall),
             email: new.email,
             first_name: new.first_name,
             last_name: new.last_name,
-            attributes: Metadata::default(),
-            locale: None,
-            active: true,
             role: new.role,
-            created_at: now.wall,
-            last_login_at: None,
-            rotation_locked: false,
+            ..Account::named(subject.clone(), new.username, now.wall)
         };
         // Only to leave no subject behind that nobody is; the store restates it. And nobody but the operator names an account
         // as somebody else's address, which would no longer let them in.

@@ -4,6 +4,7 @@
 mod audit;
 mod guesses;
 mod hook;
+mod hosts;
 mod rules;
 mod services;
 mod staff;
