@@ -1,7 +1,7 @@
 //! `cargo xtask check`: what can be said without running the product.
 
 use crate::steps::Steps;
-use crate::{Failure, house, install, process};
+use crate::{Failure, house, install, oldest_rust, process};
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     crate::refuse_arguments(arguments)?;
@@ -23,6 +23,7 @@ pub(crate) fn take(steps: &mut Steps) -> Result<(), Failure> {
         process::run(&mut process::cargo(&["fmt", "--manifest-path", "fuzz/Cargo.toml", "--", "--check"]))
     })?;
     steps.take("house rules", house::keep)?;
+    steps.take("oldest Rust", oldest_rust::keep)?;
     steps.take("clippy", || {
         let everything = ["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"];
         process::run(&mut process::cargo(&everything))?;

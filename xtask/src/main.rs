@@ -15,7 +15,9 @@ mod crash;
 mod fuzz;
 mod house;
 mod install;
+mod oldest_rust;
 mod process;
+mod publish;
 mod sbom;
 mod smoke;
 mod steps;
@@ -70,6 +72,11 @@ const COMMANDS: &[Command] = &[
         name: "sbom",
         about: "write the program's bill of materials, CycloneDX 1.5: sbom [FILE]",
         run: sbom::run,
+    },
+    Command {
+        name: "publish",
+        about: "rehearse what crates.io would get: pack every crate and build it as downloaded: publish [--no-verify]",
+        run: publish::run,
     },
     Command {
         name: "fuzz",

@@ -2,7 +2,7 @@
 
 use crate::install::{self, Debian};
 use crate::steps::Steps;
-use crate::{Failure, check, contract, crash, fuzz, process, smoke, supply};
+use crate::{Failure, check, contract, crash, fuzz, process, publish, smoke, supply};
 
 /// Programs that the tests call and that a machine with only Rust and Python may lack.
 const PROGRAMS: &[Debian] =
@@ -19,6 +19,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         let mut doc = process::cargo(&["doc", "--workspace", "--no-deps", "--all-features"]);
         process::run(doc.env("RUSTDOCFLAGS", "-Dwarnings"))
     })?;
+    steps.take("packages", publish::smoke)?;
     steps.take("smokes", smoke::run)?;
     steps.take("contract", contract::smoke)?;
     steps.take("fuzzing", fuzz::smoke)?;
