@@ -885,6 +885,10 @@ fn using_the_successor_ends_the_grace(world: &World) {
     assert!(matches!(wait(world.tokens().rotate(&next, later(10))), RotateOutcome::Rotated(_)));
     wait(world.tokens().settle_rotation(token.id, &rotation.successor, later(11)));
     assert_eq!(world.find(next.successor).expect("new").presented, Presented::Successor);
+    // Used after the grace had run out: a clock that is set back does not open it again.
+    wait(world.tokens().settle_rotation(token.id, &next.successor, later(90_000)));
+    let presented = world.find(rotation.successor).expect("kept").presented;
+    assert!(matches!(presented, Presented::Retired { grace_until } if grace_until <= NOW), "{presented:?}");
 }
 
 fn a12_racing_rotations_leave_one_successor(world: &World) {

@@ -348,7 +348,7 @@ impl State {
         let mut ended = vec![given_up];
         // A secret rotated away ends every grace before its own: there is one way back, not a chain of them.
         if presents_current {
-            for old in row.retired.iter_mut().filter(|old| now < old.grace_until) {
+            for old in row.retired.iter_mut().filter(|old| old.grace_until > Timestamp::MIN) {
                 old.grace_until = Timestamp::MIN;
                 ended.push(old.digest);
             }
@@ -620,10 +620,10 @@ impl TokenStore for MemoryStore {
             let row = &mut state.tokens[position];
             if row.unsettled && row.digest == *successor {
                 row.unsettled = false;
-                let closing = row.retired.iter_mut().filter(|old| old.grace_until > now);
+                let closing = row.retired.iter_mut().filter(|old| old.grace_until > Timestamp::MIN);
                 let closed: Vec<TokenDigest> = closing
                     .map(|old| {
-                        // Not `now`: a clock that is set back must not open it again.
+                        // Not `now`, and those that have run out too: a clock that is set back must not open it again.
                         old.grace_until = Timestamp::MIN;
                         old.digest
                     })

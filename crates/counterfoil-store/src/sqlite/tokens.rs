@@ -601,7 +601,7 @@ pub(super) fn rotate(connection: &Connection, rotation: &Rotation, now: Timestam
     let mut digests = vec![held.digest];
     let grace_until = if presents_current {
         // One way back, not a chain of them: presenting a successor is using it.
-        end_graces(connection, number, now, &mut digests)?;
+        end_graces(connection, number, &mut digests)?;
         rotation.grace_until
     } else {
         digests.push(rotation.presented);
@@ -625,18 +625,14 @@ pub(super) fn rotate(connection: &Connection, rotation: &Rotation, now: Timestam
     Ok(RotateOutcome::Rotated(Box::new(held.token)))
 }
 
-// To the beginning of time and not to now: a clock that is set back must not open it again.
-const END_GRACES: &str = "UPDATE retired SET grace_until = 0 WHERE token = ?1 AND grace_until > ?2 RETURNING digest";
+// To the beginning of time and not to now, and those that have run out too: a clock that is set back must not open it
+// again.
+const END_GRACES: &str = "UPDATE retired SET grace_until = 0 WHERE token = ?1 AND grace_until > 0 RETURNING digest";
 
 /// Ends the grace of every secret of the token from before, and adds their digests.
-fn end_graces(
-    connection: &Connection,
-    number: i64,
-    now: Timestamp,
-    digests: &mut Vec<TokenDigest>,
-) -> Result<(), Fault> {
+fn end_graces(connection: &Connection, number: i64, digests: &mut Vec<TokenDigest>) -> Result<(), Fault> {
     let mut statement = connection.prepare_cached(END_GRACES)?;
-    for digest in statement.query_map(params![number, Column(now)], |row| get(row, 0))? {
+    for digest in statement.query_map([number], |row| get(row, 0))? {
         digests.push(digest?);
     }
     Ok(())
@@ -660,6 +656,6 @@ pub(super) fn settle_rotation(
         .optional()?;
     let Some(number) = settled else { return Ok(()) };
     let mut digests = Vec::new();
-    end_graces(connection, number, now, &mut digests)?;
+    end_graces(connection, number, &mut digests)?;
     log(connection, &Changed::Tokens(digests), now)
 }
