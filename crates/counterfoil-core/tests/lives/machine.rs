@@ -2,13 +2,14 @@
 //! gives the answer that the model gives.
 
 use std::fmt::{Debug, Write};
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use counterfoil_core::account::NewAccount;
 use counterfoil_core::authority::{ClientOrder, Ending, Expiry, FailedLogins, NewKey, TokenOrder, WhichClient};
+use counterfoil_core::cache::Cache;
 use counterfoil_core::entropy::PredictableEntropy;
 use counterfoil_core::event::Silent;
 use counterfoil_core::hashing::OnThisThread;
@@ -105,11 +106,14 @@ enum Step {
         allow_login: bool,
     },
     Flush,
+    /// The cache learns what has changed, and may answer for a while.
+    Follow,
     Restart {
         cleanly: bool,
     },
     Wait {
         millis: i64,
+        follow: bool,
     },
     /// To the instant at which a token or a grace ends, or a millisecond before or after.
     GoToAnEnd {
@@ -119,6 +123,18 @@ enum Step {
     SetBack {
         millis: i64,
     },
+}
+
+/// The rules that the clients start with; steps change them.
+fn first_policies() -> [Policy; CLIENTS] {
+    let life = |text: &str| text.parse().unwrap();
+    let sliding = Renewal::OnUse { at_most_every: life("10s") };
+    let two = Cap { limit: NonZeroU32::new(2).unwrap(), at_cap: AtCap::EvictOldest };
+    [
+        Policy::default(),
+        Policy { ttl: Some(life("60s")), renewal: sliding, ..Policy::default() },
+        Policy { ttl: Some(life("1h")), cap: Some(two), ..Policy::default() },
+    ]
 }
 
 fn policy() -> impl Strategy<Value = Policy> {
@@ -175,9 +191,10 @@ fn steps(most: usize) -> impl Strategy<Value = Vec<(Step, bool)>> {
         4 => (client(), policy().prop_map(Box::new), prop::bool::weighted(0.9))
             .prop_map(|(client, policy, allow_login)| Step::ChangeClient { client, policy, allow_login }),
         4 => Just(Step::Flush),
+        4 => Just(Step::Follow),
         2 => any::<bool>().prop_map(|cleanly| Step::Restart { cleanly }),
-        6 => select(vec![1, 999, 4_999, 10_000, 20_000, 29_999, 30_000, 3_600_000])
-            .prop_map(|millis| Step::Wait { millis }),
+        8 => (select(vec![1, 999, 4_999, 10_000, 20_000, 29_999, 30_000, 3_600_000]), any::<bool>())
+            .prop_map(|(millis, follow)| Step::Wait { millis, follow }),
         6 => (any_of(), -1..=1_i64).prop_map(|(which, off)| Step::GoToAnEnd { which, off }),
         1 => select(vec![1, 10_000, 40_000, 4_000_000]).prop_map(|millis| Step::SetBack { millis }),
     ];
@@ -189,7 +206,12 @@ fn steps(most: usize) -> impl Strategy<Value = Vec<(Step, bool)>> {
 pub(crate) struct Stores {
     pub(crate) tokens: Arc<dyn TokenStore>,
     pub(crate) accounts: Arc<dyn AccountStore>,
+    /// How many tokens are answered from memory, if any.
+    pub(crate) cached: Option<NonZeroUsize>,
 }
+
+/// How many answers came from a cache, over all histories.
+pub(crate) static HITS: AtomicU64 = AtomicU64::new(0);
 
 /// Tells so many random histories, each on what `stores` makes.
 ///
@@ -265,7 +287,11 @@ fn open(stores: &Stores, entropy: &Arc<PredictableEntropy>, now: Now) -> Authori
             ..Settings::default()
         },
     };
-    block_on(Authority::open(parts, now)).unwrap()
+    let authority = block_on(Authority::open(parts, now)).unwrap();
+    let Some(tokens) = stores.cached else { return authority };
+    let authority = authority.with_cache(Cache::new(tokens, entropy.as_ref()).unwrap());
+    block_on(authority.follow(now)).unwrap();
+    authority
 }
 
 impl Machine<'_> {
@@ -279,8 +305,11 @@ impl Machine<'_> {
         let usernames: Vec<String> = ["ada", "bob"].iter().map(|name| format!("{name}-{number}")).collect();
         let clients: Vec<ClientName> =
             ["web", "app", "job"].iter().map(|name| format!("{name}-{number}").parse().unwrap()).collect();
-        for name in &clients {
-            block_on(authority.create_client(ClientOrder::named(name.clone()), &By::operator(), clock.now())).unwrap();
+        let rules: Vec<Rules> =
+            first_policies().into_iter().map(|policy| Rules { policy, allow_login: true }).collect();
+        for (name, Rules { policy, .. }) in clients.iter().zip(&rules) {
+            let order = ClientOrder { policy: policy.clone(), ..ClientOrder::named(name.clone()) };
+            block_on(authority.create_client(order, &By::operator(), clock.now())).unwrap();
         }
         let user = |name: &String| {
             let new = NewAccount::named(name.parse().unwrap());
@@ -291,7 +320,7 @@ impl Machine<'_> {
         let model = Model {
             now: START,
             users: vec![User { password: 0, state: State::Active }; USERS],
-            clients: vec![Rules { policy: Policy::default(), allow_login: true }; CLIENTS],
+            clients: rules,
             lives: Vec::new(),
         };
         let (source, history) = (Source::default(), String::from("\n"));
@@ -325,16 +354,23 @@ impl Machine<'_> {
         usize::from(number).checked_rem(self.tokens.len())
     }
 
-    fn authenticate(&self, (life, secret): (usize, usize)) -> Result<Result<Identity, Refusal>, String> {
+    /// The answer, and whether it came from the cache.
+    fn authenticate(&self, (life, secret): (usize, usize)) -> Result<(Result<Identity, Refusal>, bool), String> {
         let text = &self.tokens[life].1[secret];
-        judged(block_on(self.authority.authenticate(text, &self.source, self.now())))
+        let known = self.authority.try_cached(text, &self.source, self.now()).map(judged).transpose()?;
+        let is = judged(block_on(self.authority.authenticate(text, &self.source, self.now())))?;
+        if let Some(known) = &known {
+            HITS.fetch_add(1, Ordering::Relaxed);
+            same("known and asked for", known, &is)?;
+        }
+        Ok((is, known.is_some()))
     }
 
     /// Presents a secret to both, and returns who that is where both say yes.
     fn present(&mut self, (life, secret): (usize, usize)) -> Result<Option<Identity>, String> {
         let before = self.model.lives[life].clone();
         let should = self.model.present(life, secret);
-        let is = self.authenticate((life, secret))?;
+        let (is, known) = self.authenticate((life, secret))?;
         let what = format!("token {life} by secret {secret}");
         same(&what, &is.as_ref().map(drop).map_err(Clone::clone), &should)?;
         let Ok(who) = is else { return Ok(None) };
@@ -343,7 +379,11 @@ impl Machine<'_> {
         same("subject", &who.subject, &self.subjects[before.user])?;
         same("client", &who.client, &self.clients[before.client])?;
         same("issued", &who.issued_at.millis(), &before.issued)?;
-        same(&format!("the end of token {life}"), &who.expires_at.map(Timestamp::millis), &before.end)?;
+        let end = who.expires_at.map(Timestamp::millis);
+        // What was renewed since may be told with the end it had before: never a later one than it has.
+        if !known || before.end.is_some_and(|until| end.is_none_or(|end| end > until)) {
+            same(&format!("the end of token {life}"), &end, &before.end)?;
+        }
         Ok(Some(who))
     }
 
@@ -451,6 +491,7 @@ impl Machine<'_> {
                 self.model.flush();
                 self.must(block_on(self.authority.flush(self.now())))
             }
+            Step::Follow => self.must(block_on(self.authority.follow(self.now()))),
             Step::Restart { cleanly } => {
                 if cleanly {
                     self.model.flush();
@@ -460,9 +501,9 @@ impl Machine<'_> {
                 self.authority = open(self.stores, &self.entropy, self.now());
                 Ok(())
             }
-            Step::Wait { millis } => {
+            Step::Wait { millis, follow } => {
                 self.go_to(self.model.now + millis);
-                Ok(())
+                if follow { self.must(block_on(self.authority.follow(self.now()))) } else { Ok(()) }
             }
             Step::GoToAnEnd { which, off } => {
                 self.go_to(self.an_end(which).map_or(self.model.now, |end| end + off));
