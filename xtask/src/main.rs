@@ -15,6 +15,7 @@ mod crash;
 mod fuzz;
 mod house;
 mod install;
+mod model;
 mod oldest_rust;
 mod process;
 mod publish;
@@ -57,6 +58,11 @@ const COMMANDS: &[Command] = &[
         name: "crash",
         about: "kill the server and cut its power, look for lost writes: crash --kills N --power-cuts N",
         run: crash::run,
+    },
+    Command {
+        name: "model",
+        about: "try every interleaving of readers and writers of the authentication cache",
+        run: model::run,
     },
     Command {
         name: "contract",

@@ -20,6 +20,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         process::run(doc.env("RUSTDOCFLAGS", "-Dwarnings"))
     })?;
     steps.take("packages", publish::smoke)?;
+    steps.take("model", model::check)?;
     steps.take("smokes", smoke::run)?;
     steps.take("contract", contract::smoke)?;
     steps.take("fuzzing", fuzz::smoke)?;

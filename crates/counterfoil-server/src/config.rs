@@ -42,6 +42,8 @@ pub struct Config {
     pub metrics_listen: Option<Place>,
     /// How much hashing may go on at once.
     pub capacity: HashingCapacity,
+    /// How many tokens are answered from memory; `None`: none.
+    pub cached_tokens: Option<NonZeroUsize>,
     /// What the authority goes by.
     pub authority: Settings,
     /// How many connections may be open at once; more wait until one ends.
@@ -142,6 +144,9 @@ impl Config {
             },
             metrics_listen: chosen.optional("metrics.listen", metrics_place)?,
             capacity,
+            cached_tokens: chosen
+                .number("tokens.cached", 0..=100_000_000)?
+                .and_then(|tokens| NonZeroUsize::new(usize::try_from(tokens).ok()?)),
             authority,
             max_connections: chosen
                 .number("http.max_connections", 1..=1_000_000)?
@@ -374,6 +379,7 @@ mod tests {
         assert_eq!(config.authority.audit_retention, Settings::default().audit_retention);
         assert_eq!(config.authority.audit_anonymous_after, Settings::default().audit_anonymous_after);
         assert_eq!(config.capacity, HashingCapacity::default());
+        assert_eq!(config.cached_tokens, NonZeroUsize::new(200_000));
         assert_eq!(config.max_connections.get(), 900);
         assert_eq!(config.write_timeout, Duration::from_secs(30));
         assert_eq!((config.head_timeout, config.head_bytes), (Duration::from_secs(10), 65_536));
@@ -412,6 +418,7 @@ mod tests {
             ("[hashing]\nmemory = 19455", "Argon2id needs at least"),
             ("[hashing]\niterations = 1", "Argon2id needs at least"),
             ("[hashing]\nmemory = 99999999", "hashing.memory"),
+            ("[tokens]\ncached = -1", "expected a whole number from 0 to 100000000"),
             ("[hashing]\nthreads = 0", "expected a whole number from 1 to 256"),
             ("[hashing]\nqueue = -1", "expected a whole number from 1 to 100000"),
             ("[hashing]\nqueue = \"many\"", "expected a whole number"),

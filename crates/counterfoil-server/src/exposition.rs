@@ -151,7 +151,7 @@ const METRICS: &[Metric] = &[
     Metric {
         name: "counterfoil_store_errors_total",
         kind: Kind::Counter,
-        starts: Starts::For("work", &["request", "flush", "purge"]),
+        starts: Starts::For("work", &["request", "flush", "purge", "follow"]),
         about: "Failures of the store",
     },
     Metric {
@@ -171,6 +171,24 @@ const METRICS: &[Metric] = &[
         kind: Kind::Counter,
         starts: Starts::WhenItHappens,
         about: "Runs of the work in the background",
+    },
+    Metric {
+        name: "counterfoil_cached_tokens",
+        kind: Kind::Gauge,
+        starts: Starts::AtZero,
+        about: "Tokens that are answered from memory, up to a quarter of a second ago",
+    },
+    Metric {
+        name: "counterfoil_cache_misses_total",
+        kind: Kind::Counter,
+        starts: Starts::AtZero,
+        about: "Tokens that the store was asked for",
+    },
+    Metric {
+        name: "counterfoil_cache_emptied_total",
+        kind: Kind::Counter,
+        starts: Starts::For("reason", &["other-store", "rewound", "rewritten", "gap"]),
+        about: "Times that all that was known of tokens was forgotten",
     },
     Metric {
         name: "counterfoil_marks_lost_total",

@@ -97,8 +97,11 @@ impl Adoption {
 impl App {
     /// Opens the store and starts the work in the background. Nothing is served yet.
     pub(crate) async fn open(config: &Config, rewound: Rewound) -> Result<App, Failure> {
-        let builder =
-            Counterfoil::builder().sqlite(&config.data_dir).settings(config.authority.clone()).hashing(config.capacity);
+        let builder = Counterfoil::builder()
+            .sqlite(&config.data_dir)
+            .settings(config.authority.clone())
+            .hashing(config.capacity)
+            .cached_tokens(config.cached_tokens);
         let builder = match rewound {
             Rewound::Refuse => builder,
             Rewound::Accept => builder.accept_rewind(),

@@ -7,11 +7,15 @@ pub(super) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 pub(super) use std::sync::{Mutex, OnceLock};
 
 #[cfg(counterfoil_model)]
+pub(super) use self::model::AtomicU64;
+#[cfg(counterfoil_model)]
 pub(super) use self::model::OnceLock;
+#[cfg(all(test, counterfoil_model))]
+pub(super) use self::model::{Loads, with_loads};
 #[cfg(counterfoil_model)]
 pub(super) use loom::sync::Mutex;
 #[cfg(counterfoil_model)]
-pub(super) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+pub(super) use loom::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// `count` words of zero. The memory is the system's until it is first written to.
 #[cfg(not(counterfoil_model))]
@@ -32,7 +36,69 @@ pub(super) use self::model::Place;
 
 #[cfg(counterfoil_model)]
 mod model {
+    use std::cell::Cell;
     use std::sync::Arc;
+
+    use loom::sync::atomic::Ordering;
+
+    /// What a model does when a word is read.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(in super::super) enum Loads {
+        /// Any value that the memory model allows. loom then looks for other orders only at the last access to a word, and
+        /// passes over those where a writer reads it before writing.
+        Weak,
+        /// The newest value, as an exchange with itself, and writing is one too: every order is looked for.
+        Newest,
+    }
+
+    std::thread_local! {
+        static LOADS: Cell<Loads> = const { Cell::new(Loads::Weak) };
+    }
+
+    /// loom runs all threads of a model on the one that called.
+    pub(in super::super) fn with_loads<T>(loads: Loads, model: impl FnOnce() -> T) -> T {
+        LOADS.set(loads);
+        model()
+    }
+
+    #[derive(Debug)]
+    pub(in super::super) struct AtomicU64(loom::sync::atomic::AtomicU64);
+
+    impl AtomicU64 {
+        pub(in super::super) fn new(value: u64) -> AtomicU64 {
+            AtomicU64(loom::sync::atomic::AtomicU64::new(value))
+        }
+
+        pub(in super::super) fn load(&self, order: Ordering) -> u64 {
+            match LOADS.get() {
+                Loads::Weak => self.0.load(order),
+                Loads::Newest => self.0.fetch_add(0, order),
+            }
+        }
+
+        pub(in super::super) fn store(&self, value: u64, order: Ordering) {
+            match LOADS.get() {
+                Loads::Weak => self.0.store(value, order),
+                Loads::Newest => {
+                    self.0.swap(value, order);
+                }
+            }
+        }
+
+        pub(in super::super) fn fetch_add(&self, value: u64, order: Ordering) -> u64 {
+            self.0.fetch_add(value, order)
+        }
+
+        pub(in super::super) fn compare_exchange(
+            &self,
+            current: u64,
+            new: u64,
+            success: Ordering,
+            failure: Ordering,
+        ) -> Result<u64, u64> {
+            self.0.compare_exchange(current, new, success, failure)
+        }
+    }
 
     /// Stands in for `ArcSwapOption`, whose own insides are not what is modelled.
     #[derive(Debug)]
