@@ -6,6 +6,7 @@
 
 mod authenticate;
 mod clients;
+mod csrf;
 mod following;
 mod hosts;
 mod issue;

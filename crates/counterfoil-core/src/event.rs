@@ -279,6 +279,8 @@ pub enum Limit {
     Misses,
     /// Requests to a class of routes.
     Requests(RouteClass),
+    /// Requests to a host's route that has a rate of its own.
+    Route,
 }
 
 impl Limit {
@@ -290,6 +292,7 @@ impl Limit {
             Limit::Requests(RouteClass::Login) => "logins from this address",
             Limit::Requests(RouteClass::Api) => "requests of this token's user",
             Limit::Requests(RouteClass::Introspection) => "introspections by this service",
+            Limit::Route => "requests of this token's user to this route",
         }
     }
 }

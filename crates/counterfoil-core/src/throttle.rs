@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
 use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
@@ -110,9 +110,11 @@ const SHARDS: usize = 16;
 /// that is at work, and [`Throttles::forget_idle`] drops the others.
 ///
 /// Time is the boot clock where there is one: setting the date neither opens nor shuts the gate.
+///
+/// `C` is what names the client: its id, or more than that where a route has counts of its own.
 #[derive(Debug)]
-pub struct Throttles {
-    shards: [Mutex<HashMap<(SubjectId, ClientId), Count>>; SHARDS],
+pub struct Throttles<C = ClientId> {
+    shards: [Mutex<HashMap<(SubjectId, C), Count>>; SHARDS],
 }
 
 /// What is remembered of one subject on one client.
@@ -194,18 +196,18 @@ impl Rate {
     }
 }
 
-impl Default for Throttles {
+impl<C> Default for Throttles<C> {
     fn default() -> Self {
         Throttles { shards: std::array::from_fn(|_| Mutex::default()) }
     }
 }
 
-impl Throttles {
+impl<C: Eq + Hash> Throttles<C> {
     /// Counts a request of `subject` on `client`, if `rate` lets it through.
     ///
     /// # Errors
     /// [`TooMany`], and nothing is counted.
-    pub fn count(&self, subject: &SubjectId, client: ClientId, rate: Rate, now: Now) -> Result<(), TooMany> {
+    pub fn count(&self, subject: &SubjectId, client: C, rate: Rate, now: Now) -> Result<(), TooMany> {
         let key = (subject.clone(), client);
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&key);
         let shard = &self.shards[(hash % SHARDS as u64) as usize];

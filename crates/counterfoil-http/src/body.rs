@@ -22,7 +22,8 @@ use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use crate::arrival::Arrival;
-use crate::credentials::{self, NoToken};
+use crate::authenticated::Verdict;
+use crate::credentials::NoToken;
 use crate::http::Http;
 use crate::problem::{Problem, ProblemKind};
 use crate::router::{Access, Route, Takes};
@@ -70,7 +71,7 @@ pub(crate) async fn arrive(
     let refused_at_head = match route.access {
         Access::Open => false,
         Access::Token | Access::Ability(_) | Access::Service(_) | Access::Staff(_) => {
-            credentials::presented(request.headers()).is_err()
+            !matches!(http.credential(request.method(), request.uri(), request.headers()), Ok(Some(_)))
         }
     };
     if refused_at_head {
@@ -87,6 +88,8 @@ pub(crate) async fn arrive(
     };
     parts.extensions.insert(Arrived(Arc::new(arrived)));
     Arrival::is_complete(&mut parts.extensions, &http);
+    // Judged at the head; now it has to be again.
+    parts.extensions.remove::<Verdict>();
     next.run(Request::from_parts(parts, Body::empty())).await
 }
 

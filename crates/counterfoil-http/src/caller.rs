@@ -7,9 +7,9 @@ use counterfoil_core::throttle::RouteClass;
 use counterfoil_core::{Ability, Authority, By, Identity, Now, SecretToken};
 
 use crate::arrival::Arrival;
-use crate::credentials;
+use crate::authenticated::{Verdict, Who};
+use crate::credentials::{Credential, Place};
 use crate::http::Http;
-use crate::meter;
 use crate::problem::Problem;
 use crate::rights::{ADMIN_READ, ADMIN_WRITE};
 
@@ -20,9 +20,14 @@ pub struct Presented(pub SecretToken);
 impl FromRequestParts<Http> for Presented {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Http) -> Result<Self, Problem> {
-        Ok(Presented(credentials::presented(&parts.headers)?))
+    async fn from_request_parts(parts: &mut Parts, http: &Http) -> Result<Self, Problem> {
+        Ok(Presented(SecretToken::from_text(carried(parts, http)?.text)))
     }
+}
+
+/// The one token that a request has to carry.
+fn carried<'p>(parts: &'p Parts, http: &Http) -> Result<Credential<'p>, Problem> {
+    http.credential(&parts.method, &parts.uri, &parts.headers)?.ok_or_else(Problem::token_missing)
 }
 
 /// The live token that a request carries, and how to go on with it.
@@ -35,6 +40,7 @@ pub struct Caller {
     pub who: Identity,
     /// When and from where it is used.
     pub arrival: Arrival,
+    place: Place,
     http: Http,
 }
 
@@ -42,6 +48,11 @@ impl Caller {
     /// The one who judges.
     pub fn authority(&self) -> &Authority {
         self.http.authority()
+    }
+
+    /// Where in the request it was.
+    pub fn place(&self) -> Place {
+        self.place
     }
 
     /// Goes on if the token may do `wanted`.
@@ -58,15 +69,24 @@ impl FromRequestParts<Http> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, http: &Http) -> Result<Self, Problem> {
-        let Presented(secret) = Presented::from_request_parts(parts, http).await?;
         let Ok(arrival) = Arrival::from_request_parts(parts, http).await;
-        let judgement = http.authority().authenticate(secret.expose(), &arrival.source, arrival.now).await;
-        meter::judged(&judgement);
-        let who = judgement?;
+        let (who, place) = match Verdict::of(&parts.extensions, http.authority()) {
+            // A layer around these routes has judged it, and no body was waited for since.
+            Some(verdict) => match &verdict.who {
+                Who::Nobody => return Err(Problem::token_missing()),
+                Who::Refused(problem) => return Err(problem.as_ref().clone()),
+                Who::Known(who, place) => (who.clone(), *place),
+            },
+            None => {
+                let Credential { text, place } = carried(parts, http)?;
+                let judgement = http.authority().authenticate(text, &arrival.source, arrival.now).await;
+                (http.judged(judgement, place, &parts.method, &parts.headers)?, place)
+            }
+        };
         if parts.extensions.get::<Counted>().is_some() {
             http.authority().count_request(RouteClass::Api, Some(&who), &arrival.source, arrival.now)?;
         }
-        Ok(Caller { who, arrival, http: http.clone() })
+        Ok(Caller { who, arrival, place, http: http.clone() })
     }
 }
 

@@ -91,7 +91,7 @@ pub(crate) async fn answered(State(http): State<Http>, arrival: Arrival, request
     if let Some(cause) = problem.cause() {
         tracing::error!(error = chain(cause), "no answer could be given");
     }
-    problem.render(&http.settings().realm, Some(&arrival.request_id))
+    problem.render(http.settings(), Some(&arrival.request_id))
 }
 
 /// Lets a handler run to its end though its client hangs up or the deadline passes: what it began may be done by then, and
@@ -138,7 +138,7 @@ pub(crate) async fn method_not_allowed() -> Problem {
 }
 
 /// An error and everything behind it, on one line.
-fn chain(error: &Error) -> String {
+pub(crate) fn chain(error: &Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(source) = next {

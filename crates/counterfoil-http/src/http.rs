@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
-use counterfoil_core::{Authority, Clock};
+use axum::http::{HeaderMap, Method, Uri};
+use counterfoil_core::{Authority, Clock, Error, Identity};
 use tokio::sync::Semaphore;
 
+use crate::cookie::Cookies;
+use crate::credentials::{self, Credential, Place};
+use crate::meter::Checks;
 use crate::problem::Problem;
 use crate::readiness::Readiness;
 use crate::request_id::{RequestId, RequestIds};
@@ -22,6 +26,7 @@ struct Shared {
     request_ids: Arc<RequestIds>,
     readiness: Arc<Readiness>,
     places: Arc<Semaphore>,
+    checks: Arc<Checks>,
 }
 
 /// Requests with a body that may be under way at once, those whose client has hung up included. More than there are
@@ -33,7 +38,8 @@ impl Http {
     pub fn new(authority: Arc<Authority>, clock: Arc<dyn Clock>, settings: HttpSettings) -> Http {
         let request_ids = Arc::new(RequestIds::new(settings.request_id_prefix.as_deref(), clock.now().wall));
         let places = Arc::new(Semaphore::new(MOST_UNDER_WAY));
-        Http(Arc::new(Shared { authority, clock, settings, request_ids, readiness: Arc::default(), places }))
+        let (readiness, checks) = (Arc::default(), Arc::default());
+        Http(Arc::new(Shared { authority, clock, settings, request_ids, readiness, places, checks }))
     }
 
     /// The same by other settings, for a server that is told anew what to go by: make its router, and let it take the
@@ -41,11 +47,11 @@ impl Http {
     /// prefix stays.
     #[must_use]
     pub fn with_settings(&self, settings: HttpSettings) -> Http {
-        let Shared { authority, clock, request_ids, readiness, places, .. } = self.0.as_ref();
+        let Shared { authority, clock, request_ids, readiness, places, checks, .. } = self.0.as_ref();
         let (authority, clock) = (Arc::clone(authority), Arc::clone(clock));
         let (request_ids, readiness) = (Arc::clone(request_ids), Arc::clone(readiness));
-        let places = Arc::clone(places);
-        Http(Arc::new(Shared { authority, clock, settings, request_ids, readiness, places }))
+        let (places, checks) = (Arc::clone(places), Arc::clone(checks));
+        Http(Arc::new(Shared { authority, clock, settings, request_ids, readiness, places, checks }))
     }
 
     /// The one who judges.
@@ -71,6 +77,44 @@ impl Http {
     /// Where a request with a body takes its place.
     pub(crate) fn places(&self) -> Arc<Semaphore> {
         Arc::clone(&self.0.places)
+    }
+
+    /// The one token that a request carries, if any. One in a cookie only where the request may come from our own page.
+    ///
+    /// # Errors
+    /// 400 where there is more than one or it cannot be read; 403 `cross-site`.
+    pub(crate) fn credential<'h>(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        headers: &'h HeaderMap,
+    ) -> Result<Option<Credential<'h>>, Problem> {
+        let HttpSettings { schemes, api_key_header, cookies, .. } = self.settings();
+        let name = cookies.as_ref().map(Cookies::name);
+        let found = credentials::find(headers, schemes, *api_key_header, name)?;
+        if let (Some(Credential { place: Place::Cookie, .. }), Some(cookies)) = (found, cookies) {
+            cookies.judge(method, uri, headers)?;
+        }
+        Ok(found)
+    }
+
+    /// Counts what was found out about the token of a request, and holds one in a cookie to what its page has to show.
+    ///
+    /// # Errors
+    /// Why the token is refused, or why nothing is known about it.
+    pub(crate) fn judged(
+        &self,
+        judgement: Result<Identity, Error>,
+        place: Place,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Result<Identity, Problem> {
+        self.0.checks.judged(&judgement);
+        let who = judgement?;
+        if let (Place::Cookie, Some(cookies)) = (place, &self.settings().cookies) {
+            cookies.judge_csrf_token(method, headers, &who, self)?;
+        }
+        Ok(who)
     }
 
     pub(crate) fn new_request_id(&self) -> RequestId {

@@ -7,16 +7,20 @@
 //! Services depend on the crate `counterfoil`, which re-exports what is needed from here.
 
 mod arrival;
+mod authenticated;
 mod body;
 mod caller;
+mod cookie;
 mod cors;
 pub mod credentials;
 pub mod device;
 mod docs;
 mod drain;
 mod exchange;
+mod guard;
 mod headers;
 mod http;
+mod layer;
 mod meter;
 mod openapi;
 mod origin;
@@ -31,10 +35,15 @@ mod routes;
 mod settings;
 
 pub use arrival::Arrival;
+pub use authenticated::Authenticated;
 pub use body::MAX_BODY_BYTES;
 pub use caller::{Caller, Presented};
+pub use cookie::{Cookies, NotACookieName};
+pub use credentials::{NotAScheme, Place, Scheme};
 pub use device::{TrustedProxy, UnixPeer};
+pub use guard::{Guard, Guarded};
 pub use http::Http;
+pub use layer::{Answering, Auth, AuthLayer};
 pub use openapi::openapi;
 pub use origin::{NotAnOrigin, Origin};
 pub use problem::{Problem, ProblemKind};

@@ -3,9 +3,12 @@
 //! Counts go to the recorder that the program has installed, if it has: this crate brings none. No label says who: their
 //! values come from short lists, or a stranger could fill the memory of whatever collects them.
 
+use std::fmt;
+use std::sync::OnceLock;
+
 use axum::http::StatusCode;
 use counterfoil_core::{Error, Identity, Refusal};
-use metrics::{counter, histogram};
+use metrics::{Counter, counter, histogram};
 
 use crate::problem::Problem;
 
@@ -35,14 +38,38 @@ pub(crate) fn refused(problem: &Problem) {
     }
 }
 
-/// The token of a request was judged.
-pub(crate) fn judged(judgement: &Result<Identity, Error>) {
-    let outcome = match judgement {
-        Ok(_) => "accepted",
-        Err(Error::Refused(refusal)) => of_token(refusal),
-        Err(Error::Store(_) | Error::Entropy(_) | Error::Overloaded | Error::Unseal(_) | Error::Hook(_)) => "failed",
+/// Tokens of requests that were judged.
+#[derive(Default)]
+pub(crate) struct Checks {
+    /// Looked up once: finding a counter by its name costs a request more than counting. Hence the recorder has to be there
+    /// before the first request.
+    accepted: OnceLock<Counter>,
+}
+
+impl fmt::Debug for Checks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Checks")
+    }
+}
+
+const CHECKS: &str = "counterfoil_token_checks_total";
+
+impl Checks {
+    /// One more.
+    pub(crate) fn judged(&self, judgement: &Result<Identity, Error>) {
+        match judgement {
+            Ok(_) => self.accepted.get_or_init(|| counter!(CHECKS, "outcome" => "accepted")).increment(1),
+            Err(error) => refused_or_failed(error),
+        }
+    }
+}
+
+fn refused_or_failed(error: &Error) {
+    let outcome = match error {
+        Error::Refused(refusal) => of_token(refusal),
+        Error::Store(_) | Error::Entropy(_) | Error::Overloaded | Error::Unseal(_) | Error::Hook(_) => "failed",
     };
-    counter!("counterfoil_token_checks_total", "outcome" => outcome).increment(1);
+    counter!(CHECKS, "outcome" => outcome).increment(1);
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "what else there is to refuse is not about a token")]

@@ -15,8 +15,9 @@ use counterfoil_core::{Ability, Error, Invalid, Refusal};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::credentials::NoToken;
+use crate::credentials::{NoToken, Scheme};
 use crate::request_id::RequestId;
+use crate::settings::HttpSettings;
 
 /// The media type of a problem document.
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
@@ -56,6 +57,12 @@ pub enum ProblemKind {
     StaffNeeded,
     /// Only an administrator may do this.
     AdminNeeded,
+    /// The token is of a client that may not do this.
+    ClientNotAllowed,
+    /// The login is too long ago, or there was none.
+    LoginTooOld,
+    /// A cookie came with a request that a page of another site may have made.
+    CrossSite,
     /// There is no such thing, or it is not the caller's.
     NotFound,
     /// There is, but not with this method.
@@ -84,7 +91,7 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// The whole catalogue.
-    pub const ALL: [ProblemKind; 28] = [
+    pub const ALL: [ProblemKind; 31] = [
         ProblemKind::InvalidRequest,
         ProblemKind::InvalidValue,
         ProblemKind::UnknownClient,
@@ -101,6 +108,9 @@ impl ProblemKind {
         ProblemKind::TooManyAttempts,
         ProblemKind::StaffNeeded,
         ProblemKind::AdminNeeded,
+        ProblemKind::ClientNotAllowed,
+        ProblemKind::LoginTooOld,
+        ProblemKind::CrossSite,
         ProblemKind::NotFound,
         ProblemKind::MethodNotAllowed,
         ProblemKind::BodyTimeout,
@@ -148,6 +158,11 @@ impl ProblemKind {
             }
             ProblemKind::StaffNeeded => ("staff-needed", "Only staff may do this", StatusCode::FORBIDDEN),
             ProblemKind::AdminNeeded => ("admin-needed", "Only an administrator may do this", StatusCode::FORBIDDEN),
+            ProblemKind::ClientNotAllowed => {
+                ("client-not-allowed", "Not with a token of this client", StatusCode::FORBIDDEN)
+            }
+            ProblemKind::LoginTooOld => ("login-too-old", "A fresh login is needed", StatusCode::UNAUTHORIZED),
+            ProblemKind::CrossSite => ("cross-site", "Not from a page of another site", StatusCode::FORBIDDEN),
             ProblemKind::NotFound => ("not-found", "Not found", StatusCode::NOT_FOUND),
             ProblemKind::MethodNotAllowed => {
                 ("method-not-allowed", "Not with this method", StatusCode::METHOD_NOT_ALLOWED)
@@ -209,6 +224,9 @@ impl ProblemKind {
             | ProblemKind::TooManyAttempts
             | ProblemKind::StaffNeeded
             | ProblemKind::AdminNeeded
+            | ProblemKind::ClientNotAllowed
+            | ProblemKind::LoginTooOld
+            | ProblemKind::CrossSite
             | ProblemKind::NotFound
             | ProblemKind::MethodNotAllowed
             | ProblemKind::BodyTimeout
@@ -257,6 +275,7 @@ const fn quota_name(limit: Limit) -> &'static str {
         Limit::Requests(RouteClass::Login) => "login",
         Limit::Requests(RouteClass::Api) => "api",
         Limit::Requests(RouteClass::Introspection) => "introspection",
+        Limit::Route => "route",
     }
 }
 
@@ -268,6 +287,8 @@ enum Challenge {
     InvalidRequest,
     InvalidToken,
     InsufficientScope(Ability),
+    /// RFC 9470 §3: the login may be so many seconds ago and no more.
+    LoginTooOld(u64),
 }
 
 impl Problem {
@@ -312,6 +333,17 @@ impl Problem {
         Problem::new(ProblemKind::NotFound, "There is nothing here that this token may see.")
     }
 
+    /// There is no token, and one is needed.
+    pub(crate) fn token_missing() -> Problem {
+        NoToken::Missing.into()
+    }
+
+    /// The login may be `seconds` ago and no more.
+    pub(crate) fn login_too_old(seconds: u64) -> Problem {
+        Problem::new(ProblemKind::LoginTooOld, "Log in again, and then ask for this again.")
+            .challenging(Challenge::LoginTooOld(seconds))
+    }
+
     fn challenging(self, challenge: Challenge) -> Problem {
         Problem { challenge: Some(challenge), ..self }
     }
@@ -322,8 +354,13 @@ impl Problem {
         Problem::new(ProblemKind::InvalidToken, detail).challenging(Challenge::InvalidToken)
     }
 
-    /// The answer, with the realm of this deployment and the id of the request.
-    pub(crate) fn render(&self, realm: &str, request: Option<&RequestId>) -> Response {
+    /// The answer, with the realm and the scheme of this deployment and the id of the request.
+    pub(crate) fn render(&self, settings: &HttpSettings, request: Option<&RequestId>) -> Response {
+        let scheme = settings.schemes.first().map_or("Bearer", Scheme::as_str);
+        self.told(scheme, &settings.realm, request)
+    }
+
+    fn told(&self, scheme: &str, realm: &str, request: Option<&RequestId>) -> Response {
         let in_oauth = self.for_service && self.kind.status() == StatusCode::BAD_REQUEST;
         let described = || match &self.field {
             Some(field) => format!("{field}: {}", self.detail),
@@ -347,7 +384,7 @@ impl Problem {
         let media = if in_oauth { "application/json" } else { PROBLEM_JSON };
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
         if let Some(challenge) = &self.challenge {
-            headers.insert(header::WWW_AUTHENTICATE, challenge.header_value(realm));
+            headers.insert(header::WWW_AUTHENTICATE, challenge.header_value(scheme, realm));
         }
         if let Some(seconds) = self.kind.retry_after() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
@@ -404,7 +441,7 @@ pub(crate) struct Document<'a> {
 }
 
 impl Challenge {
-    fn header_value(&self, realm: &str) -> HeaderValue {
+    fn header_value(&self, scheme: &str, realm: &str) -> HeaderValue {
         let parameters = match self {
             Challenge::Bare => String::new(),
             Challenge::InvalidRequest => r#", error="invalid_request""#.to_owned(),
@@ -415,8 +452,11 @@ impl Challenge {
             Challenge::InsufficientScope(ability) => {
                 format!(r#", error="insufficient_scope", scope="{ability}""#)
             }
+            Challenge::LoginTooOld(seconds) => {
+                format!(r#", error="insufficient_user_authentication", max_age="{seconds}""#)
+            }
         };
-        let challenge = format!("Bearer realm=\"{}\"{parameters}", quoted(realm));
+        let challenge = format!("{scheme} realm=\"{}\"{parameters}", quoted(realm));
         HeaderValue::from_str(&challenge).unwrap_or(HeaderValue::from_static("Bearer"))
     }
 }
@@ -438,7 +478,7 @@ fn quoted(text: &str) -> String {
 /// log the cause.
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = self.render("counterfoil", None);
+        let mut response = self.told("Bearer", "counterfoil", None);
         response.extensions_mut().insert(self);
         response
     }
@@ -553,7 +593,7 @@ mod tests {
 
     #[test]
     fn a36_no_realm_splits_the_header() {
-        let value = Challenge::Bare.header_value("a\"b\\c\r\nX-Evil: 1 ü");
+        let value = Challenge::Bare.header_value("Bearer", "a\"b\\c\r\nX-Evil: 1 ü");
         assert_eq!(value, r#"Bearer realm="a\"b\\c??X-Evil: 1 ?""#);
     }
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use counterfoil_core::AccountField;
 
+use crate::cookie::Cookies;
+use crate::credentials::Scheme;
 use crate::device::TrustedProxy;
 use crate::origin::Origin;
 
@@ -18,6 +20,13 @@ pub struct HttpSettings {
     /// Pages of which origins may call the routes from a browser. Empty by default: none may, and nobody else needs it. Such
     /// a page reads every answer to a token that it holds; cookies and passwords of the browser are never sent along.
     pub cors_origins: Vec<Origin>,
+    /// The schemes of `Authorization` that carry a token. `Bearer` and `Token` by default. The first one is named in
+    /// `WWW-Authenticate`; where there is none, the header is not read.
+    pub schemes: Vec<Scheme>,
+    /// Whether `X-Api-Key` carries a token, too. Off by default: who may send it in two places may send two.
+    pub api_key_header: bool,
+    /// Tokens in a cookie, for pages in a browser. None by default, and then no cookie is read.
+    pub cookies: Option<Cookies>,
     /// The realm in `WWW-Authenticate`: what people are told they are asked to log in to.
     pub realm: String,
     /// How long a client may take to send a body. 10 s. Longer ones let few clients hold many connections.
@@ -36,6 +45,9 @@ impl Default for HttpSettings {
             trusted_proxies: Vec::new(),
             user_fields: AccountField::DEFAULT.to_vec(),
             cors_origins: Vec::new(),
+            schemes: vec![Scheme::BEARER, Scheme::TOKEN],
+            api_key_header: false,
+            cookies: None,
             realm: "counterfoil".to_owned(),
             body_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),

@@ -20,7 +20,7 @@ use counterfoil_core::{
     AccountStore, AuditStore, Authority, Clock, Entropy, Error, EventSink, Parts, Settings, TokenStore,
 };
 #[cfg(feature = "axum")]
-use counterfoil_http::{Http, HttpSettings};
+use counterfoil_http::{AuthLayer, Http, HttpSettings};
 #[cfg(feature = "sqlite")]
 use counterfoil_store::sqlite::{
     Absent, BackupError, Contents, OpenError, OpenOptions, Progress, Rewound, SqliteStore,
@@ -89,6 +89,13 @@ impl Counterfoil {
     #[cfg(feature = "axum")]
     pub fn http(&self, settings: HttpSettings) -> Http {
         Http::new(Arc::clone(self.authority()), Arc::clone(self.clock()), settings)
+    }
+
+    /// The tower layer that finds out who sends each request, with the defaults of [`HttpSettings`]; for others,
+    /// `counterfoil.http(settings).layer()`.
+    #[cfg(feature = "axum")]
+    pub fn layer(&self) -> AuthLayer {
+        self.http(HttpSettings::default()).layer()
     }
 
     /// The embedded store, if that is what keeps everything.

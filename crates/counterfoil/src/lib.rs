@@ -150,8 +150,9 @@ pub use counterfoil_core::token::{
 };
 #[cfg(feature = "axum")]
 pub use counterfoil_http::{
-    Arrival, Caller, Http, HttpSettings, NotAnOrigin, Origin, Presented, Problem, ProblemKind, RequestId, TrustedProxy,
-    UnixPeer, openapi,
+    Answering, Arrival, Auth, AuthLayer, Authenticated, Caller, Cookies, Guard, Guarded, Http, HttpSettings,
+    NotACookieName, NotAScheme, NotAnOrigin, Origin, Place as CredentialPlace, Presented, Problem, ProblemKind,
+    RequestId, Scheme, TrustedProxy, UnixPeer, openapi,
 };
 #[cfg(feature = "sqlite")]
 pub use counterfoil_store::sqlite;

@@ -82,6 +82,7 @@ const fn limited(limit: Limit) -> &'static str {
         Limit::Requests(RouteClass::Login) => "login",
         Limit::Requests(RouteClass::Api) => "api",
         Limit::Requests(RouteClass::Introspection) => "introspection",
+        Limit::Route => "route",
     }
 }
 

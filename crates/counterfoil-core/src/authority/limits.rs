@@ -1,16 +1,19 @@
 //! How often something may be tried: logins by account and by address, texts that are no tokens, requests to a class of
 //! routes.
 
+use std::sync::Arc;
+
 use async_lock::{Mutex, MutexGuard};
 
 use super::Authority;
 use crate::account::Credentials;
 use crate::actor::Actor;
 use crate::attempts::{Limiter, Strangers, counted_as};
+use crate::client::ClientName;
 use crate::clock::Now;
 use crate::event::{Event, Limit};
 use crate::refusal::{Error, Refusal};
-use crate::throttle::{Period, Rate, RouteClass};
+use crate::throttle::{Period, Rate, RouteClass, Throttles};
 use crate::token::{Identity, Source};
 
 /// How many logins may fail. For an account the numbers are fixed: see [`crate::attempts::Tries`].
@@ -52,6 +55,8 @@ pub(super) struct Limits {
     failed_logins: Limiter,
     misses: Limiter,
     requests: Limiter,
+    /// By the name of the route and the client.
+    at_routes: Throttles<(Arc<str>, ClientName)>,
     turns: [Mutex<()>; TURNS],
 }
 
@@ -62,6 +67,7 @@ impl Default for Limits {
             failed_logins: Limiter::default(),
             misses: Limiter::default(),
             requests: Limiter::default(),
+            at_routes: Throttles::default(),
             turns: std::array::from_fn(|_| Mutex::new(())),
         }
     }
@@ -72,6 +78,7 @@ impl Limits {
         for limiter in [&self.failed_logins, &self.misses, &self.requests] {
             limiter.forget_idle(now);
         }
+        self.at_routes.forget_idle(now);
     }
 
     pub(super) async fn turn(&self, name: u64) -> MutexGuard<'_, ()> {
@@ -195,6 +202,25 @@ impl Authority {
         self.limits.requests.count(tag, rate, now).map_err(|too_many| {
             let limit = Limit::Requests(class);
             self.limit_hit(limit, Refusal::LimitHit(limit, too_many), who, source, now)
+        })
+    }
+
+    /// Counts a request to a host's route that has a rate of its own, by subject and client. What is counted under one name
+    /// is counted together; what the client's policy allows is counted apart from it.
+    ///
+    /// # Errors
+    /// [`Refusal::LimitHit`], and nothing is counted.
+    pub fn count_at_route(
+        &self,
+        route: &Arc<str>,
+        rate: Rate,
+        who: &Identity,
+        source: &Source,
+        now: Now,
+    ) -> Result<(), Error> {
+        let key = (Arc::clone(route), who.client.clone());
+        self.limits.at_routes.count(&who.subject, key, rate, now).map_err(|too_many| {
+            self.limit_hit(Limit::Route, Refusal::LimitHit(Limit::Route, too_many), Some(who), source, now)
         })
     }
 
