@@ -6,7 +6,6 @@
 
 mod authenticate;
 mod clients;
-mod csrf;
 mod following;
 mod hosts;
 mod issue;
@@ -16,6 +15,7 @@ mod pages;
 mod records;
 mod reseal;
 mod services;
+mod session;
 mod staff;
 mod tokens;
 mod users;
@@ -399,6 +399,20 @@ impl From<&Identity> for TokenRef {
 impl From<&Found> for TokenRef {
     fn from(found: &Found) -> TokenRef {
         TokenRef { id: found.id, kind: found.kind, subject: found.subject.clone(), client: found.client.name.clone() }
+    }
+}
+
+impl From<&Token> for Identity {
+    fn from(token: &Token) -> Identity {
+        Identity {
+            id: token.id,
+            kind: token.kind,
+            subject: token.subject.clone(),
+            client: token.client.clone(),
+            abilities: token.abilities.clone(),
+            issued_at: token.issued_at,
+            expires_at: token.expires_at,
+        }
     }
 }
 

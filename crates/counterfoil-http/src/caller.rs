@@ -25,6 +25,27 @@ impl FromRequestParts<Http> for Presented {
     }
 }
 
+/// The same for a native route, with where it was.
+pub(crate) struct Carried {
+    pub(crate) secret: SecretToken,
+    pub(crate) place: Place,
+}
+
+impl FromRequestParts<Http> for Carried {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, http: &Http) -> Result<Self, Problem> {
+        let Credential { text, place } = carried(parts, http)?;
+        let secret = SecretToken::from_text(text);
+        let wants_more = http.settings().cookies.as_ref().is_some_and(|cookies| cookies.asks_more_of(&parts.headers));
+        if place == Place::Cookie && wants_more && !matches!(parts.method, Method::GET | Method::HEAD) {
+            // Whose session it is has to be known first. It counts as a request twice; such a page rarely comes here.
+            Caller::from_request_parts(parts, http).await?;
+        }
+        Ok(Carried { secret, place })
+    }
+}
+
 /// The one token that a request has to carry.
 fn carried<'p>(parts: &'p Parts, http: &Http) -> Result<Credential<'p>, Problem> {
     http.credential(&parts.method, &parts.uri, &parts.headers)?.ok_or_else(Problem::token_missing)

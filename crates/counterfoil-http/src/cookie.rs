@@ -18,7 +18,7 @@
 use std::fmt;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
-use counterfoil_core::Identity;
+use counterfoil_core::{Identity, SecretToken, Timestamp};
 
 use crate::http::Http;
 use crate::origin::Origin;
@@ -33,7 +33,7 @@ use crate::problem::{Problem, ProblemKind};
 /// use counterfoil_http::Cookies;
 ///
 /// assert_eq!(Cookies::default().name(), "__Host-counterfoil");
-/// assert_eq!(Cookies::named("shop")?.name(), "__Host-shop");
+/// assert_eq!(Cookies::named("shop")?.strict().name(), "__Host-shop");
 ///
 /// // What would split the header is no name.
 /// assert!(Cookies::named("shop; Domain=example.org").is_err());
@@ -42,8 +42,15 @@ use crate::problem::{Problem, ProblemKind};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cookies {
     name: String,
+    same_site: SameSite,
     trusted: Vec<Origin>,
     csrf_token: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SameSite {
+    Lax,
+    Strict,
 }
 
 /// The text cannot be the name of a cookie.
@@ -61,9 +68,12 @@ impl std::error::Error for NotACookieName {}
 impl Default for Cookies {
     fn default() -> Self {
         let name = "__Host-counterfoil".to_owned();
-        Cookies { name, trusted: Vec::new(), csrf_token: false }
+        Cookies { name, same_site: SameSite::Lax, trusted: Vec::new(), csrf_token: false }
     }
 }
+
+/// As long as a browser keeps any cookie (RFC 6265bis §5.5): for a token that is never dead by time.
+const LONGEST_SECONDS: u64 = 400 * 86_400;
 
 /// Where a page sends the text of [`Cookies::needing_csrf_token`].
 pub(crate) const X_CSRF_TOKEN: HeaderName = HeaderName::from_static("x-csrf-token");
@@ -80,6 +90,13 @@ impl Cookies {
             return Err(NotACookieName);
         }
         Ok(Cookies { name: format!("__Host-{name}"), ..Cookies::default() })
+    }
+
+    /// Not even sent when somebody follows a link from elsewhere: they seem logged out until the next click. `SameSite=Strict`
+    /// instead of `Lax`.
+    #[must_use]
+    pub fn strict(self) -> Cookies {
+        Cookies { same_site: SameSite::Strict, ..self }
     }
 
     /// Also believes requests that pages of `origin` make. They may then do whatever the person in front of them may; they
@@ -145,6 +162,35 @@ impl Cookies {
             Ok(Some(sent)) if http.authority().is_csrf_token(who, sent) => Ok(()),
             Ok(_) | Err(_) => Err(wrong()),
         }
+    }
+
+    /// Whether [`Cookies::judge_csrf_token`] has anything to say about such a request.
+    pub(crate) fn asks_more_of(&self, headers: &HeaderMap) -> bool {
+        self.csrf_token || headers.contains_key(X_CSRF_TOKEN)
+    }
+
+    /// The `Set-Cookie` that keeps a token until it expires.
+    pub(crate) fn keep(
+        &self,
+        secret: &SecretToken,
+        expires_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Option<HeaderValue> {
+        let seconds = expires_at.map_or(LONGEST_SECONDS, |end| end.millis_since(now) / 1_000);
+        self.written(secret.expose(), seconds)
+    }
+
+    /// The `Set-Cookie` that ends it.
+    pub(crate) fn forget(&self) -> Option<HeaderValue> {
+        self.written("", 0)
+    }
+
+    fn written(&self, text: &str, seconds: u64) -> Option<HeaderValue> {
+        let Cookies { name, same_site, .. } = self;
+        let line = format!("{name}={text}; Path=/; Secure; HttpOnly; SameSite={same_site:?}; Max-Age={seconds}");
+        let mut value = HeaderValue::from_str(&line).ok()?;
+        value.set_sensitive(true);
+        Some(value)
     }
 }
 
@@ -258,5 +304,22 @@ mod tests {
         sent.insert(HOST, HeaderValue::from_static("evil.example"));
         assert!(cookies.judge(&Method::POST, &Uri::from_static("https://app.example.org/x"), &sent).is_ok());
         assert!(cookies.judge(&Method::POST, &Uri::from_static("https://evil.example/x"), &sent).is_err());
+    }
+
+    #[test]
+    fn r25_the_cookie_says_all_that_a_browser_should_hold_it_to() {
+        let (now, end) = (Timestamp::from_millis(1_000), Timestamp::from_millis(61_999));
+        let kept = Cookies::default().keep(&SecretToken::from_text("cf_x"), Some(end), now).expect("value");
+        let line = "__Host-counterfoil=cf_x; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=60";
+        assert_eq!(kept, line, "rounded down");
+        assert!(kept.is_sensitive());
+        let strict = Cookies::named("shop").expect("name").strict();
+        let line = "__Host-shop=cf_x; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age=34560000";
+        assert_eq!(strict.keep(&SecretToken::from_text("cf_x"), None, now).expect("value"), line);
+        let line = "__Host-shop=; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age=0";
+        assert_eq!(strict.forget().expect("value"), line);
+        for name in ["", "a b", "a;b", "a=b", "a,b", "a\r\nb", "\u{e4}", "x".repeat(65).as_str()] {
+            assert_eq!(Cookies::named(name), Err(NotACookieName), "{name:?}");
+        }
     }
 }

@@ -10,9 +10,11 @@ use axum::response::Response;
 use tower::{Layer, ServiceExt};
 use tower_http::cors::CorsLayer;
 
+use crate::credentials::X_API_KEY;
 use crate::origin::Origin;
 use crate::request_id::X_REQUEST_ID;
 use crate::router::ROUTES;
+use crate::settings::HttpSettings;
 
 /// How long a browser may go by what it was told: soon enough that an origin taken off the list is off.
 const MAX_AGE: Duration = Duration::from_secs(600);
@@ -37,18 +39,21 @@ pub(crate) struct Sharing {
 
 impl Sharing {
     /// `None` where nobody may.
-    pub(crate) fn with(origins: &[Origin]) -> Option<Sharing> {
+    pub(crate) fn with(settings: &HttpSettings) -> Option<Sharing> {
+        let HttpSettings { cors_origins: origins, api_key_header, .. } = settings;
         if origins.is_empty() {
             return None;
         }
         let origins: Vec<HeaderValue> = origins.iter().filter_map(Origin::header_value).collect();
         let methods: BTreeSet<&str> = ROUTES.iter().map(|route| route.method.as_str()).collect();
         let methods: Vec<Method> = methods.into_iter().filter_map(|method| method.parse().ok()).collect();
-        // Without credentials: a token is a header that the page itself sets, and the browser adds nothing of its own.
+        let sendable = [header::AUTHORIZATION, header::CONTENT_TYPE].into_iter();
+        let sendable: Vec<HeaderName> = sendable.chain(api_key_header.then_some(X_API_KEY)).collect();
+        // Without credentials: no cookie goes along, whatever the settings say of cookies. A token is a header that the page itself sets, and the browser adds nothing of its own.
         let layer = CorsLayer::new()
             .allow_origin(origins.clone())
             .allow_methods(methods)
-            .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
+            .allow_headers(sendable)
             .expose_headers(READABLE)
             .max_age(MAX_AGE);
         Some(Sharing { origins, layer })

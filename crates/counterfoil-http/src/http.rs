@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
+use axum::BoxError;
 use axum::http::{HeaderMap, Method, Uri};
-use counterfoil_core::{Authority, Clock, Error, Identity};
+use counterfoil_core::{Account, Authority, Clock, Error, Identity, SubjectId};
+use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 
 use crate::cookie::Cookies;
 use crate::credentials::{self, Credential, Place};
 use crate::meter::Checks;
+use crate::payload::{Payload, UserToShow};
 use crate::problem::Problem;
 use crate::readiness::Readiness;
 use crate::request_id::{RequestId, RequestIds};
@@ -18,7 +21,7 @@ use crate::settings::HttpSettings;
 #[derive(Debug, Clone)]
 pub struct Http(Arc<Shared>);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Shared {
     authority: Arc<Authority>,
     clock: Arc<dyn Clock>,
@@ -27,6 +30,7 @@ struct Shared {
     readiness: Arc<Readiness>,
     places: Arc<Semaphore>,
     checks: Arc<Checks>,
+    payload: Option<Payload>,
 }
 
 /// Requests with a body that may be under way at once, those whose client has hung up included. More than there are
@@ -39,7 +43,7 @@ impl Http {
         let request_ids = Arc::new(RequestIds::new(settings.request_id_prefix.as_deref(), clock.now().wall));
         let places = Arc::new(Semaphore::new(MOST_UNDER_WAY));
         let (readiness, checks) = (Arc::default(), Arc::default());
-        Http(Arc::new(Shared { authority, clock, settings, request_ids, readiness, places, checks }))
+        Http(Arc::new(Shared { authority, clock, settings, request_ids, readiness, places, checks, payload: None }))
     }
 
     /// The same by other settings, for a server that is told anew what to go by: make its router, and let it take the
@@ -47,11 +51,34 @@ impl Http {
     /// prefix stays.
     #[must_use]
     pub fn with_settings(&self, settings: HttpSettings) -> Http {
-        let Shared { authority, clock, request_ids, readiness, places, checks, .. } = self.0.as_ref();
-        let (authority, clock) = (Arc::clone(authority), Arc::clone(clock));
-        let (request_ids, readiness) = (Arc::clone(request_ids), Arc::clone(readiness));
-        let (places, checks) = (Arc::clone(places), Arc::clone(checks));
-        Http(Arc::new(Shared { authority, clock, settings, request_ids, readiness, places, checks }))
+        Http(Arc::new(Shared { settings, ..self.0.as_ref().clone() }))
+    }
+
+    /// The same with what `make` returns as `user` in the answers to a login, `me`, and wherever else a token is shown to
+    /// its user, in the place of the fields of [`HttpSettings::user_fields`]. It may wait, for a table of the host's own.
+    ///
+    /// An error is answered with 503, a panic with 500, and never is half an answer given. A login whose `user` could not
+    /// be made has failed: its new token is ended again, so that nobody owns a token that nobody holds. (Where the client
+    /// hands out the same secret again it stays, because others hold it.)
+    ///
+    /// ```
+    /// # use counterfoil_http::Http;
+    /// use serde_json::{Map, json};
+    ///
+    /// # fn example(http: Http) -> Http {
+    /// http.with_user_payload(async |user| {
+    ///     let name = user.account.map(|account| account.username.to_string());
+    ///     Ok(Map::from_iter([("id".to_owned(), json!(user.subject)), ("name".to_owned(), json!(name))]))
+    /// })
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn with_user_payload<F, Made>(&self, make: F) -> Http
+    where
+        F: Fn(UserToShow) -> Made + Send + Sync + 'static,
+        Made: Future<Output = Result<Map<String, Value>, BoxError>> + Send + 'static,
+    {
+        Http(Arc::new(Shared { payload: Some(Payload::new(make)), ..self.0.as_ref().clone() }))
     }
 
     /// The one who judges.
@@ -67,6 +94,24 @@ impl Http {
     /// What the operator chose.
     pub fn settings(&self) -> &HttpSettings {
         &self.0.settings
+    }
+
+    /// What an answer says of a user; `None` where nothing is known of them.
+    ///
+    /// # Errors
+    /// 503 or 500, where the host's own function fails.
+    pub(crate) async fn user(
+        &self,
+        subject: &SubjectId,
+        account: Option<&Account>,
+    ) -> Result<Option<Map<String, Value>>, Problem> {
+        match &self.0.payload {
+            None => Ok(account.map(|account| account.view(&self.settings().user_fields))),
+            Some(payload) => {
+                let user = UserToShow { subject: subject.clone(), account: account.cloned() };
+                payload.of(user).await.map(Some)
+            }
+        }
     }
 
     /// Whether the store can answer and commit.

@@ -2,17 +2,19 @@
 
 use std::net::IpAddr;
 
+use axum::Json;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
 use counterfoil_core::authority::{self, List};
 use counterfoil_core::{
-    Abilities, Account, ClientName, Issued, Kind, SecretToken, Sighting, Timestamp, Token, TokenId, TokenName,
-    UserAgent,
+    Abilities, ClientName, Issued, Kind, SecretToken, Sighting, Timestamp, Token, TokenId, TokenName, UserAgent,
 };
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::caller::Caller;
-use crate::http::Http;
+use crate::cookie::Cookies;
 
 /// One token, as its owner sees it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -124,10 +126,14 @@ impl Page {
 /// A token that has just been made or given a new secret. The only answer that carries a secret, and the only time.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct NewToken {
-    /// The text to keep and to send as `Authorization: Bearer …`. It is not shown again.
-    #[serde(serialize_with = "expose")]
-    #[schema(value_type = String)]
-    token: SecretToken,
+    /// The text to keep and to send as `Authorization: Bearer …`. It is not shown again, and not at all where it went into a
+    /// cookie.
+    #[serde(serialize_with = "expose", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    token: Option<SecretToken>,
+    /// What a page sends as `X-CSRF-Token`, where the token went into a cookie.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    csrf_token: Option<String>,
     /// Its public name.
     #[schema(value_type = String, format = "uuid")]
     id: TokenId,
@@ -155,10 +161,11 @@ pub(crate) struct NewToken {
 }
 
 impl NewToken {
-    pub(crate) fn of(issued: Issued, account: Option<&Account>, http: &Http) -> NewToken {
+    pub(crate) fn of(issued: Issued, user: Option<Map<String, Value>>) -> NewToken {
         let Issued { token, secret, .. } = issued;
         NewToken {
-            token: secret,
+            token: Some(secret),
+            csrf_token: None,
             id: token.id,
             abilities: match token.kind {
                 Kind::Login => None,
@@ -169,20 +176,44 @@ impl NewToken {
             name: token.name,
             issued_at: token.issued_at,
             expires_at: token.expires_at,
-            user: user(account, http),
+            user,
         }
     }
 
     pub(crate) fn id(&self) -> TokenId {
         self.id
     }
+
+    /// The answer to a browser that keeps the token where no page reads it.
+    pub(crate) fn into_cookie(self, cookies: &Cookies, csrf_token: String, now: Timestamp) -> Shown {
+        let NewToken { token, expires_at, .. } = &self;
+        let cookie = token.as_ref().and_then(|secret| cookies.keep(secret, *expires_at, now));
+        Shown { cookie, body: Json(NewToken { token: None, csrf_token: Some(csrf_token), ..self }) }
+    }
 }
 
-/// What an answer says of an account.
-pub(crate) fn user(account: Option<&Account>, http: &Http) -> Option<Map<String, Value>> {
-    account.map(|account| account.view(&http.settings().user_fields))
+/// A body, and the cookie that goes with it.
+pub(crate) struct Shown<T = NewToken> {
+    pub(crate) cookie: Option<HeaderValue>,
+    pub(crate) body: Json<T>,
 }
 
-fn expose<S: Serializer>(secret: &SecretToken, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(secret.expose())
+impl<T> From<T> for Shown<T> {
+    fn from(body: T) -> Shown<T> {
+        Shown { cookie: None, body: Json(body) }
+    }
+}
+
+impl<T: Serialize> IntoResponse for Shown<T> {
+    fn into_response(self) -> Response {
+        let Shown { cookie, body } = self;
+        (cookie.map(|cookie| [(header::SET_COOKIE, cookie)]), body).into_response()
+    }
+}
+
+fn expose<S: Serializer>(secret: &Option<SecretToken>, serializer: S) -> Result<S::Ok, S::Error> {
+    match secret {
+        Some(secret) => serializer.serialize_str(secret.expose()),
+        None => serializer.serialize_none(),
+    }
 }

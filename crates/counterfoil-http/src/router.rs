@@ -694,7 +694,7 @@ impl Http {
             .layer(CatchPanicLayer::custom(exchange::panicked))
             .layer(middleware::from_fn_with_state(self.clone(), exchange::answered));
         // Outside of what makes problem documents, so that pages of other origins may read those, too.
-        let sharing = match Sharing::with(&self.settings().cors_origins) {
+        let sharing = match Sharing::with(self.settings()) {
             Some(sharing) => answering.layer(middleware::from_fn_with_state(sharing, cors::share)),
             None => answering,
         };

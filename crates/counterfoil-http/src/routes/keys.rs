@@ -46,9 +46,10 @@ pub(crate) async fn create(
     let key = NewKey { name: name.as_deref().and_then(TokenName::cut), abilities, expires_at };
     // First, so that a failing store leaves no key behind whose secret nobody has seen.
     let (_, account) = caller.authority().me(&caller.who).await?;
+    let user = http.user(&caller.who.subject, account.as_ref()).await?;
     let Arrival { source, now, .. } = &caller.arrival;
     let issued = caller.authority().create_key(&caller.who, key, source, *now).await?;
-    let key = NewToken::of(issued, account.as_ref(), &http);
+    let key = NewToken::of(issued, user);
     let location = format!("/v1/keys/{}", key.id());
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(key)))
 }

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use counterfoil_core::Account;
+use counterfoil_core::{Account, Token};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -10,9 +10,10 @@ use utoipa::ToSchema;
 use crate::arrival::Arrival;
 use crate::body;
 use crate::caller::Caller;
+use crate::credentials::Place;
 use crate::http::Http;
 use crate::problem::Problem;
-use crate::record::{Record, user};
+use crate::record::Record;
 use crate::rights::ACCOUNT_WRITE;
 
 /// Who is asking.
@@ -25,18 +26,28 @@ pub(crate) struct Me {
     rotation_locked: bool,
     /// The token that this request carries.
     token: Record,
+    /// What a page sends as `X-CSRF-Token`, where the token is in a cookie.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    csrf_token: Option<String>,
 }
 
 impl Me {
-    fn of(account: Option<&Account>, token: Record, http: &Http) -> Me {
-        let rotation_locked = account.is_some_and(|account| account.rotation_locked);
-        Me { user: user(account, http), rotation_locked, token }
+    async fn of(account: Option<&Account>, token: Token, caller: &Caller, http: &Http) -> Result<Me, Problem> {
+        Ok(Me {
+            user: http.user(&token.subject, account).await?,
+            rotation_locked: account.is_some_and(|account| account.rotation_locked),
+            token: Record::of(token, caller),
+            csrf_token: match caller.place() {
+                Place::Cookie => Some(http.authority().csrf_token(&caller.who)),
+                Place::Authorization | Place::ApiKeyHeader => None,
+            },
+        })
     }
 }
 
 pub(crate) async fn show(State(http): State<Http>, caller: Caller) -> Result<Json<Me>, Problem> {
     let (token, account) = caller.authority().me(&caller.who).await?;
-    Ok(Json(Me::of(account.as_ref(), Record::of(token, &caller), &http)))
+    Ok(Json(Me::of(account.as_ref(), token, &caller, &http).await?))
 }
 
 /// What an owner chooses for their account.
@@ -56,5 +67,5 @@ pub(crate) async fn change(
     let (token, _) = caller.authority().me(&caller.who).await?;
     let Arrival { source, now, .. } = &caller.arrival;
     let account = caller.authority().lock_rotation(&caller.who, body.rotation_locked, source, *now).await?;
-    Ok(Json(Me::of(Some(&account), Record::of(token, &caller), &http)))
+    Ok(Json(Me::of(Some(&account), token, &caller, &http).await?))
 }

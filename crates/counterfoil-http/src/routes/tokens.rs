@@ -5,16 +5,18 @@ use axum::extract::{FromRequestParts, Path, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use counterfoil_core::authority::{List, PageRequest};
-use counterfoil_core::{Kind, Timestamp, TokenId, TokenName};
+use counterfoil_core::{Identity, Kind, Timestamp, TokenId, TokenName};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::arrival::Arrival;
 use crate::body::{self, NoBody, Query, present};
-use crate::caller::{Caller, Presented};
+use crate::browser::kept;
+use crate::caller::{Caller, Carried};
+use crate::credentials::Place;
 use crate::http::Http;
 use crate::problem::{Problem, ProblemKind};
-use crate::record::{NewToken, Page, Record};
+use crate::record::{NewToken, Page, Record, Shown};
 use crate::rights::{TOKENS_READ, TOKENS_WRITE};
 
 /// Which page of a list.
@@ -122,22 +124,30 @@ pub(crate) struct Renewed {
 
 pub(crate) async fn renew(
     State(http): State<Http>,
-    Presented(secret): Presented,
+    Carried { secret, place }: Carried,
     arrival: Arrival,
     _: NoBody,
-) -> Result<Json<Renewed>, Problem> {
-    let expires_at = http.authority().renew(secret.expose(), &arrival.source, arrival.now).await?;
-    Ok(Json(Renewed { expires_at }))
+) -> Result<Shown<Renewed>, Problem> {
+    let Arrival { source, now, .. } = &arrival;
+    let expires_at = http.authority().renew(secret.expose(), source, *now).await?;
+    Ok(Shown { cookie: kept(&secret, place, expires_at, *now, &http), body: Json(Renewed { expires_at }) })
 }
 
+/// Where the answer is not made after all, the secret from before is still good for the grace, and the client tries again.
 pub(crate) async fn rotate(
     State(http): State<Http>,
-    Presented(secret): Presented,
+    Carried { secret, place }: Carried,
     arrival: Arrival,
     _: NoBody,
-) -> Result<Json<NewToken>, Problem> {
-    let (issued, account) = http.authority().rotate(secret.expose(), &arrival.source, arrival.now).await?;
-    Ok(Json(NewToken::of(issued, account.as_ref(), &http)))
+) -> Result<Shown, Problem> {
+    let Arrival { source, now, .. } = &arrival;
+    let (issued, account) = http.authority().rotate(secret.expose(), source, *now).await?;
+    let who = Identity::from(&issued.token);
+    let token = NewToken::of(issued, http.user(&who.subject, account.as_ref()).await?);
+    Ok(match (place, &http.settings().cookies) {
+        (Place::Cookie, Some(cookies)) => token.into_cookie(cookies, http.authority().csrf_token(&who), now.wall),
+        (Place::Cookie | Place::Authorization | Place::ApiKeyHeader, _) => token.into(),
+    })
 }
 
 /// The token that a path names.

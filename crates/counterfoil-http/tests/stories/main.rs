@@ -3,6 +3,7 @@
 
 mod administration;
 mod answers;
+mod cookies;
 mod cors;
 mod credentials;
 mod docs;
@@ -15,6 +16,7 @@ mod limits;
 mod login;
 mod matrix;
 mod outages;
+mod payload;
 mod proxies;
 mod secrets;
 mod services;

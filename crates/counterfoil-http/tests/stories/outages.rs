@@ -26,6 +26,8 @@ use counterfoil_core::{
 #[derive(Debug, Default)]
 pub(crate) struct Outages {
     pub(crate) store: AtomicBool,
+    /// Only looking tokens up.
+    pub(crate) find: AtomicBool,
     pub(crate) entropy: AtomicBool,
     pub(crate) entropy_repeats: AtomicBool,
     pub(crate) hashing: AtomicBool,
@@ -75,7 +77,12 @@ impl TokenStore for UnreliableStore {
     }
 
     fn find<'a>(&'a self, candidates: &'a Candidates) -> Answer<'a, Option<Found>> {
-        self.through(|memory| memory.find(candidates))
+        self.through(|memory| {
+            if self.outages.find.load(Ordering::SeqCst) {
+                return Box::pin(std::future::ready(Err(StoreError::new("answering a test", CAUSE))));
+            }
+            memory.find(candidates)
+        })
     }
 
     fn token<'a>(&'a self, id: TokenId, owner: Option<&'a SubjectId>) -> Answer<'a, Option<Token>> {

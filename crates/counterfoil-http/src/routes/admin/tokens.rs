@@ -188,6 +188,7 @@ pub(crate) async fn issue(
     };
     // Nobody's token is made by a slip of the pen: it would be somebody's who may come one day.
     let account = staff.authority().account(&body.user).await?;
+    let user = http.user(&account.subject, Some(&account)).await?;
     let order = TokenOrder {
         kind,
         subject: body.user,
@@ -199,7 +200,7 @@ pub(crate) async fn issue(
     };
     match staff.authority().issue(order, &staff.by, staff.now()).await {
         Ok(issued) => {
-            let token = NewToken::of(issued, Some(&account), &http);
+            let token = NewToken::of(issued, user);
             Ok(made(format!("/v1/admin/tokens/{}", token.id()), token))
         }
         // Not the refusal of the token that asks, which a client would throw away then.
