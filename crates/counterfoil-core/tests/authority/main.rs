@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test stops where something is missing")]
 
 mod audit;
+mod cached;
 mod guesses;
 mod hook;
 mod hosts;

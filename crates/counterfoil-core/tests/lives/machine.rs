@@ -280,6 +280,7 @@ fn open(stores: &Stores, entropy: &Arc<PredictableEntropy>, now: Now) -> Authori
         hashing: Arc::new(OnThisThread),
         entropy: Arc::clone(entropy) as _,
         events: Arc::new(Silent),
+        hook: None,
         ring: Some(ring),
         settings: Settings {
             hashing: HashingParams::insecure_for_tests(),
