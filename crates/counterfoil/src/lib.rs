@@ -135,13 +135,14 @@ pub use counterfoil_core::hashing::{Hashing, OnThisThread, Overloaded};
 pub use counterfoil_core::hook::{BeforeIssuing, HookFailed, Intent, Occasion, Ruled, Ruling};
 pub use counterfoil_core::memory::MemoryStore;
 pub use counterfoil_core::password::{
-    EncodedPassword, HashingParams, HashingParamsError, MAX_PASSWORD_BYTES, Password, PasswordTooLong,
+    Cost, EncodedPassword, HashingParams, HashingParamsError, MAX_PASSWORD_BYTES, Password, PasswordTooLong,
 };
 pub use counterfoil_core::refusal::{Error, Invalid, Refusal};
 pub use counterfoil_core::seal::{KeyRing, NotAKeyRing};
 pub use counterfoil_core::secret::{NotAPrefix, Prefix, SCANNER_REGEX, SecretToken, TokenDigest};
 pub use counterfoil_core::store::{
-    AccountQuery, AccountStore, AuditQuery, AuditStore, NumberedEntry, StoreError, TokenFilter, TokenQuery, TokenStore,
+    AccountQuery, AccountStore, Answer, AuditQuery, AuditStore, NumberedEntry, StoreError, TokenFilter, TokenQuery,
+    TokenStore,
 };
 pub use counterfoil_core::subject::{Epoch, Epochs, NotASubject, Subject, SubjectId, SubjectState};
 pub use counterfoil_core::throttle::{NotARate, Period, Rate, RouteClass, RouteRates};

@@ -1,7 +1,9 @@
 //! For a service that knows its users itself and wants tokens for them: one call for each thing.
 
+use counterfoil_core::account::{Account, NewAccount};
 use counterfoil_core::actor::By;
 use counterfoil_core::authority::{Ending, TokenOrder};
+use counterfoil_core::password::Password;
 use counterfoil_core::token::{Identity, Issued, Source};
 use counterfoil_core::{Error, Now, Refusal, SubjectId};
 
@@ -100,5 +102,21 @@ impl Counterfoil {
     /// When a store fails.
     pub async fn subject_changed(&self, subject: &SubjectId) -> Result<(), Error> {
         self.authority().subject_changed(subject, &By::operator(), self.now()).await
+    }
+}
+
+/// # For users that counterfoil keeps
+impl Counterfoil {
+    /// Makes an account that logs in with this name and password, as the operator would: for a first user, and for a sign-up
+    /// of your own. More of it can be said with [`Authority::create_user`](crate::Authority::create_user).
+    ///
+    /// # Errors
+    /// [`Refusal::UsernameTaken`]; [`Refusal::Invalid`] for a name or a password that cannot be taken, such as one of fewer
+    /// than eight characters.
+    pub async fn create_user(&self, username: &str, password: &str) -> Result<Account, Error> {
+        let username = username.parse().map_err(|why| Refusal::invalid("username", why))?;
+        let password = Password::new(password).map_err(|why| Refusal::invalid("password", why))?;
+        let new = NewAccount::named(username);
+        self.authority().create_user(new, Some(password), &By::operator(), self.now()).await
     }
 }
