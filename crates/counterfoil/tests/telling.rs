@@ -20,7 +20,9 @@ const CANARY: &str = "Canary-Pass-77-lang";
 
 /// Every name and label of a metric that was asked for, and what became of the counters.
 #[derive(Clone, Default)]
-struct Measured(Arc<Mutex<Vec<(Key, Arc<AtomicU64>)>>>);
+struct Measured(Arc<Mutex<Vec<Metric>>>);
+
+type Metric = (Key, Arc<AtomicU64>);
 
 impl Measured {
     fn note(&self, key: &Key) -> Arc<AtomicU64> {
@@ -36,7 +38,7 @@ impl Measured {
     /// One line for each.
     fn text(&self) -> String {
         let measured = self.0.lock().expect("list");
-        let line = |(key, value): &(Key, Arc<AtomicU64>)| {
+        let line = |(key, value): &Metric| {
             let labels: Vec<_> = key.labels().map(|label| format!("{}={}", label.key(), label.value())).collect();
             format!("{} {} {value:?}\n", key.name(), labels.join(","))
         };
