@@ -3,46 +3,79 @@
 //! One document without a script, and with nothing to fetch: it works where the server does.
 
 use std::fmt::Write as _;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
-use axum::http::{HeaderName, header};
+use axum::extract::State;
+use axum::http::{HeaderName, Method, header};
 use axum::response::Html;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::openapi::{self, openapi};
+use crate::http::Http;
+use crate::openapi;
 use crate::problem::ProblemKind;
-use crate::router::{Access, Gives, ROUTES, Route, Takes};
+use crate::router::{Access, Gives, Route, Takes};
+use crate::selection::Selection;
 
 const STYLE: &str = include_str!("docs.css");
 
 /// The page, and a policy that lets a browser apply this one style and do nothing else.
-pub(crate) async fn page() -> ([(HeaderName, &'static str); 1], Html<&'static str>) {
-    static PAGE: LazyLock<String> = LazyLock::new(written);
+pub(crate) async fn page(State(http): State<Http>) -> ([(HeaderName, &'static str); 1], Html<String>) {
     static POLICY: LazyLock<String> = LazyLock::new(|| {
         let hash = STANDARD.encode(Sha256::digest(STYLE));
         format!(
             "default-src 'none'; style-src 'sha256-{hash}'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
         )
     });
-    ([(header::CONTENT_SECURITY_POLICY, &POLICY)], Html(&PAGE))
+    ([(header::CONTENT_SECURITY_POLICY, &POLICY)], Html(http.description().page().to_owned()))
 }
 
-fn written() -> String {
-    let document = openapi();
+/// What there is to say of the routes that are there, written when somebody first asks.
+#[derive(Debug)]
+pub(crate) struct Description {
+    selection: Selection,
+    openapi: OnceLock<String>,
+    page: OnceLock<String>,
+}
+
+impl Description {
+    pub(crate) const fn of(selection: Selection) -> Description {
+        Description { selection, openapi: OnceLock::new(), page: OnceLock::new() }
+    }
+
+    pub(crate) fn selection(&self) -> &Selection {
+        &self.selection
+    }
+
+    pub(crate) fn openapi(&self) -> &str {
+        self.openapi.get_or_init(|| openapi::of(&self.selection).to_string())
+    }
+
+    fn page(&self) -> &str {
+        self.page.get_or_init(|| written(&self.selection))
+    }
+}
+
+fn written(selection: &Selection) -> String {
+    let document = openapi::of(selection);
     let mut page = String::with_capacity(128 * 1024);
     let version = env!("CARGO_PKG_VERSION");
     push(&mut page, format_args!("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"));
     push(&mut page, format_args!("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">"));
     push(&mut page, format_args!("<title>counterfoil {version}: routes</title><style>{STYLE}</style></head>\n<body>"));
-    push(&mut page, format_args!("<header><h1>counterfoil <small>{version}</small></h1>{INTRODUCTION}</header>\n"));
-    contents(&mut page);
+    push(&mut page, format_args!("<header><h1>counterfoil <small>{version}</small></h1>{INTRODUCTION}"));
+    if selection.has(&Method::GET, "/openapi.json") {
+        // Relative, so that it holds under whatever path the page is.
+        push(&mut page, format_args!("<p>For programs: <a href=\"openapi.json\">openapi.json</a>.</p>"));
+    }
+    push(&mut page, format_args!("</header>\n"));
+    contents(&mut page, selection);
     push(&mut page, format_args!("<main>\n"));
-    for chapter in Chapter::ALL {
+    for chapter in Chapter::in_use(selection) {
         push(&mut page, format_args!("<section><h2 id=\"{}\">{}</h2>\n", chapter.anchor(), chapter.title()));
-        for route in chapter.routes() {
+        for route in chapter.routes(selection) {
             write_route(&mut page, route, &document);
         }
         push(&mut page, format_args!("</section>\n"));
@@ -55,8 +88,7 @@ fn written() -> String {
 
 const INTRODUCTION: &str = "<p>Every route that this server has. A token goes into the header \
      <code>Authorization: Bearer …</code>, never into the address. Bodies are JSON unless it says otherwise, times are \
-     RFC 3339 in UTC, and what is refused is told as a <a href=\"#problems\">problem</a>. For programs: \
-     <a href=\"/openapi.json\">openapi.json</a>.</p>";
+     RFC 3339 in UTC, and what is refused is told as a <a href=\"#problems\">problem</a>.</p>";
 
 /// What belongs together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,8 +126,13 @@ impl Chapter {
         }
     }
 
-    fn routes(self) -> impl Iterator<Item = &'static Route> {
-        ROUTES.iter().filter(move |route| Chapter::of(route) == self)
+    fn routes(self, selection: &Selection) -> impl Iterator<Item = &'static Route> {
+        selection.routes().filter(move |route| Chapter::of(route) == self)
+    }
+
+    /// Those with something in them.
+    fn in_use(selection: &Selection) -> impl Iterator<Item = Chapter> {
+        Chapter::ALL.into_iter().filter(|chapter| chapter.routes(selection).next().is_some())
     }
 
     const fn title(self) -> &'static str {
@@ -123,11 +160,11 @@ impl Chapter {
     }
 }
 
-fn contents(page: &mut String) {
+fn contents(page: &mut String, selection: &Selection) {
     push(page, format_args!("<nav>"));
-    for chapter in Chapter::ALL {
+    for chapter in Chapter::in_use(selection) {
         push(page, format_args!("<h2><a href=\"#{}\">{}</a></h2><ul>", chapter.anchor(), chapter.title()));
-        for route in chapter.routes() {
+        for route in chapter.routes(selection) {
             let (id, method, path) = (openapi::operation_id(route), &route.method, route.path);
             push(page, format_args!("<li><a href=\"#{id}\"><b class=\"{method}\">{method}</b> {path}</a></li>"));
         }

@@ -10,11 +10,13 @@ use tokio::sync::Semaphore;
 
 use crate::cookie::Cookies;
 use crate::credentials::{self, Credential, Place};
+use crate::docs::Description;
 use crate::meter::Checks;
 use crate::payload::{Payload, UserToShow};
 use crate::problem::Problem;
 use crate::readiness::Readiness;
 use crate::request_id::{RequestId, RequestIds};
+use crate::selection::Selection;
 use crate::settings::HttpSettings;
 
 /// The authority with what it takes to speak HTTP for it. The state of the router; cheap to clone.
@@ -31,6 +33,7 @@ struct Shared {
     places: Arc<Semaphore>,
     checks: Arc<Checks>,
     payload: Option<Payload>,
+    description: Arc<Description>,
 }
 
 /// Requests with a body that may be under way at once, those whose client has hung up included. More than there are
@@ -43,7 +46,18 @@ impl Http {
         let request_ids = Arc::new(RequestIds::new(settings.request_id_prefix.as_deref(), clock.now().wall));
         let places = Arc::new(Semaphore::new(MOST_UNDER_WAY));
         let (readiness, checks) = (Arc::default(), Arc::default());
-        Http(Arc::new(Shared { authority, clock, settings, request_ids, readiness, places, checks, payload: None }))
+        let description = Arc::new(Description::of(Selection::all()));
+        Http(Arc::new(Shared {
+            authority,
+            clock,
+            settings,
+            request_ids,
+            readiness,
+            places,
+            checks,
+            payload: None,
+            description,
+        }))
     }
 
     /// The same by other settings, for a server that is told anew what to go by: make its router, and let it take the
@@ -122,6 +136,17 @@ impl Http {
     /// Where a request with a body takes its place.
     pub(crate) fn places(&self) -> Arc<Semaphore> {
         Arc::clone(&self.0.places)
+    }
+
+    /// The same, knowing that only these routes are there.
+    pub(crate) fn with_selection(&self, selection: Selection) -> Http {
+        let description = Arc::new(Description::of(selection));
+        Http(Arc::new(Shared { description, ..self.0.as_ref().clone() }))
+    }
+
+    /// The routes that are there, and what is said of them.
+    pub(crate) fn description(&self) -> &Description {
+        &self.0.description
     }
 
     /// The one token that a request carries, if any. One in a cookie only where the request may come from our own page.

@@ -1,8 +1,9 @@
 //! counterfoil over HTTP: the native routes of an [`Authority`](counterfoil_core::Authority), for axum.
 //!
-//! [`router()`] is the whole of it; [`Http::router_with`] puts a host's own routes within the same layers, where the extractors
-//! [`Caller`], [`Presented`] and [`Arrival`] tell who is asking. What goes wrong is told as a [`Problem`]
-//! (`docs/problems.md`). Routes translate; the authority decides.
+//! [`Http::layer`] finds out who sends each request of any tower service: its handlers take [`Authenticated`], its routes a
+//! [`Guard`]. [`router()`] is all the native routes, [`Http::routes`] those that a host wants to nest within its own;
+//! [`Http::router_with`] puts a host's routes within the layers of ours, where [`Caller`], [`Presented`] and [`Arrival`] tell
+//! who is asking. What goes wrong is told as a [`Problem`] (`docs/problems.md`). Routes translate; the authority decides.
 //!
 //! Services depend on the crate `counterfoil`, which re-exports what is needed from here.
 
@@ -23,6 +24,7 @@ mod headers;
 mod http;
 mod layer;
 mod meter;
+mod nested;
 mod openapi;
 mod origin;
 mod parameter;
@@ -34,6 +36,7 @@ mod request_id;
 pub mod rights;
 mod router;
 mod routes;
+mod selection;
 mod settings;
 
 pub use arrival::Arrival;
@@ -52,4 +55,5 @@ pub use payload::UserToShow;
 pub use problem::{Problem, ProblemKind};
 pub use request_id::RequestId;
 pub use router::{Access, ROUTES, Route, router};
+pub use selection::{Group, NoSuchRoute, Selection};
 pub use settings::HttpSettings;

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::sync::LazyLock;
 
 use axum::http::Method;
 use serde_json::{Value, json};
@@ -21,7 +20,8 @@ use utoipa::openapi::{
 use crate::body::AboutToken;
 use crate::parameter::{Form, Parameter, Place};
 use crate::problem::{Document, PROBLEM_JSON, ProblemKind};
-use crate::router::{Access, Gives, ROUTES, Route, Takes};
+use crate::router::{Access, Gives, Route, Takes};
+use crate::selection::Selection;
 
 const FORM: &str = "application/x-www-form-urlencoded";
 const TOKEN_FORM: Shape = Shape::of::<AboutToken>();
@@ -56,16 +56,23 @@ impl Shape {
 
 /// The routes as an OpenAPI 3.1 document.
 pub fn openapi() -> Value {
-    serde_json::to_value(document()).unwrap_or(Value::Null)
+    of(&Selection::all())
 }
 
-/// The same as text, made once.
-pub(crate) fn text() -> &'static str {
-    static TEXT: LazyLock<String> = LazyLock::new(|| openapi().to_string());
-    &TEXT
+/// The same of these routes alone.
+pub(crate) fn of(selection: &Selection) -> Value {
+    serde_json::to_value(document(selection)).unwrap_or(Value::Null)
 }
 
-fn document() -> OpenApi {
+/// The text of a document, whose paths are under `prefix`.
+pub(crate) fn under(prefix: &str, text: &str) -> String {
+    match text.strip_prefix('{') {
+        Some(rest) if !prefix.is_empty() => format!("{{\"servers\":[{{\"url\":{}}}],{rest}", Value::from(prefix)),
+        Some(_) | None => text.to_owned(),
+    }
+}
+
+fn document(selection: &Selection) -> OpenApi {
     let info = InfoBuilder::new()
         .title("counterfoil")
         .version(env!("CARGO_PKG_VERSION"))
@@ -83,7 +90,7 @@ fn document() -> OpenApi {
         ),
     );
     components = components.schemas_from_iter(Shape::of::<Document<'_>>().all());
-    for route in ROUTES {
+    for route in selection.routes() {
         paths.add_path_operation(route.path, vec![method(&route.method)], operation(route));
         let takes = match route.takes {
             Takes::Nothing => None,

@@ -29,6 +29,7 @@ use crate::rights::{
     TOKENS_WRITE,
 };
 use crate::routes::{admin, keys, login, me, operations, services, tokens};
+use crate::selection::Selection;
 use crate::settings::HttpSettings;
 
 /// One route.
@@ -686,11 +687,65 @@ impl Http {
     /// # }
     /// ```
     pub fn router_with(&self, more: Router<Http>) -> Router {
-        let answering = ROUTES
-            .iter()
+        self.with_layers(self.add_routes(more).fallback(exchange::not_found))
+    }
+
+    /// Those of the native routes that `selection` has, for a host to nest under any path, or to merge with its own routes.
+    /// What is not there, and what the host has beside them, is the host's own: these bring no fallback.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// use axum::Router;
+    /// use axum::body::Body;
+    /// use axum::http::{Request, StatusCode};
+    /// # use counterfoil_core::{Authority, Clock, ManualClock, MemoryStore, Parts, Settings, Timestamp};
+    /// # use counterfoil_core::{entropy::PredictableEntropy, event::Silent, hashing::OnThisThread};
+    /// use counterfoil_http::{Group, Http, HttpSettings, Selection};
+    /// use tower::ServiceExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_795_172_400_000)));
+    /// # let store = Arc::new(MemoryStore::new());
+    /// # let parts = Parts {
+    /// #     tokens: store.clone(),
+    /// #     accounts: store.clone(),
+    /// #     audit: None,
+    /// #     hashing: Arc::new(OnThisThread),
+    /// #     entropy: Arc::new(PredictableEntropy::from_seed(1)),
+    /// #     events: Arc::new(Silent),
+    /// #     ring: None,
+    /// #     settings: Settings::default(),
+    /// # };
+    /// # let authority = Arc::new(Authority::open(parts, clock.now()).await?);
+    /// # let http = Http::new(authority, clock, HttpSettings::default());
+    /// let own = http.routes(&Selection::all().without(Group::Admin));
+    /// let app = Router::new().nest("/auth", own).fallback(async || (StatusCode::NOT_FOUND, "the host's own words"));
+    ///
+    /// let ask = async |path: &str| {
+    ///     let request = Request::get(path).body(Body::empty()).expect("a path");
+    ///     app.clone().oneshot(request).await.expect("an answer").status()
+    /// };
+    /// assert_eq!(ask("/auth/healthz").await, StatusCode::OK);
+    /// assert_eq!(ask("/auth/v1/me").await, StatusCode::UNAUTHORIZED);
+    /// assert_eq!(ask("/auth/v1/admin/users").await, StatusCode::NOT_FOUND);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn routes(&self, selection: &Selection) -> Router {
+        let http = self.with_selection(selection.clone());
+        http.with_layers(http.add_routes(Router::new()))
+    }
+
+    fn add_routes(&self, more: Router<Http>) -> Router<Http> {
+        let routes = self.description().selection().routes();
+        routes
             .fold(more, |router, route| router.route(route.path, self.handler(route)))
-            .fallback(exchange::not_found)
             .method_not_allowed_fallback(exchange::method_not_allowed)
+    }
+
+    fn with_layers(&self, routes: Router<Http>) -> Router {
+        let answering = routes
             .layer(CatchPanicLayer::custom(exchange::panicked))
             .layer(middleware::from_fn_with_state(self.clone(), exchange::answered));
         // Outside of what makes problem documents, so that pages of other origins may read those, too.

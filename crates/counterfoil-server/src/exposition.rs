@@ -199,7 +199,7 @@ const METRICS: &[Metric] = &[
     Metric {
         name: "counterfoil_limits_hit_total",
         kind: Kind::Counter,
-        starts: Starts::For("limit", &["failed_logins", "misses", "login", "api", "introspection"]),
+        starts: Starts::For("limit", &["failed_logins", "misses", "login", "api", "introspection", "route"]),
         about: "Requests refused by a limit that is not a client's own",
     },
     Metric {

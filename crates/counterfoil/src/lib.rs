@@ -151,9 +151,9 @@ pub use counterfoil_core::token::{
 };
 #[cfg(feature = "axum")]
 pub use counterfoil_http::{
-    Answering, Arrival, Auth, AuthLayer, Authenticated, Caller, Cookies, Guard, Guarded, Http, HttpSettings,
-    NotACookieName, NotAScheme, NotAnOrigin, Origin, Place as CredentialPlace, Presented, Problem, ProblemKind,
-    RequestId, Scheme, TrustedProxy, UnixPeer, openapi,
+    Answering, Arrival, Auth, AuthLayer, Authenticated, Caller, Cookies, Group, Guard, Guarded, Http, HttpSettings,
+    NoSuchRoute, NotACookieName, NotAScheme, NotAnOrigin, Origin, Place as CredentialPlace, Presented, Problem,
+    ProblemKind, RequestId, Scheme, TrustedProxy, UnixPeer, openapi,
 };
 #[cfg(feature = "sqlite")]
 pub use counterfoil_store::sqlite;

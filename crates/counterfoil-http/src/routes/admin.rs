@@ -7,6 +7,7 @@ pub(crate) mod tokens;
 pub(crate) mod users;
 
 use std::collections::HashMap;
+use std::fmt::Display;
 
 use axum::Json;
 use axum::extract::{FromRequestParts, Path};
@@ -17,13 +18,14 @@ use counterfoil_core::{ClientId, SubjectId, Username};
 
 use crate::caller::Staff;
 use crate::http::Http;
+use crate::nested::NestedUnder;
 use crate::problem::Problem;
 
 /// 201 with what was made and where it is.
 type Made<T> = (StatusCode, [(HeaderName, String); 1], Json<T>);
 
-fn made<T>(location: String, body: T) -> Made<T> {
-    (StatusCode::CREATED, [(header::LOCATION, location)], Json(body))
+fn made<T>(prefix: &NestedUnder, path: &str, id: impl Display, body: T) -> Made<T> {
+    (StatusCode::CREATED, [(header::LOCATION, format!("{prefix}{path}/{id}"))], Json(body))
 }
 
 /// The text of `next`, and back.

@@ -13,6 +13,7 @@ use crate::arrival::Arrival;
 use crate::body::{self, NoBody, Query};
 use crate::caller::Caller;
 use crate::http::Http;
+use crate::nested::NestedUnder;
 use crate::problem::Problem;
 use crate::record::{NewToken, Page};
 use crate::rights::{KEYS_READ, KEYS_WRITE};
@@ -39,6 +40,7 @@ pub(crate) struct KeyBody {
 pub(crate) async fn create(
     State(http): State<Http>,
     caller: Caller,
+    prefix: NestedUnder,
     body::Json(body): body::Json<KeyBody>,
 ) -> Result<(StatusCode, [(HeaderName, String); 1], Json<NewToken>), Problem> {
     caller.may(&KEYS_WRITE)?;
@@ -50,7 +52,7 @@ pub(crate) async fn create(
     let Arrival { source, now, .. } = &caller.arrival;
     let issued = caller.authority().create_key(&caller.who, key, source, *now).await?;
     let key = NewToken::of(issued, user);
-    let location = format!("/v1/keys/{}", key.id());
+    let location = format!("{prefix}/v1/keys/{}", key.id());
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(key)))
 }
 

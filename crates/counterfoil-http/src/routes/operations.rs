@@ -8,6 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::http::Http;
+use crate::nested::NestedUnder;
 use crate::openapi;
 use crate::problem::Problem;
 
@@ -29,6 +30,6 @@ pub(crate) async fn readyz(State(http): State<Http>) -> Result<Json<Health>, Pro
     Ok(Json(Health { status: "ready" }))
 }
 
-pub(crate) async fn describe() -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "application/json")], openapi::text())
+pub(crate) async fn describe(State(http): State<Http>, prefix: NestedUnder) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], openapi::under(prefix.as_str(), http.description().openapi()))
 }

@@ -15,6 +15,7 @@ mod layer;
 mod limits;
 mod login;
 mod matrix;
+mod nested;
 mod outages;
 mod payload;
 mod proxies;

@@ -15,6 +15,7 @@ use utoipa::openapi::schema::{ObjectBuilder, OneOfBuilder, Schema, Type};
 use super::{Made, WhichClient, made};
 use crate::body::{self, NoBody, parsed, said};
 use crate::caller::Staff;
+use crate::nested::NestedUnder;
 use crate::problem::Problem;
 
 /// One client.
@@ -145,6 +146,7 @@ pub(crate) struct NewClientBody {
 
 pub(crate) async fn create(
     staff: Staff,
+    prefix: NestedUnder,
     body::Json(body): body::Json<NewClientBody>,
 ) -> Result<Made<ClientRecord>, Problem> {
     let order = ClientOrder {
@@ -153,7 +155,7 @@ pub(crate) async fn create(
         allow_login: body.allow_login.unwrap_or(true),
     };
     let client = staff.authority().create_client(order, &staff.by, staff.now()).await?;
-    Ok(made(format!("/v1/admin/clients/{}", client.id), ClientRecord::from(&*client)))
+    Ok(made(&prefix, "/v1/admin/clients", client.id, ClientRecord::from(&*client)))
 }
 
 /// What of a client is to change.

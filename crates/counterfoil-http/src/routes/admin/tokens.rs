@@ -19,6 +19,7 @@ use super::{Made, made};
 use crate::body::{self, NoBody, Query, parsed, said};
 use crate::caller::Staff;
 use crate::http::Http;
+use crate::nested::NestedUnder;
 use crate::problem::{Problem, ProblemKind};
 use crate::record::{KindWord, NewToken, Seen};
 use crate::routes::tokens::{Id, RenameBody, limited};
@@ -178,6 +179,7 @@ pub(crate) struct IssueBody {
 pub(crate) async fn issue(
     State(http): State<Http>,
     staff: Staff,
+    prefix: NestedUnder,
     body::Json(body): body::Json<IssueBody>,
 ) -> Result<Made<NewToken>, Problem> {
     let kind = body.kind.unwrap_or(Kind::Login);
@@ -201,7 +203,7 @@ pub(crate) async fn issue(
     match staff.authority().issue(order, &staff.by, staff.now()).await {
         Ok(issued) => {
             let token = NewToken::of(issued, user);
-            Ok(made(format!("/v1/admin/tokens/{}", token.id()), token))
+            Ok(made(&prefix, "/v1/admin/tokens", token.id(), token))
         }
         // Not the refusal of the token that asks, which a client would throw away then.
         Err(Error::Refused(Refusal::SubjectInactive)) => {

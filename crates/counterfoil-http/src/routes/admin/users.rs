@@ -16,6 +16,7 @@ use utoipa::ToSchema;
 use super::{Made, UserId, made};
 use crate::body::{self, NoBody, Query, SecretText, parsed, said};
 use crate::caller::Staff;
+use crate::nested::NestedUnder;
 use crate::problem::Problem;
 use crate::routes::tokens::limited;
 
@@ -188,7 +189,11 @@ pub(crate) struct NewUserBody {
     role: Option<RoleWord>,
 }
 
-pub(crate) async fn create(staff: Staff, body::Json(body): body::Json<NewUserBody>) -> Result<Made<User>, Problem> {
+pub(crate) async fn create(
+    staff: Staff,
+    prefix: NestedUnder,
+    body::Json(body): body::Json<NewUserBody>,
+) -> Result<Made<User>, Problem> {
     let email = body.email.as_deref().map(|text| parsed("email", text)).transpose()?;
     if body.email_confirmed && email.is_none() {
         return Err(Refusal::invalid("email_confirmed", "goes with email").into());
@@ -203,7 +208,7 @@ pub(crate) async fn create(staff: Staff, body::Json(body): body::Json<NewUserBod
     };
     let password = body.password.map(password).transpose()?;
     let account = staff.authority().create_user(new, password, &staff.by, staff.now()).await?;
-    Ok(made(format!("/v1/admin/users/{}", account.subject), User::from(account)))
+    Ok(made(&prefix, "/v1/admin/users", account.subject.clone(), User::from(account)))
 }
 
 fn password(text: SecretText) -> Result<Password, Refusal> {
