@@ -87,6 +87,7 @@ impl Verdict {
 /// #     hashing: Arc::new(OnThisThread),
 /// #     entropy: Arc::new(PredictableEntropy::from_seed(1)),
 /// #     events: Arc::new(Silent),
+/// #     hook: None,
 /// #     ring: None,
 /// #     settings: Settings::default(),
 /// # };

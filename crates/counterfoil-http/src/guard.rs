@@ -45,6 +45,7 @@ use crate::rights::{ADMIN_READ, ADMIN_WRITE};
 /// #     hashing: Arc::new(OnThisThread),
 /// #     entropy: Arc::new(PredictableEntropy::from_seed(1)),
 /// #     events: Arc::new(Silent),
+/// #     hook: None,
 /// #     ring: None,
 /// #     settings: Settings::default(),
 /// # };

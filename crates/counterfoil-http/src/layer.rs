@@ -58,6 +58,7 @@ use crate::problem::Problem;
 /// #     hashing: Arc::new(OnThisThread),
 /// #     entropy: Arc::new(PredictableEntropy::from_seed(1)),
 /// #     events: Arc::new(Silent),
+/// #     hook: None,
 /// #     ring: None,
 /// #     settings: Settings::default(),
 /// # };

@@ -714,6 +714,7 @@ impl Http {
     /// #     hashing: Arc::new(OnThisThread),
     /// #     entropy: Arc::new(PredictableEntropy::from_seed(1)),
     /// #     events: Arc::new(Silent),
+    /// #     hook: None,
     /// #     ring: None,
     /// #     settings: Settings::default(),
     /// # };
