@@ -2,7 +2,7 @@
 
 use crate::install::{self, Debian};
 use crate::steps::Steps;
-use crate::{Failure, check, contract, crash, fuzz, process, publish, smoke, supply};
+use crate::{Failure, check, contract, crash, fuzz, model, process, publish, smoke, supply};
 
 /// Programs that the tests call and that a machine with only Rust and Python may lack.
 const PROGRAMS: &[Debian] =
