@@ -43,9 +43,9 @@ impl Who {
 }
 
 impl Verdict {
-    /// What a layer of the same authority has found. One of another authority says nothing here.
-    pub(crate) fn of<'a>(extensions: &'a Extensions, authority: &Authority) -> Option<&'a Verdict> {
-        extensions.get().filter(|verdict: &&Verdict| std::ptr::eq(verdict.http.authority(), authority))
+    /// What a layer of the same authority has found that looks where `http` would. Another one's says nothing here.
+    pub(crate) fn of<'a>(extensions: &'a Extensions, http: &Http) -> Option<&'a Verdict> {
+        extensions.get().filter(|verdict: &&Verdict| verdict.http.finds_the_same_as(http))
     }
 }
 

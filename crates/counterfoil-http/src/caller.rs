@@ -91,7 +91,7 @@ impl FromRequestParts<Http> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, http: &Http) -> Result<Self, Problem> {
         let Ok(arrival) = Arrival::from_request_parts(parts, http).await;
-        let (who, place) = match Verdict::of(&parts.extensions, http.authority()) {
+        let (who, place) = match Verdict::of(&parts.extensions, http) {
             // A layer around these routes has judged it, and no body was waited for since.
             Some(verdict) => match &verdict.who {
                 Who::Nobody => return Err(Problem::token_missing()),

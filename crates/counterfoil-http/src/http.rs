@@ -9,7 +9,8 @@ use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 
 use crate::cookie::Cookies;
-use crate::credentials::{self, Credential, Place};
+use crate::credentials::{self, Credential, Place, Scheme};
+use crate::device::TrustedProxy;
 use crate::docs::Description;
 use crate::meter::Checks;
 use crate::payload::{Payload, UserToShow};
@@ -166,6 +167,19 @@ impl Http {
             cookies.judge(method, uri, headers)?;
         }
         Ok(found)
+    }
+
+    /// Whether both ask the same authority about tokens in the same places, by the same rules.
+    pub(crate) fn finds_the_same_as(&self, other: &Http) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+            || (Arc::ptr_eq(&self.0.authority, &other.0.authority)
+                && self.credential_places() == other.credential_places())
+    }
+
+    /// Where tokens are looked for, and whose word is taken for where a request comes from.
+    fn credential_places(&self) -> (&[Scheme], bool, Option<&Cookies>, &[TrustedProxy]) {
+        let HttpSettings { schemes, api_key_header, cookies, trusted_proxies, .. } = self.settings();
+        (schemes, *api_key_header, cookies.as_ref(), trusted_proxies)
     }
 
     /// Counts what was found out about the token of a request, and holds one in a cookie to what its page has to show.

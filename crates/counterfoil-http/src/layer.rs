@@ -235,7 +235,7 @@ impl Rules {
     /// Who sends `request`, as far as it can be said at once.
     fn judge_at_once<B>(&self, request: &Request<B>) -> AtOnce {
         let http = &self.http;
-        if let Some(verdict) = Verdict::of(request.extensions(), http.authority()) {
+        if let Some(verdict) = Verdict::of(request.extensions(), http) {
             return AtOnce::Judged(verdict.clone()); // by the same layer, further out
         }
         let (now, source) = self.arrived(request);

@@ -264,6 +264,19 @@ async fn our_own_routes_take_the_word_of_a_layer_around_them_unless_a_body_was_w
 }
 
 #[tokio::test]
+async fn a10_a_layer_that_looks_in_more_places_opens_none_of_those_within_it() {
+    let server = TestServer::with_ada().await;
+    let wide = server.http.with_settings(with_api_keys());
+    let app = server.http.router().merge(routes().layer(server.http.layer())).layer(wide.layer());
+    let ada = server.ada().await;
+    let with_key = server.anonymous().with(X_API_KEY, &ada.secret).facing(&app);
+    for path in ["/v1/me", "/who"] {
+        with_key.get(path).await.is_refused(401, "token-missing", BARE);
+        assert_eq!(ada.clone().facing(&app).get(path).await.status, 200);
+    }
+}
+
+#[tokio::test]
 async fn any_tower_service_is_guarded_whatever_its_body_and_whatever_its_error() {
     #[derive(Debug, PartialEq)]
     struct Broken;
