@@ -12,6 +12,7 @@ mod bench;
 mod check;
 mod contract;
 mod crash;
+mod front_page;
 mod fuzz;
 mod house;
 mod install;
@@ -78,6 +79,11 @@ const COMMANDS: &[Command] = &[
         name: "sbom",
         about: "write the program's bill of materials, CycloneDX 1.5: sbom [FILE]",
         run: sbom::run,
+    },
+    Command {
+        name: "front-page",
+        about: "write a service from the front page of the library alone, and see whether it works",
+        run: front_page::run,
     },
     Command {
         name: "publish",

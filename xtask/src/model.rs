@@ -15,7 +15,7 @@ pub(crate) fn check() -> Result<(), Failure> {
     let mut cargo = process::cargo(&["test", "--release", "-p", "counterfoil-core", "--lib", "cache::model"]);
     let mut ran = false;
     process::run_watching(cargo.env("CARGO_TARGET_DIR", target).env("RUSTFLAGS", "--cfg counterfoil_model"), |line| {
-        ran |= line.starts_with("test cache::model::")
+        ran |= line.starts_with("test cache::model::");
     })?;
     if ran { Ok(()) } else { Err("no model was tried".into()) }
 }

@@ -2,7 +2,7 @@
 
 use crate::install::{self, Debian};
 use crate::steps::Steps;
-use crate::{Failure, check, contract, crash, fuzz, model, process, publish, smoke, supply};
+use crate::{Failure, check, contract, crash, front_page, fuzz, model, process, publish, smoke, supply};
 
 /// Programs that the tests call and that a machine with only Rust and Python may lack.
 const PROGRAMS: &[Debian] =
@@ -22,6 +22,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     steps.take("packages", publish::smoke)?;
     steps.take("model", model::check)?;
     steps.take("smokes", smoke::run)?;
+    steps.take("front page", front_page::smoke)?;
     steps.take("contract", contract::smoke)?;
     steps.take("fuzzing", fuzz::smoke)?;
     steps.take("crashes", crash::smoke)?;

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use axum::{Router, routing::get};
-use counterfoil::{Authenticated, Counterfoil, Guard, HttpSettings};
+use counterfoil::{Authenticated, Counterfoil, Guard, HttpSettings, Selection};
 
 async fn read(who: Authenticated) -> String {
     format!("the files of {}, read with a {}\n", who.subject, who.kind.as_str())
@@ -21,7 +21,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Programs also send `X-Api-Key`.
     let settings = HttpSettings { api_key_header: true, ..HttpSettings::default() };
     let http = counterfoil.http(settings);
-    let app = Router::new().route("/files", reading.merge(writing)).layer(http.layer()).merge(http.router());
+    let app =
+        Router::new().route("/files", reading.merge(writing)).layer(http.layer()).merge(http.routes(&Selection::all()));
 
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:3000".to_owned());
     let listener = tokio::net::TcpListener::bind(address).await?;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use axum::{Router, routing::get};
 use counterfoil::{
-    AccountChange, Authenticated, By, ClientName, ClientOrder, Counterfoil, Guard, HttpSettings, Policy, Problem, Role,
+    AccountChange, Authenticated, By, ClientName, ClientOrder, Counterfoil, Guard, Policy, Problem, Role,
 };
 
 /// A guard as a function, for a handler that decides by more than its route.
@@ -41,7 +41,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .route("/office", get(async || "for staff\n").route_layer(Guard::staff()))
         .route("/report", get(report))
         .layer(counterfoil.layer())
-        .merge(counterfoil.router(HttpSettings::default()));
+        .merge(counterfoil.routes());
 
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:3000".to_owned());
     let listener = tokio::net::TcpListener::bind(address).await?;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use axum::response::Html;
 use axum::{Router, routing::get};
-use counterfoil::{Authenticated, Cookies, Counterfoil, HttpSettings};
+use counterfoil::{Authenticated, Cookies, Counterfoil, HttpSettings, Selection};
 
 const PAGE: &str = include_str!("notes.html");
 
@@ -23,7 +23,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .route("/notes", get(notes).post(async |_: Authenticated| "noted\n"))
         .layer(http.layer())
         .route("/", get(async || Html(PAGE)))
-        .merge(http.router());
+        .merge(http.routes(&Selection::all()));
 
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:3000".to_owned());
     let listener = tokio::net::TcpListener::bind(address).await?;

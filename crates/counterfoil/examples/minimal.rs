@@ -11,7 +11,7 @@
 use std::net::SocketAddr;
 
 use axum::{Router, routing::get};
-use counterfoil::{Authenticated, Counterfoil, HttpSettings};
+use counterfoil::{Authenticated, Counterfoil};
 
 async fn hello(who: Authenticated) -> String {
     format!("Hello, {}, on {}.\n", who.subject, who.client)
@@ -20,10 +20,7 @@ async fn hello(who: Authenticated) -> String {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let counterfoil = Counterfoil::builder().sqlite("./data").start().await?;
-    let app = Router::new()
-        .route("/hello", get(hello))
-        .layer(counterfoil.layer())
-        .merge(counterfoil.router(HttpSettings::default()));
+    let app = Router::new().route("/hello", get(hello)).layer(counterfoil.layer()).merge(counterfoil.routes());
 
     // Somebody to log in; at the second start she is there already.
     counterfoil.create_user("ada", "correct horse battery staple").await.ok();

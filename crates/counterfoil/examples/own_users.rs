@@ -10,7 +10,7 @@ use axum::routing::{get, post};
 use axum::{Router, http::StatusCode};
 use counterfoil::{
     Account, AccountChange, AccountQuery, AccountStore, Answer, Authenticated, Cost, Counterfoil, Credentials,
-    EncodedPassword, HttpSettings, LoginName, Problem, Role, StoreError, SubjectId, Timestamp,
+    EncodedPassword, LoginName, Problem, Role, StoreError, SubjectId, Timestamp,
 };
 
 /// One row of the table: passwords as Django wrote them, which counterfoil verifies and replaces at the next login.
@@ -135,7 +135,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .route("/leave", post(leave))
         .with_state((users, counterfoil.clone()))
         .layer(counterfoil.layer())
-        .merge(counterfoil.router(HttpSettings::default()));
+        .merge(counterfoil.routes());
 
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:3000".to_owned());
     let listener = tokio::net::TcpListener::bind(address).await?;

@@ -20,7 +20,7 @@ use counterfoil_core::{
     AccountStore, AuditStore, Authority, Clock, Entropy, Error, EventSink, Parts, Settings, TokenStore,
 };
 #[cfg(feature = "axum")]
-use counterfoil_http::{AuthLayer, Http, HttpSettings};
+use counterfoil_http::{AuthLayer, Http, HttpSettings, Selection};
 #[cfg(feature = "sqlite")]
 use counterfoil_store::sqlite::{
     Absent, BackupError, Contents, OpenError, OpenOptions, Progress, Rewound, SqliteStore,
@@ -79,7 +79,15 @@ impl Counterfoil {
         &self.open.clock
     }
 
-    /// The ready-made routes, for a service to merge with its own.
+    /// The ready-made routes, for a service to merge with its own or to nest under a path, with the defaults of
+    /// [`HttpSettings`] and what else the service answers left to it. For other settings, or without some of them,
+    /// `counterfoil.http(settings).routes(&selection)`: see [`Selection`].
+    #[cfg(feature = "axum")]
+    pub fn routes(&self) -> axum::Router {
+        self.http(HttpSettings::default()).routes(&Selection::all())
+    }
+
+    /// The ready-made routes as the server has them, with an answer to every other path as well.
     #[cfg(feature = "axum")]
     pub fn router(&self, settings: HttpSettings) -> axum::Router {
         self.http(settings).router()

@@ -1,88 +1,8 @@
-//! Many tokens per user, one for each device, browser, app or API key; each revocable alone; none of them stored.
-//!
-//! A client keeps the token; the server keeps only its counterfoil, a digest. This crate puts that into a Rust service:
-//! it starts the stores, the threads that hash passwords and the work in the background, and hands out the one front door,
-//! [`Authority`]. The program `counterfoil serve` is made of nothing else.
-//!
-//! # A token's life
-//!
-//! ```
-//! use counterfoil::{By, Counterfoil, Error, Login, NewAccount, Password, Refusal, Source, TokenName};
-//!
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let counterfoil = Counterfoil::builder().memory().start().await?;
-//! let authority = counterfoil.authority();
-//! let (here, now) = (Source::default(), counterfoil.clock().now());
-//!
-//! let ada = NewAccount::named("ada".parse()?);
-//! authority.create_user(ada, Some(Password::new("correct horse battery staple")?), &By::operator(), now).await?;
-//!
-//! let login = |password: &str, device| Login {
-//!     username: "ada".to_owned(),
-//!     password: Password::new(password).expect("shorter than 4096 bytes"),
-//!     client: None,
-//!     name: TokenName::cut(device),
-//! };
-//! let laptop = authority.login(login("correct horse battery staple", "laptop"), &here, now).await?.issued;
-//! let phone = authority.login(login("correct horse battery staple", "phone"), &here, now).await?.issued;
-//!
-//! // A wrong password is refused, and says no more than that.
-//! let refused = authority.login(login("12345", "burglar"), &here, now).await;
-//! assert!(matches!(refused, Err(Error::Refused(Refusal::CredentialsRejected))));
-//!
-//! // The secret is shown once; from then on a request that carries it is known by it.
-//! let who = authority.authenticate(laptop.secret.expose(), &here, now).await?;
-//! assert_eq!(who.id, laptop.token.id);
-//!
-//! // The laptop ends the phone, and only the phone.
-//! authority.revoke(&who, phone.token.id, phone.token.kind, &here, now).await?;
-//! let refused = authority.authenticate(phone.secret.expose(), &here, now).await;
-//! assert!(matches!(refused, Err(Error::Refused(Refusal::TokenRevoked))));
-//! assert!(authority.authenticate(laptop.secret.expose(), &here, now).await.is_ok());
-//!
-//! counterfoil.shutdown().await;
-//! # Ok(())
-//! # }
-//! ```
+#![cfg_attr(all(feature = "axum", feature = "sqlite"), doc = include_str!("front_page.md"))]
 #![cfg_attr(
-    all(feature = "axum", feature = "sqlite"),
-    doc = r#"
-# The routes in a service of yours
-
-```
-use axum::body::Body;
-use axum::http::{Request, StatusCode};
-use counterfoil::{Counterfoil, HttpSettings};
-use tower::ServiceExt;
-
-# #[tokio::main(flavor = "current_thread")]
-# async fn main() -> Result<(), Box<dyn std::error::Error>> {
-# let directory = tempfile::tempdir()?;
-# let data = directory.path().join("data");
-let counterfoil = Counterfoil::builder().sqlite(&data).start().await?;
-let app = axum::Router::new()
-    .route("/", axum::routing::get(|| async { "yours" }))
-    .merge(counterfoil.router(HttpSettings::default()));
-
-// Serve `app` with connect info, so that devices are listed with their addresses:
-// axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
-
-let answer = app.clone().oneshot(Request::get("/").body(Body::empty())?).await?;
-assert_eq!(answer.status(), StatusCode::OK);
-let answer = app.oneshot(Request::get("/v1/me").body(Body::empty())?).await?;
-assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
-
-counterfoil.shutdown().await;
-# Ok(())
-# }
-```
-"#
+    not(all(feature = "axum", feature = "sqlite")),
+    doc = "Many tokens per user, each revocable alone, none of them stored. The front page is that of the default features."
 )]
-//!
-//! # Features
-//!
-//! `sqlite` (default): the embedded store. `axum` (default): the routes.
 
 mod background;
 mod counterfoil;
@@ -153,7 +73,7 @@ pub use counterfoil_core::token::{
 pub use counterfoil_http::{
     Answering, Arrival, Auth, AuthLayer, Authenticated, Caller, Cookies, Group, Guard, Guarded, Http, HttpSettings,
     NoSuchRoute, NotACookieName, NotAScheme, NotAnOrigin, Origin, Place as CredentialPlace, Presented, Problem,
-    ProblemKind, RequestId, Scheme, TrustedProxy, UnixPeer, openapi,
+    ProblemKind, RequestId, Scheme, Selection, TrustedProxy, UnixPeer, UserToShow, openapi,
 };
 #[cfg(feature = "sqlite")]
 pub use counterfoil_store::sqlite;
