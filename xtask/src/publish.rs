@@ -1,6 +1,8 @@
 //! `cargo xtask publish [--no-verify]`: a rehearsal of what crates.io would get. Nothing is uploaded.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -20,8 +22,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     crate::refuse_arguments(arguments)?;
     let mut steps = Steps::begin();
     steps.take("what is in them", contents)?;
-    // Without `--allow-dirty`: what is published is what is committed.
-    steps.take("dry run", || process::run(&mut dry_run(&[])))?;
+    steps.take("dry run", || {
+        let target = process::target_directory()?.join("publish");
+        forget_rehearsals(&target)?;
+        // Without `--allow-dirty`: what is published is what is committed.
+        process::run(dry_run(&[]).env("CARGO_TARGET_DIR", &target))
+    })?;
     steps.sum_up();
     Ok(())
 }
@@ -36,6 +42,31 @@ pub(crate) fn smoke() -> Result<(), Failure> {
         options.push("--allow-dirty");
     }
     process::run(&mut dry_run(&options))
+}
+
+/// Removes what an earlier rehearsal unpacked and built. Cargo takes a version of a crate for the same for ever, and would
+/// build the next crate with what this one was then.
+fn forget_rehearsals(target: &Path) -> Result<(), Failure> {
+    if target.exists() {
+        fs::remove_dir_all(target)?;
+    }
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| std::env::home_dir().map(|home| home.join(".cargo"))).ok_or("there is no home")?;
+    let Ok(registries) = fs::read_dir(home.join("registry/src")) else { return Ok(()) };
+    for registry in registries {
+        let registry = registry?;
+        // That of a rehearsal has no host in front of its hash.
+        if !registry.file_name().to_string_lossy().starts_with('-') {
+            continue;
+        }
+        for unpacked in fs::read_dir(registry.path())? {
+            let unpacked = unpacked?;
+            if unpacked.file_name().to_string_lossy().starts_with("counterfoil") {
+                fs::remove_dir_all(unpacked.path())?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn dry_run(options: &[&str]) -> std::process::Command {

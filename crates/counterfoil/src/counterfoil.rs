@@ -312,7 +312,7 @@ impl Builder {
 
     /// Asks the host before a token is made: see [`BeforeIssuing`]. It may await and it may block: it has a thread of its own.
     /// Without an answer within `patience` (two seconds are many, a login waits for them), after a panic, and when it fails,
-    /// nothing is issued and the answer is 503.
+    /// nothing is issued and the answer is 503. It is run by the tokio runtime in which a token is asked for.
     #[must_use]
     pub fn before_issuing(self, hook: impl BeforeIssuing + 'static, patience: Duration) -> Builder {
         Builder { hook: Some(Arc::new(HookThreads::new(Arc::new(hook), patience))), ..self }
