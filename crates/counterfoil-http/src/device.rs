@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::ConnectInfo;
-use axum::http::{Extensions, HeaderMap, header};
+use axum::http::{Extensions, HeaderMap, HeaderName, header};
 use counterfoil_core::{Source, UserAgent};
 use ipnet::IpNet;
 
@@ -77,7 +77,8 @@ pub fn source(peer: Option<Peer>, headers: &HeaderMap, trusted: &[TrustedProxy])
 }
 
 fn client_address(peer: Peer, headers: &HeaderMap, trusted: &[TrustedProxy]) -> Option<IpAddr> {
-    let lines: Vec<&[u8]> = headers.get_all("x-forwarded-for").iter().map(|line| line.as_bytes()).collect();
+    const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+    let lines: Vec<&[u8]> = headers.get_all(X_FORWARDED_FOR).iter().map(|line| line.as_bytes()).collect();
     let entries = lines.iter().rev().flat_map(|line| line.rsplit(|&byte| byte == b','));
     let mut nearest = peer;
     for entry in entries {
