@@ -46,6 +46,9 @@ pub const LINES_PER_SUBJECT: u32 = 256;
 /// Changes that were applied and are remembered for the fills that were under way.
 const REMEMBERED: usize = 1_024;
 
+/// Lines that each fill looks at while tokens are being moved: all are done long before there are too many again.
+const SETTLED_AT_ONCE: usize = 16;
+
 /// A token's use is noted when it was not noted for about this long, or comes from another address.
 pub const SEEN_EVERY_SECONDS: u64 = 64;
 /// Bits of a note for the address it came from.
@@ -73,6 +76,8 @@ struct Ledger {
     used: usize,
     /// Where the next tidying begins.
     swept: usize,
+    /// Which lines are still to be looked at for tokens that lie elsewhere from now on.
+    unsettled: std::ops::Range<usize>,
 }
 
 /// A token that is known to be live.
@@ -138,6 +143,7 @@ impl Cache {
                 recent: VecDeque::new(),
                 used: 0,
                 swept: 0,
+                unsettled: 0..0,
             }),
         }
     }
@@ -180,7 +186,8 @@ impl Cache {
     }
 
     /// The live token with this digest, if that is known and may be said at `now`.
-    #[inline]
+    // Always inlined into its one caller: the answer is written where it is wanted, not moved there three times.
+    #[inline(always)]
     pub(crate) fn get(
         &self,
         scheme: DigestScheme,
@@ -279,6 +286,27 @@ impl Cache {
         }
         self.lines.put(at, &Entry { key, id, lifetime, seen: seen(id, address, boot), subject, cohort });
         ledger.used += 1;
+        if let Some(lines) = self.lines.spread_out(ledger.used) {
+            ledger.unsettled = 0..lines;
+        }
+        self.settle(ledger, SETTLED_AT_ONCE);
+    }
+
+    /// Moves what lies in the next of those lines whose tokens lie elsewhere from now on.
+    fn settle(&self, ledger: &mut Ledger, lines: usize) {
+        if ledger.unsettled.is_empty() {
+            return;
+        }
+        for _ in 0..lines {
+            // From the far end, so that what moves further on finds that its place has been left.
+            let Some(at) = ledger.unsettled.next_back() else { break };
+            if let Some(entry) = self.lines.settle(at) {
+                ledger.forget(&self.cohorts, &self.subjects, &entry);
+            }
+        }
+        if ledger.unsettled.is_empty() {
+            self.lines.settled();
+        }
     }
 
     // ── Following the change log ────────────────────────────────────────────────────────────────────────────────────
@@ -356,10 +384,7 @@ impl Cache {
 
     fn end(&self, ledger: &mut Ledger, digest: &TokenDigest) {
         let key = lines::key_of(digest);
-        let entries = self.lines.around(&key);
-        let held: Vec<(usize, Entry)> =
-            entries.filter_map(|(at, entry)| entry.filter(|entry| entry.key == key).map(|entry| (at, entry))).collect();
-        for (at, entry) in held {
+        for (at, entry) in self.lines.holding(&key) {
             self.lines.clear(at);
             ledger.forget(&self.cohorts, &self.subjects, &entry);
         }
@@ -368,6 +393,7 @@ impl Cache {
     /// Frees the lines of what is dead, among the next `lines`; to be called now and then.
     pub(crate) fn tidy(&self, lines: usize, now: Timestamp) {
         let ledger = &mut *self.ledger();
+        self.settle(ledger, lines);
         for _ in 0..lines.min(self.lines.count()) {
             let at = ledger.swept;
             ledger.swept = (at + 1) % self.lines.count();

@@ -12,7 +12,7 @@ use crate::client::RENEW_AT_ONCE_MILLIS;
 use crate::clock::Now;
 use crate::event::{Event, RevokedBy, TokenRef};
 use crate::refusal::{Error, Refusal};
-use crate::secret::{Candidates, DigestScheme};
+use crate::secret::{Candidates, DigestScheme, TokenDigest};
 use crate::store::{Found, Presented, Touch};
 use crate::subject::SubjectState;
 use crate::token::{Identity, Kind, Sighting, Source, Standing};
@@ -31,7 +31,7 @@ impl Authority {
     pub fn authenticate<'a>(&'a self, text: &str, source: &'a Source, now: Now) -> Authenticating<'a> {
         let state = match self.candidates(text) {
             Err(refusal) => State::Known(Some(Err(refusal.into()))),
-            Ok(candidates) => match self.recall(&candidates, source, now) {
+            Ok(candidates) => match self.recall_any(&candidates, source, now) {
                 Some(known) => State::Known(Some(known)),
                 None => State::LookUp(Box::pin(self.look_up(candidates, source, now))),
             },
@@ -47,19 +47,30 @@ impl Authority {
     pub fn try_cached(&self, text: &str, source: &Source, now: Now) -> Option<Result<Identity, Error>> {
         match self.candidates(text) {
             Err(refusal) => Some(Err(refusal.into())),
-            Ok(candidates) => self.recall(&candidates, source, now),
+            Ok(Candidates::Native(digest)) => self.recall(DigestScheme::Native, &digest, source, now),
+            Ok(candidates) => self.recall_any(&candidates, source, now),
+        }
+    }
+
+    /// What the cache says of any of them; `None`: nothing.
+    fn recall_any(&self, candidates: &Candidates, source: &Source, now: Now) -> Option<Result<Identity, Error>> {
+        match candidates {
+            Candidates::Native(digest) => self.recall(DigestScheme::Native, digest, source, now),
+            Candidates::Imported(digests) => {
+                digests.iter().find_map(|(scheme, digest)| self.recall(*scheme, digest, source, now))
+            }
         }
     }
 
     /// What the cache says; `None`: nothing.
-    #[inline]
-    fn recall(&self, candidates: &Candidates, source: &Source, now: Now) -> Option<Result<Identity, Error>> {
-        let cache = self.cache.as_deref()?;
-        let known = |scheme, digest| cache.get(scheme, digest, source.ip, now);
-        let hit = match candidates {
-            Candidates::Native(digest) => known(DigestScheme::Native, digest)?,
-            Candidates::Imported(digests) => digests.iter().find_map(|(scheme, digest)| known(*scheme, digest))?,
-        };
+    fn recall(
+        &self,
+        scheme: DigestScheme,
+        digest: &TokenDigest,
+        source: &Source,
+        now: Now,
+    ) -> Option<Result<Identity, Error>> {
+        let hit = self.cache.as_deref()?.get(scheme, digest, source.ip, now)?;
         let Hit { identity, client, throttle, worth_noting } = hit;
         if let Some(rate) = throttle
             && let Err(too_many) = self.throttles.count(&identity.subject, client, rate, now)

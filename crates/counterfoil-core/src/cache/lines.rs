@@ -12,12 +12,19 @@
 //!
 //! A token lies in the first line that was free when it came, of [`WINDOW`] from its home on. Where the home is depends on
 //! a key that nobody outside knows, so that nobody can have tokens issued that crowd one place.
+//!
+//! Homes lie close together while there are few tokens, because each page of memory that a look-up touches costs as much as
+//! a hash: the lines in use are twice as many whenever three quarters of them are taken. Then every token is moved to its new
+//! place, some at a time, and is looked for in both until all are.
 
 use std::array;
 use std::fmt;
 
 use super::sync::{AtomicU64, Ordering, fence, zeroed_words};
 use crate::secret::TokenDigest;
+
+/// How many lines homes are spread over at first: 32 pages.
+const FIRST: usize = 2_048;
 
 /// How many lines from its home on a token may lie. At three quarters full, fewer than one in a thousand finds no room.
 pub(super) const WINDOW: usize = 32;
@@ -108,7 +115,29 @@ pub(super) struct Lines {
     /// Words before the first line, so that no line lies across two of the processor's.
     skip: usize,
     count: usize,
+    /// Over how many of the first lines homes are spread; in the upper half, over how many they were before, while tokens
+    /// are being moved, or 0.
+    spread: AtomicU64,
     key: u64,
+}
+
+/// Over how many lines homes are spread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Spread {
+    now: usize,
+    /// While tokens are being moved.
+    before: Option<usize>,
+}
+
+impl Spread {
+    fn from_word(word: u64) -> Spread {
+        let before = (word >> 32) as usize;
+        Spread { now: (word & u64::from(u32::MAX)) as usize, before: (before != 0).then_some(before) }
+    }
+
+    fn to_word(self) -> u64 {
+        (self.before.unwrap_or(0) as u64) << 32 | self.now as u64
+    }
 }
 
 impl fmt::Debug for Lines {
@@ -123,7 +152,8 @@ impl Lines {
         let count = count.max(1);
         let words = zeroed_words((count + 1) * WORDS);
         let beyond = (words.as_ptr() as usize / size_of::<u64>()) % WORDS;
-        Lines { words, skip: (WORDS - beyond) % WORDS, count, key }
+        let spread = Spread { now: count.min(FIRST), before: None };
+        Lines { words, skip: (WORDS - beyond) % WORDS, count, spread: AtomicU64::new(spread.to_word()), key }
     }
 
     pub(super) fn count(&self) -> usize {
@@ -139,15 +169,15 @@ impl Lines {
         words.first_chunk().expect("there is a whole line at every place below the count")
     }
 
-    fn home(&self, key: &Key) -> usize {
-        let mixed = (key[0] ^ self.key).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        ((u128::from(mixed) * self.count as u128) >> 64) as usize
+    fn spread(&self) -> Spread {
+        Spread::from_word(self.spread.load(Ordering::Relaxed))
     }
 
-    /// Where a token with this key may lie, nearest first.
-    fn window(&self, key: &Key) -> impl Iterator<Item = usize> {
-        let (home, count) = (self.home(key), self.count);
-        (home..home + WINDOW.min(count)).map(move |at| if at < count { at } else { at - count })
+    /// Where a token with this key may lie if homes are spread over `spread` lines, nearest first.
+    fn window(&self, key: &Key, spread: usize) -> impl Iterator<Item = usize> + use<> {
+        let mixed = (key[0] ^ self.key).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let home = ((u128::from(mixed) * spread as u128) >> 64) as usize;
+        (home..home + WINDOW.min(spread)).map(move |at| if at < spread { at } else { at - spread })
     }
 
     // ── For readers ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -155,7 +185,18 @@ impl Lines {
     /// The line of this key, if there is one.
     #[inline]
     pub(super) fn find(&self, key: &Key) -> Option<Reading> {
-        for at in self.window(key) {
+        let spread = self.spread();
+        let found = self.find_in(key, spread.now);
+        match spread.before {
+            None => found,
+            // A token that is moved between the two looks is found in neither, and asked for at the store.
+            Some(before) => found.or_else(|| self.find_in(key, before)),
+        }
+    }
+
+    #[inline]
+    fn find_in(&self, key: &Key, spread: usize) -> Option<Reading> {
+        for at in self.window(key, spread) {
             let line = self.line(at);
             // Acquire: what the mark names was made before the mark was written.
             let mark = line[MARK].load(Ordering::Acquire);
@@ -192,9 +233,59 @@ impl Lines {
 
     // ── For the one who writes ──────────────────────────────────────────────────────────────────────────────────────
 
-    /// What lies where, of the places in which a token with this key may lie.
+    /// What lies where, of the places that a token with this key may be put in.
     pub(super) fn around(&self, key: &Key) -> impl Iterator<Item = (usize, Option<Entry>)> {
-        self.window(key).map(|at| (at, self.entry(at)))
+        self.window(key, self.spread().now).map(|at| (at, self.entry(at)))
+    }
+
+    /// Where there is something of this key, wherever it was put.
+    pub(super) fn holding(&self, key: &Key) -> Vec<(usize, Entry)> {
+        let Spread { now, before } = self.spread();
+        let mut held = Vec::new();
+        for at in self.window(key, now).chain(before.into_iter().flat_map(|before| self.window(key, before))) {
+            if let Some(entry) = self.entry(at)
+                && entry.key == *key
+                && held.iter().all(|(known, _)| *known != at)
+            {
+                held.push((at, entry));
+            }
+        }
+        held
+    }
+
+    /// Spreads homes over twice as many lines, if there are more and `used` are three quarters of them. Whether tokens are to
+    /// be moved: all lines from 0 up to the number that is returned.
+    pub(super) fn spread_out(&self, used: usize) -> Option<usize> {
+        let Spread { now, before } = self.spread();
+        if before.is_some() || now == self.count || used < now / 4 * 3 {
+            return None;
+        }
+        let spread = Spread { now: self.count.min(now * 2), before: Some(now) };
+        self.spread.store(spread.to_word(), Ordering::Relaxed);
+        Some(now)
+    }
+
+    /// Moves what lies there to where it is looked for from now on; hands it back where there is no room.
+    pub(super) fn settle(&self, at: usize) -> Option<Entry> {
+        let entry = self.entry(at)?;
+        for (place, taken) in self.around(&entry.key) {
+            if place == at {
+                return None; // nearer to its home than any free line
+            }
+            if taken.is_none() {
+                self.put(place, &entry);
+                self.clear(at);
+                return None;
+            }
+        }
+        self.clear(at);
+        Some(entry)
+    }
+
+    /// All is moved.
+    pub(super) fn settled(&self) {
+        let spread = Spread { before: None, ..self.spread() };
+        self.spread.store(spread.to_word(), Ordering::Relaxed);
     }
 
     /// What lies there.

@@ -322,6 +322,28 @@ fn it_does_not_grow_and_gives_up_what_was_not_seen_for_longest() {
 }
 
 #[test]
+fn it_spreads_out_as_it_fills_and_nothing_is_lost_or_spared_on_the_way() {
+    let mut world = World::of(20_000);
+    for number in 0..14_000 {
+        world.fill(&found(number, number));
+        // Revoked while it may lie in its old place or in its new one.
+        if number % 500 == 499 {
+            world.commit(Changed::Tokens(vec![digest(number / 2)]));
+            assert_eq!(world.follow(), Followed::UpToDate);
+            assert!(!world.knows(number / 2), "{number}");
+        }
+    }
+    world.cache.tidy(20_000, WALL);
+    let known = (0..14_000).filter(|&number| world.knows(number)).count();
+    assert_eq!(known, world.cache.len());
+    // A few find no room near their new homes.
+    assert!(known >= 13_800, "{known}");
+    world.commit(Changed::Everything);
+    world.follow();
+    assert_eq!((0..14_000).filter(|&number| world.knows(number)).count(), 0);
+}
+
+#[test]
 fn nobody_pushes_others_out_with_tokens_of_their_own() {
     let world = World::of(4_096);
     world.fill(&found(1, 1));
