@@ -155,7 +155,7 @@ pub struct Token {
     pub subject_state: SubjectState,
     /// Where it was issued.
     pub first_seen: Sighting,
-    /// Where it was last used, up to a few seconds ago.
+    /// Where it was last used, up to a minute ago.
     pub last_seen: Option<Sighting>,
 }
 

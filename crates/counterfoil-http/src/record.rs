@@ -43,7 +43,7 @@ pub(crate) struct Record {
     current: bool,
     /// Where it was issued.
     first_seen: Seen,
-    /// Where it was last used, up to a few seconds ago.
+    /// Where it was last used, up to a minute ago.
     #[schema(required)]
     last_seen: Option<Seen>,
 }

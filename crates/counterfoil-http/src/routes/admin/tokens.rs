@@ -63,7 +63,7 @@ pub(crate) struct StaffRecord {
     revoked_at: Option<Timestamp>,
     /// Where it was issued.
     first_seen: Seen,
-    /// Where it was last used, up to a few seconds ago.
+    /// Where it was last used, up to a minute ago.
     #[schema(required)]
     last_seen: Option<Seen>,
 }
