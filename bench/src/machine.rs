@@ -39,11 +39,21 @@ pub(crate) async fn authority(tokens: Arc<dyn TokenStore>, accounts: Arc<dyn Acc
 
 /// Nanoseconds per call of each contender, the best of many short rounds taken in turn: what disturbs one round disturbs
 /// neither's best. A contender makes as many calls as it is told.
-pub(crate) fn race<const N: usize>(calls: u32, mut contenders: [&mut dyn FnMut(u32); N]) -> [f64; N] {
+pub(crate) fn race<const N: usize>(calls: u32, contenders: [&mut dyn FnMut(u32); N]) -> [f64; N] {
+    race_after(calls, || {}, contenders)
+}
+
+/// The same, with something done before each round that is not timed.
+pub(crate) fn race_after<const N: usize>(
+    calls: u32,
+    before: impl Fn(),
+    mut contenders: [&mut dyn FnMut(u32); N],
+) -> [f64; N] {
     let mut best = [f64::INFINITY; N];
     let end = Instant::now() + Duration::from_secs(4);
     while Instant::now() < end {
         for (position, contender) in contenders.iter_mut().enumerate() {
+            before();
             let begun = Instant::now();
             contender(calls);
             let each = begun.elapsed().as_nanos() as f64 / f64::from(calls);

@@ -19,6 +19,8 @@ pub(crate) struct Row {
 pub(crate) enum Goal {
     AtMost(f64),
     AtLeast(f64),
+    /// Nothing: it is told, not judged.
+    Told,
 }
 
 impl Row {
@@ -26,6 +28,7 @@ impl Row {
         match self.goal {
             Goal::AtMost(most) => self.figure <= most,
             Goal::AtLeast(least) => self.figure >= least,
+            Goal::Told => true,
         }
     }
 }
@@ -35,13 +38,18 @@ impl fmt::Display for Goal {
         match self {
             Goal::AtMost(most) => write!(f, "<= {most}"),
             Goal::AtLeast(least) => write!(f, ">= {least}"),
+            Goal::Told => f.write_str("-"),
         }
     }
 }
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verdict = if self.met() { "met" } else { "MISSED" };
+        let verdict = match self.goal {
+            Goal::Told => "",
+            Goal::AtMost(_) | Goal::AtLeast(_) if self.met() => "met",
+            Goal::AtMost(_) | Goal::AtLeast(_) => "MISSED",
+        };
         write!(
             f,
             "  {:<58} {:>9.2}  {:<9} {verdict:<6}  {}",

@@ -1,40 +1,28 @@
-//! P10: a whole `authenticate` on SQLite against the bare look-up of the same digest, at 1M and 10M rows.
+//! P10: a whole `authenticate` on SQLite that no cache answers, against the bare look-up of the same digest.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use counterfoil::OsEntropy;
-use counterfoil_core::{CheckKey, Prefix, Source, TokenDigest, TokenFormat};
+use counterfoil_core::{Source, TokenDigest};
 use counterfoil_store::{OpenOptions, SqliteStore};
-use rusqlite::{Connection, OpenFlags, params};
+use rusqlite::{Connection, OpenFlags};
 
+use crate::deployment::{Deployment, database};
 use crate::machine::{at_once, authority, now};
 use crate::report::{Goal, Row, percentile};
 
-/// How many of the rows have a text that is known here; the look-ups draw from these.
+/// How many of the tokens are looked up; all that there are, if there are fewer.
 const KNOWN: usize = 200_000;
 const LOOK_UPS: usize = 100_000;
 
 pub(crate) fn run() -> Vec<Row> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let directory = tempfile::tempdir().unwrap();
     let mut rows = Vec::new();
     let mut medians = Vec::new();
-    let mut filled = 0;
-    let mut known = Vec::new();
     for (count, what) in [
         (1_000_000, "authenticate / bare rusqlite look-up, p50, 1M rows"),
         (10_000_000, "authenticate / bare rusqlite look-up, p50, 10M rows"),
     ] {
-        if filled == 0 {
-            runtime.block_on(make(directory.path()));
-        }
-        let begun = Instant::now();
-        known.extend(fill(directory.path(), filled, count, KNOWN - known.len()));
-        filled = count;
-        println!("  {count} rows after {:.0} s", begun.elapsed().as_secs_f64());
-        let (ours, bare) = runtime.block_on(measure(directory.path(), &known));
+        let (ours, bare) = measure(&Deployment::of(count));
         rows.push(Row {
             id: "P10",
             what,
@@ -54,83 +42,13 @@ pub(crate) fn run() -> Vec<Row> {
     rows
 }
 
-pub(crate) fn database(directory: &Path) -> std::path::PathBuf {
-    directory.join("counterfoil.db")
-}
-
-/// An empty deployment with its schema, check key and default client.
-pub(crate) async fn make(directory: &Path) {
-    let store = Arc::new(SqliteStore::open(directory, &OpenOptions::serve()).unwrap());
-    drop(authority(store.clone(), store.clone()).await);
-    store.close();
-}
-
-/// Brings the table to `upto` rows by plain SQL, indexes last, and returns the texts of `known` of them.
-pub(crate) fn fill(directory: &Path, from: usize, upto: usize, known: usize) -> Vec<String> {
-    let connection = Connection::open(database(directory)).unwrap();
-    connection
-        .execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -2000000;")
-        .unwrap();
-    let key: [u8; 16] =
-        connection.query_row("SELECT key FROM check_keys ORDER BY number DESC", [], |row| row.get(0)).unwrap();
-    let format = TokenFormat::new(CheckKey::from_bytes(key), Vec::new(), Vec::new());
-    let indexes: Vec<(String, String)> = connection
-        .prepare("SELECT name, sql FROM sqlite_master WHERE tbl_name = 'tokens' AND type = 'index' AND sql IS NOT NULL")
-        .unwrap()
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))
-        .unwrap()
-        .collect::<Result<_, _>>()
-        .unwrap();
-    for (name, _) in &indexes {
-        connection.execute_batch(&format!("DROP INDEX {name}")).unwrap();
-    }
-    let client: i64 = connection.query_row("SELECT key FROM clients", [], |row| row.get(0)).unwrap();
-    let subjects = (from / 10, upto / 10);
-    let mut texts = Vec::with_capacity(known);
-    connection.execute_batch("BEGIN").unwrap();
-    {
-        let mut subject = connection.prepare("INSERT INTO subjects (key, name) VALUES (?1, ?2)").unwrap();
-        for number in subjects.0..subjects.1 {
-            subject.execute(params![number as i64 + 1, format!("subject-{number:010}")]).unwrap();
-        }
-        let mut token = connection
-            .prepare(
-                "INSERT INTO tokens (id, kind, subject, client, digest, scheme, abilities, issued_at, expires_at,
-                     subject_epoch, client_epoch, deployment_epoch, metadata)
-                 VALUES (?1, 'login', ?2, ?3, ?4, 'native', '*', ?5, ?6, 0, 0, 0, '{}')",
-            )
-            .unwrap();
-        let issued_at = now().wall.millis();
-        let every = (upto - from) / known.max(1);
-        for number in from..upto {
-            let digest = if known > 0 && number % every == 0 && texts.len() < known {
-                let secret = format.mint(&Prefix::default(), &OsEntropy).unwrap();
-                texts.push(secret.expose().to_owned());
-                *secret.digest().as_bytes()
-            } else {
-                let mut random = [0; 32];
-                getrandom::fill(&mut random).unwrap();
-                random
-            };
-            let mut id = [0; 16];
-            id[..8].copy_from_slice(&(number as u64).to_be_bytes());
-            let subject = (number as i64).wrapping_mul(7_919).rem_euclid(subjects.1 as i64) + 1;
-            let expires_at = issued_at + 86_400_000;
-            token.execute(params![id, subject, client, digest, issued_at, expires_at]).unwrap();
-        }
-    }
-    connection.execute_batch("COMMIT").unwrap();
-    for (_, sql) in &indexes {
-        connection.execute_batch(sql).unwrap();
-    }
-    connection.execute_batch("PRAGMA journal_mode = WAL").unwrap();
-    texts
-}
-
 /// Medians of `authenticate` and of the bare look-up, in turn, each with a token of its own.
-async fn measure(directory: &Path, texts: &[String]) -> (f64, f64) {
+pub(crate) fn measure(deployment: &Deployment) -> (f64, f64) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let directory = deployment.directory();
+    let texts = deployment.sample(KNOWN.min(deployment.count()));
     let store = Arc::new(SqliteStore::open(directory, &OpenOptions::serve()).unwrap());
-    let authority = authority(store.clone(), store.clone()).await;
+    let authority = runtime.block_on(authority(store.clone(), store.clone()));
     let bare = Connection::open_with_flags(database(directory), OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
     let mut look_up = bare.prepare("SELECT id, subject, expires_at, revoked_at FROM tokens WHERE digest = ?1").unwrap();
     let mut look_up = |text: &str| -> i64 {

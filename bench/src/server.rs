@@ -19,6 +19,13 @@ pub(crate) fn binary() -> PathBuf {
     path
 }
 
+/// The program of the peers, which `cargo xtask bench` builds.
+pub(crate) fn peers() -> PathBuf {
+    let path = std::env::var_os("COUNTERFOIL_PEERS").map(PathBuf::from).expect("run it by `cargo xtask bench`");
+    assert!(path.exists(), "{} is missing", path.display());
+    path
+}
+
 impl Server {
     /// Starts `command` and waits for the line in which it says where it listens.
     pub(crate) fn start(command: &mut Command) -> Server {
@@ -26,6 +33,12 @@ impl Server {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let line = lines.next().expect("the server said nothing").unwrap();
         let address = line.rsplit('/').next().unwrap().parse().unwrap();
+        Server { child, address }
+    }
+
+    /// Starts `command`, which will listen on `address`.
+    pub(crate) fn start_at(command: &mut Command, address: SocketAddr) -> Server {
+        let child = command.stdout(Stdio::null()).spawn().unwrap();
         Server { child, address }
     }
 
@@ -41,6 +54,11 @@ impl Server {
         line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
     }
 
+    /// CPU that it and its children have used since they started, in nanoseconds: all their threads'.
+    pub(crate) fn cpu_nanoseconds(&self) -> u64 {
+        processes(self.child.id()).into_iter().map(cpu_nanoseconds).sum()
+    }
+
     /// Asks it to stop and waits until it has.
     pub(crate) fn stop(mut self) {
         let stopped = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status().unwrap();
@@ -49,8 +67,31 @@ impl Server {
     }
 }
 
+/// That process and its children, and theirs.
+fn processes(id: u32) -> Vec<u32> {
+    let mut all = vec![id];
+    let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+    for child in children.split_whitespace() {
+        all.extend(processes(child.parse().unwrap()));
+    }
+    all
+}
+
+/// Of the threads that it has. The scheduler counts in nanoseconds, `/proc/PID/stat` in hundredths of a second.
+fn cpu_nanoseconds(id: u32) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{id}/task")).unwrap();
+    let of = |path: PathBuf| -> Option<u64> {
+        std::fs::read_to_string(path.join("schedstat")).ok()?.split_whitespace().next()?.parse().ok()
+    };
+    tasks.filter_map(|task| of(task.unwrap().path())).sum()
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
+        // What it has started ends with it.
+        for child in processes(self.child.id()).into_iter().skip(1) {
+            Command::new("kill").arg(child.to_string()).status().unwrap();
+        }
         let _already_gone = self.child.kill();
         let _already_waited = self.child.wait();
     }
@@ -87,15 +128,20 @@ impl Connection {
 
     /// Sends one request and reads its whole answer; the status and the body.
     pub(crate) fn ask(&mut self, request: &str) -> std::io::Result<(u16, String)> {
+        let (head, body) = self.ask_whole(request)?;
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        Ok((status.ok_or_else(|| std::io::Error::other("no status line"))?, body))
+    }
+
+    /// The same; its head and its body.
+    pub(crate) fn ask_whole(&mut self, request: &str) -> std::io::Result<(String, String)> {
         self.stream.get_mut().write_all(request.as_bytes())?;
-        let mut line = String::new();
-        self.stream.read_line(&mut line)?;
-        let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
-        let status = status.ok_or_else(|| std::io::Error::other("no status line"))?;
+        let (mut head, mut line) = (String::new(), String::new());
         let mut length = 0;
         loop {
             line.clear();
             self.stream.read_line(&mut line)?;
+            head.push_str(&line);
             let lower = line.to_ascii_lowercase();
             if let Some(value) = lower.strip_prefix("content-length:") {
                 length = value.trim().parse().unwrap_or(0);
@@ -106,7 +152,7 @@ impl Connection {
         }
         let mut body = vec![0; length];
         self.stream.read_exact(&mut body)?;
-        Ok((status, String::from_utf8_lossy(&body).into_owned()))
+        Ok((head, String::from_utf8_lossy(&body).into_owned()))
     }
 }
 

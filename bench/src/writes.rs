@@ -11,9 +11,9 @@ use counterfoil_core::{Abilities, Authority, By, Kind, Sighting, Source, TokenId
 use counterfoil_store::{OpenOptions, SqliteStore};
 use rusqlite::Connection;
 
+use crate::deployment::{Deployment, database};
 use crate::machine::{at_once, authority, now};
 use crate::report::{Goal, Row};
-use crate::rows;
 
 const MARKS: usize = 10_000;
 const SINGLY: usize = 200;
@@ -22,14 +22,12 @@ const CALLERS: usize = 128;
 
 pub(crate) fn run() -> Vec<Row> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let directory = tempfile::tempdir().unwrap();
-    runtime.block_on(rows::make(directory.path()));
-    let known = rows::fill(directory.path(), 0, 1_000_000, 1_000);
-    runtime.block_on(measure(directory.path(), &known))
+    let deployment = Deployment::of(1_000_000);
+    runtime.block_on(measure(deployment.directory(), &deployment.sample(1_000)))
 }
 
-async fn measure(directory: &Path, known: &[String]) -> Vec<Row> {
-    let ids: Vec<TokenId> = Connection::open(rows::database(directory))
+async fn measure(directory: &Path, known: &[&str]) -> Vec<Row> {
+    let ids: Vec<TokenId> = Connection::open(database(directory))
         .unwrap()
         .prepare("SELECT id FROM tokens WHERE number % 100 = 0")
         .unwrap()
@@ -43,7 +41,7 @@ async fn measure(directory: &Path, known: &[String]) -> Vec<Row> {
 
     // The request path: nothing is committed while tokens are authenticated.
     let commits = || -> i64 {
-        let connection = Connection::open(rows::database(directory)).unwrap();
+        let connection = Connection::open(database(directory)).unwrap();
         connection.query_row("SELECT commits FROM deployment", [], |row| row.get(0)).unwrap()
     };
     let before = commits();

@@ -19,8 +19,11 @@ pub(crate) fn take(steps: &mut Steps) -> Result<(), Failure> {
     })?;
     steps.take("formatting", || {
         process::run(&mut process::cargo(&["fmt", "--all", "--", "--check"]))?;
-        // A workspace of its own.
-        process::run(&mut process::cargo(&["fmt", "--manifest-path", "fuzz/Cargo.toml", "--", "--check"]))
+        // Workspaces of their own.
+        for manifest in ["fuzz/Cargo.toml", "bench/peers/Cargo.toml"] {
+            process::run(&mut process::cargo(&["fmt", "--manifest-path", manifest, "--", "--check"]))?;
+        }
+        Ok(())
     })?;
     steps.take("house rules", house::keep)?;
     steps.take("oldest Rust", oldest_rust::keep)?;
