@@ -4,7 +4,7 @@
 //! (expiry is judged on every hit), and that nothing has ended the token meanwhile. A hit takes no lock that a writer
 //! holds, allocates nothing and asks nobody.
 //!
-//! - A token has one line of 64 bytes ([`lines`]); the subject and what it shares with others are held once.
+//! - A token has one line of 64 bytes (`cache/lines.rs`); the subject and what it shares with others are held once.
 //! - What ends one token clears its line. What ends all tokens of a subject, of a client or of everybody is one store to
 //!   the shared record that their lines name; the lines are cleared when somebody comes by.
 //! - A fill begins before the store is asked, and is put in only if no change that was applied since names the token: else

@@ -1,4 +1,4 @@
-//! How long what a node knows may be relied on: [`Lease`], and how it follows the change log: [`Follower`].
+//! How long what a node knows may be relied on, the lease, and how it follows the change log: [`Follower`].
 //!
 //! A node asks the store every quarter of a second what has changed. What it has cached may be answered until
 //! [`LEASE_MILLIS`] after the last question *was sent* whose answer it has applied: a change that was committed before
