@@ -221,7 +221,8 @@ fn tokens_are_revoked_by_what_they_have_in_common_after_a_look_at_how_many_they_
     assert_eq!(site.operate("token revoke --used-before 30d --yes --json").json(), json!({ "revoked": 0 }));
     assert_eq!(answers(), [200; 4], "nothing was done");
     // The server hears of it within a quarter of a second.
-    let become_all = |wanted: [u16; 4]| within(Duration::from_millis(1_000), || Some(()).filter(|()| answers() == wanted));
+    let become_all =
+        |wanted: [u16; 4]| within(Duration::from_millis(1_000), || Some(()).filter(|()| answers() == wanted));
 
     assert_eq!(site.operate("token revoke --user ada --client web --yes --json").json(), json!({ "revoked": 1 }));
     become_all([200, 200, 401, 200]);
