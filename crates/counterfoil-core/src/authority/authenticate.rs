@@ -30,7 +30,7 @@ impl Authority {
     /// [`Error::Store`] when the store cannot say, which is never a yes.
     pub fn authenticate<'a>(&'a self, text: &str, source: &'a Source, now: Now) -> Authenticating<'a> {
         let state = match self.candidates(text) {
-            Err(refusal) => State::Known(Some(Err(refusal.into()))),
+            Err(_) => State::Unknown,
             Ok(candidates) => match self.recall_any(&candidates, source, now) {
                 Some(known) => State::Known(Some(known)),
                 None => State::LookUp(Box::pin(self.look_up(candidates, source, now))),
@@ -215,6 +215,8 @@ pub struct Authenticating<'a> {
 }
 
 enum State<'a> {
+    /// The text was never issued. Said without room for an identity being filled, because strangers send these for nothing.
+    Unknown,
     /// Said already; `None` once it has been handed out.
     Known(Option<Result<Identity, Error>>),
     LookUp(LookUp<'a>),
@@ -233,6 +235,7 @@ impl Future for Authenticating<'_> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.get_mut().state {
+            State::Unknown => Poll::Ready(Err(Refusal::TokenUnknown.into())),
             State::Known(known) => Poll::Ready(known.take().expect("a future is not polled after it was ready")),
             State::LookUp(look_up) => look_up.as_mut().poll(context),
         }
