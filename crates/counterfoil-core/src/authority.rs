@@ -250,6 +250,13 @@ impl Authority {
         }
     }
 
+    /// Answers nothing from memory until [`Authority::follow`] is called again: for the one who stops calling it.
+    pub fn stop_recalling(&self) {
+        if let Some(cache) = &self.cache {
+            cache.suspend();
+        }
+    }
+
     /// Whether the store can answer and commit.
     ///
     /// # Errors

@@ -379,7 +379,14 @@ impl Cache {
         if ledger.recent.len() == REMEMBERED {
             ledger.recent.pop_front();
         }
-        ledger.recent.push_back(change.clone());
+        let what = match &change.what {
+            // Remembered as any token: a fill that is under way just then is dropped, and no list of thousands is kept.
+            Changed::Tokens(digests) if digests.len() > REMEMBERED => Changed::Everything,
+            what @ (Changed::Tokens(_) | Changed::Subject(_) | Changed::Client(_) | Changed::Everything) => {
+                what.clone()
+            }
+        };
+        ledger.recent.push_back(Change { what, ..*change });
     }
 
     fn end(&self, ledger: &mut Ledger, digest: &TokenDigest) {

@@ -15,7 +15,7 @@ use crate::token::{Identity, Kind, Source, TokenName};
 /// Asked before every token that is made: for a login when its password has proved right, for an API key, and for what the
 /// operator, the host's own code or staff order. Not asked when a token gets a new secret or a later expiry.
 ///
-/// Only other logins of the same name wait for it, and what it allows is still judged by every other rule.
+/// Other logins of the same name wait for it, and one in 256 of any other; what it allows is still judged by every other rule.
 /// Whatever is not a [`Ruling`] issues nothing: an error, a panic, and in the crate `counterfoil` also an answer that takes
 /// too long.
 ///

@@ -3,7 +3,8 @@
 //! A node asks the store every quarter of a second what has changed. What it has cached may be answered until
 //! [`LEASE_MILLIS`] after the last question *was sent* whose answer it has applied: a change that was committed before
 //! that is known, whatever happened since. No message need arrive, and no two clocks need agree but in their rate. The clock
-//! is the one that runs on while the machine is suspended.
+//! is the one that runs on while the machine is suspended. It does not while a virtual machine is paused from outside: where the
+//! store is another machine's, what a paused one knew is good for the rest of its lease once it goes on.
 
 use std::fmt;
 

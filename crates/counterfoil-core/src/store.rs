@@ -380,6 +380,16 @@ pub struct Issue {
     pub reissue: Reissue,
 }
 
+impl Issue {
+    /// Whether it may end other tokens, by a cap or in their place.
+    pub fn may_end_tokens(&self) -> bool {
+        match self.kind {
+            Kind::Login => self.cap.is_some() || self.reissue != Reissue::New,
+            Kind::Key => false,
+        }
+    }
+}
+
 /// What gives the right to issue a token; restated in the transition that does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Warrant {

@@ -143,6 +143,7 @@ impl Counterfoil {
                 }
             }
         }
+        self.authority().stop_recalling(); // nobody follows the store any more
         subscribers.stop(LAST_WORDS).await;
         #[cfg(feature = "sqlite")]
         if let Some(sqlite) = self.open.sqlite.clone() {

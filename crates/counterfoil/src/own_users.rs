@@ -99,7 +99,8 @@ impl Counterfoil {
     /// on.
     ///
     /// # Errors
-    /// When a store fails.
+    /// [`Refusal::NotFound`] where you have no such user any more: see
+    /// [`Authority::set_subject_state`](crate::Authority::set_subject_state). When a store fails.
     pub async fn subject_changed(&self, subject: &SubjectId) -> Result<(), Error> {
         self.authority().subject_changed(subject, &By::operator(), self.now()).await
     }

@@ -2,7 +2,7 @@
 
 use counterfoil_core::{Clock, Now, Timestamp};
 
-/// The machine's own clocks: the date, to 4 ms, and on Linux `CLOCK_BOOTTIME`, which nobody can set and which counts on through a
+/// The machine's own clocks: the date as of the last tick, 1 to 10 ms ago at most, and on Linux `CLOCK_BOOTTIME`, which nobody can set and which counts on through a
 /// suspend. Elsewhere there is no such clock to be had without `unsafe`, so [`Now::boot`] is `None` there.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
@@ -13,7 +13,7 @@ impl Clock for SystemClock {
     fn now(&self) -> Now {
         use rustix::time::{ClockId, clock_gettime};
 
-        // The date as of the last tick, at most 4 ms ago: it is read for every request, and reading the counter of the
+        // The date as of the last tick, 4 ms ago at most with most kernels: it is read for every request, and reading the counter of the
         // processor a second time costs as much as half a hash. The lease goes by the exact one.
         let wall = clock_gettime(ClockId::RealtimeCoarse);
         let boot = clock_gettime(ClockId::Boottime);

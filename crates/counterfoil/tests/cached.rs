@@ -94,6 +94,31 @@ async fn f16_a_store_that_is_away_is_a_fault_as_soon_as_the_lease_ends() {
 }
 
 #[tokio::test]
+async fn who_comes_after_the_shutdown_is_answered_as_if_the_store_were_away() {
+    let directory = tempfile::tempdir().expect("directory");
+    let (server, _clock) = start(directory.path()).await;
+    let issued = issue(&server).await;
+    ask(&server, &issued).await.expect("live");
+    server.shutdown().await;
+    assert!(matches!(ask(&server, &issued).await, Err(Error::Store(_))));
+}
+
+#[tokio::test]
+async fn a_login_or_key_that_nobody_waits_for_keeps_nobody_from_being_known() {
+    let directory = tempfile::tempdir().expect("directory");
+    let (server, _clock) = start(directory.path()).await;
+    let issued = issue(&server).await;
+    ask(&server, &issued).await.expect("live");
+    {
+        let mut another = std::pin::pin!(issue(&server));
+        let polled = another.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(polled, Poll::Pending));
+    }
+    assert!(is_known(&server, &issued));
+    server.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_revocation_that_may_have_been_carried_out_leaves_nothing_to_be_said_from_memory() {
     let directory = tempfile::tempdir().expect("directory");
     let (server, _clock) = start(directory.path()).await;

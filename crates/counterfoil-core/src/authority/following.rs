@@ -61,6 +61,8 @@ impl Following {
     }
 
     /// What `write` came to, once it is applied here, if `ends` says that it may have ended a token.
+    /// For what ends nothing whatever comes of it, this is not needed; a stranger who could have it begun and left would
+    /// keep everybody from being answered from memory.
     fn settled<'a, T: Send + 'a>(&'a self, write: Answer<'a, T>, ends: fn(&T) -> bool) -> Answer<'a, T> {
         Box::pin(async move {
             let unsettled = Unsettled(Some(&self.cache));
@@ -146,7 +148,8 @@ impl TokenStore for Following {
     }
 
     fn issue<'a>(&'a self, issue: &'a Issue, now: Timestamp) -> Answer<'a, IssueOutcome> {
-        self.settled(self.store.issue(issue, now), IssueOutcome::ends_tokens)
+        let write = self.store.issue(issue, now);
+        if issue.may_end_tokens() { self.settled(write, IssueOutcome::ends_tokens) } else { write }
     }
 
     fn rename<'a>(

@@ -29,13 +29,16 @@ impl Authority {
     }
 
     /// Notes that the host has changed the account of `subject` in its own table of users, and looks: where it is not
-    /// active any more its tokens are refused from now on, and where it is again they are accepted again. Without an account
-    /// nothing can be seen; then say it with [`Authority::set_subject_state`].
+    /// active any more its tokens are refused from now on, and where it is again they are accepted again, whoever had them
+    /// refused. The account decides.
     ///
     /// # Errors
+    /// [`Refusal::NotFound`] where there is no account of it: nothing can be seen then, and its tokens are as they were. Of
+    /// one who was deleted, and of users of whom no account is kept, say it with [`Authority::set_subject_state`].
     /// When a store fails; then nothing is sure but that nobody was let in who was shut out.
     pub async fn subject_changed(&self, subject: &SubjectId, by: &By, now: Now) -> Result<(), Error> {
-        if let Some(account) = self.account_of(subject).await? {
+        let account = self.account_of(subject).await?;
+        if let Some(account) = &account {
             let state = if account.active { SubjectState::Active } else { SubjectState::Disabled };
             let known = self.tokens.subject(subject).await?.map_or(SubjectState::Active, |known| known.state);
             if known != state && known != SubjectState::Buried {
@@ -47,7 +50,8 @@ impl Authority {
             }
         }
         self.tokens.subject_changed(subject, now.wall).await?;
-        self.record(Event::AccountChanged(subject.clone()), by, now).await
+        self.record(Event::AccountChanged(subject.clone()), by, now).await?;
+        account.map(drop).ok_or(Refusal::NotFound.into())
     }
 
     /// Refuses every token of a subject, accepts them again, or ends them for good, whether or not we keep an account of it:

@@ -9,7 +9,7 @@ use crate::event::Event;
 use crate::hashing::{HashTask, Overloaded};
 use crate::password::{EncodedPassword, Password};
 use crate::refusal::{Error, Refusal};
-use crate::store::{AccountQuery, Bump};
+use crate::store::{AccountQuery, Bump, StoreError};
 use crate::subject::{SubjectId, SubjectState};
 use crate::token::{Identity, Source, uuid_v7};
 
@@ -228,7 +228,8 @@ impl Authority {
     /// Refuses every token and login of an account until it is enabled again.
     ///
     /// # Errors
-    /// [`Refusal::NotFound`].
+    /// [`Refusal::NotFound`]. When a host's own table leaves the account active: its tokens are refused then, until the host
+    /// says that it has changed.
     pub async fn disable_user(&self, subject: &SubjectId, by: &By, now: Now) -> Result<(), Error> {
         self.may_touch(subject, by).await?;
         self.account(subject).await?;
@@ -236,9 +237,13 @@ impl Authority {
         self.tokens.open_subject(subject, now.wall).await?;
         self.tokens.set_subject_state(subject, SubjectState::Disabled, now.wall).await?;
         let changed = self.accounts.change(subject, &[AccountChange::Active(false)]).await?;
-        changed.ok_or(Refusal::NotFound)?;
+        let account = changed.ok_or(Refusal::NotFound)?;
         self.shut_if_inactive(subject, now).await?;
-        self.record(Event::AccountDisabled(subject.clone()), by, now).await
+        self.record(Event::AccountDisabled(subject.clone()), by, now).await?;
+        if account.active {
+            return Err(StoreError::new("disabling an account", "its store has left it active").into());
+        }
+        Ok(())
     }
 
     /// Accepts the tokens and logins of an account again.

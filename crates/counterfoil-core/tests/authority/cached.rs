@@ -5,10 +5,12 @@ use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use counterfoil_core::account::Role;
 use counterfoil_core::authority::{ClientOrder, Ending};
 use counterfoil_core::cache::Cache;
 use counterfoil_core::entropy::PredictableEntropy;
 use counterfoil_core::lease::LEASE_MILLIS;
+use counterfoil_core::store::TokenFilter;
 use counterfoil_core::subject::SubjectState;
 use counterfoil_core::{AtCap, Authority, Cap, Client, Error, Identity, Policy, Refusal, Renewal, TokenStore};
 
@@ -88,7 +90,20 @@ fn a09_a_node_that_follows_refuses_as_soon_as_it_has_asked() {
 #[test]
 fn a05_every_way_to_end_tokens_holds_here_before_it_is_acknowledged() {
     type End = fn(&World, &Identity);
-    let ways: [(&str, End); 8] = [
+    let ways: [(&str, End); 12] = [
+        ("its client's end", |world, who| {
+            answer(world.authority.delete_client(&who.client, &world.by(), world.now())).unwrap();
+        }),
+        ("what it has in common with others", |world, who| {
+            let filter = TokenFilter::of(who.subject.clone());
+            assert_eq!(answer(world.authority.revoke_matching(&filter, &world.by(), world.now())).unwrap(), 1);
+        }),
+        ("a promotion", |world, who| {
+            answer(world.authority.set_role(&who.subject, Role::Staff, &world.by(), world.now())).unwrap();
+        }),
+        ("the operator's word", |world, who| {
+            answer(world.authority.revoke_any(who.id, &world.by(), world.now())).unwrap();
+        }),
         ("logout", |world, who| answer(world.authority.logout(who, &world.source, world.now())).unwrap()),
         ("logout everywhere", |world, who| {
             answer(world.authority.logout_all(who, &world.source, world.now())).unwrap();
@@ -119,7 +134,8 @@ fn a05_every_way_to_end_tokens_holds_here_before_it_is_acknowledged() {
     ];
     for (way, end) in ways {
         let world = World::with_ada();
-        let token = world.login("ada");
+        let client = world.client("web", Policy::default());
+        let token = text(&world.login_on(&client).unwrap());
         let who = world.who(&token);
         assert!(at_once(&world, &world.authority, &token).is_some(), "{way}");
         end(&world, &who);

@@ -55,6 +55,19 @@ fn a05_a_subject_without_an_account_is_disabled_enabled_and_buried_by_the_hosts_
 }
 
 #[test]
+fn a05_of_a_user_whom_the_host_has_removed_nothing_is_taken_for_granted() {
+    let world = World::with_ada();
+    let token = world.login("ada");
+    let ada = world.who(&token).subject;
+    // From the host's table, past the authority: whether that was all there was of this user is the host's to say.
+    assert!(answer(world.store.delete(&ada)).unwrap());
+    let said = answer(world.authority.subject_changed(&ada, &By::operator(), world.now()));
+    assert_eq!(refused(said), Refusal::NotFound);
+    answer(world.authority.set_subject_state(&ada, SubjectState::Buried, &world.by(), world.now())).unwrap();
+    assert_eq!(refused(world.authenticate(&token)), Refusal::SubjectInactive);
+}
+
+#[test]
 fn a05_what_the_host_changes_in_its_own_table_holds_from_the_moment_it_says_so() {
     let world = World::with_ada();
     let token = world.login("ada");
@@ -76,7 +89,8 @@ fn a05_what_the_host_changes_in_its_own_table_holds_from_the_moment_it_says_so()
 
     // Neither an absent account nor a buried subject is brought back by it.
     answer(world.authority.delete_user(&ada, &world.by(), world.now())).unwrap();
-    say();
+    let said = answer(world.authority.subject_changed(&ada, &By::operator(), world.now()));
+    assert_eq!(refused(said), Refusal::NotFound);
     assert_eq!(refused(world.authenticate(&token)), Refusal::SubjectInactive);
     assert_eq!(answer(world.store.subject(&ada)).unwrap().unwrap().state, SubjectState::Buried);
 }

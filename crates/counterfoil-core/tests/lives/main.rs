@@ -16,7 +16,7 @@ fn every_secret_gets_the_answer_of_the_model_after_every_step() {
     tell_many(20_000, || in_memory(None));
 }
 
-/// Few enough lines that tokens push each other out.
+/// Few lines, which are close together.
 #[test]
 fn every_secret_gets_the_answer_of_the_model_from_a_cache_too() {
     tell_many(20_000, || in_memory(NonZeroUsize::new(6)));
