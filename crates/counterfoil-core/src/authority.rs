@@ -31,6 +31,7 @@ pub use pages::{Cursor, List, Page, PageRequest, Place};
 pub use records::{AuditPage, UserExport};
 pub use services::Introspected;
 pub use staff::Ending;
+pub use tokens::Renewed;
 
 use crate::actor::{Actor, By};
 use crate::audit::AuditLog;

@@ -10,9 +10,19 @@ use crate::entropy::EntropyError;
 use crate::event::{Event, RevokedBy, Scope, TokenRef};
 use crate::refusal::{Error, Refusal};
 use crate::seal::SealedFor;
-use crate::store::{Bump, RenewOutcome, RevokeOutcome, RotateOutcome, Rotation, TokenFilter, TokenQuery};
+use crate::store::{Bump, Presented, RenewOutcome, RevokeOutcome, RotateOutcome, Rotation, TokenFilter, TokenQuery};
 use crate::throttle::RouteClass;
 use crate::token::{Identity, Issued, Kind, Source, Token, TokenId, TokenName};
+
+/// What [`Authority::renew`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Renewed {
+    /// The first instant at which the token is dead; `None`: never by time.
+    pub expires_at: Option<Timestamp>,
+    /// Whether the text is one that the token gave up in a rotation, still in its grace. Nobody should go on to keep it: it
+    /// counts as stolen soon.
+    pub given_up: bool,
+}
 
 impl Authority {
     /// The live tokens of `who`'s subject, oldest first.
@@ -78,7 +88,7 @@ impl Authority {
     /// # Errors
     /// As [`Authority::authenticate`]; [`Refusal::RenewalNotAllowed`] for API keys and where the policy never renews;
     /// [`Refusal::LimitHit`], because it counts as a request to [`RouteClass::Api`].
-    pub async fn renew(&self, text: &str, source: &Source, now: Now) -> Result<Option<Timestamp>, Error> {
+    pub async fn renew(&self, text: &str, source: &Source, now: Now) -> Result<Renewed, Error> {
         let found = self.admit(self.candidates(text)?, source, now).await?;
         self.count_request(RouteClass::Api, Some(&Identity::from(&found)), source, now)?;
         let policy = &found.client.policy;
@@ -87,9 +97,13 @@ impl Authority {
             (Kind::Login, Renewal::OnRequest | Renewal::OnUse { .. }) => {}
         }
         match self.tokens.renew(found.id, policy.expiry(found.issued_at, now.wall), now.wall).await? {
-            RenewOutcome::Renewed(until) => {
+            RenewOutcome::Renewed(expires_at) => {
                 self.publish(Event::TokenRenewed(TokenRef::from(&found)), found.holder(), source, now.wall);
-                Ok(until)
+                let given_up = match found.presented {
+                    Presented::Current | Presented::Successor => false,
+                    Presented::Retired { .. } | Presented::TakenBack => true,
+                };
+                Ok(Renewed { expires_at, given_up })
             }
             RenewOutcome::Dead => Err(Refusal::TokenRevoked.into()),
         }

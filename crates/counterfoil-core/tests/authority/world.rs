@@ -154,7 +154,7 @@ impl World {
     }
 
     pub(crate) fn renew(&self, text: &str) -> Result<Option<Timestamp>, Error> {
-        answer(self.authority.renew(text, &self.source, self.now()))
+        answer(self.authority.renew(text, &self.source, self.now())).map(|renewed| renewed.expires_at)
     }
 
     pub(crate) fn rotate(&self, old: &str) -> Result<String, Error> {

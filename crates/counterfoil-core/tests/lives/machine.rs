@@ -579,7 +579,8 @@ impl Machine<'_> {
     fn renew(&mut self, with: u8) -> Result<(), String> {
         let Some((life, secret)) = self.pick(with) else { return Ok(()) };
         let text = self.tokens[life].1[secret].clone();
-        let is = judged(block_on(self.authority.renew(&text, &self.source, self.now())))?;
+        let is =
+            judged(block_on(self.authority.renew(&text, &self.source, self.now())))?.map(|renewed| renewed.expires_at);
         let should = self.model.present(life, secret).and_then(|()| {
             let life = &mut self.model.lives[life];
             let policy = &self.model.clients[life.client].policy;

@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{FromRequestParts, Path, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use counterfoil_core::authority::{List, PageRequest};
+use counterfoil_core::authority::{self, List, PageRequest};
 use counterfoil_core::{Identity, Kind, Timestamp, TokenId, TokenName};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -129,8 +129,10 @@ pub(crate) async fn renew(
     _: NoBody,
 ) -> Result<Shown<Renewed>, Problem> {
     let Arrival { source, now, .. } = &arrival;
-    let expires_at = http.authority().renew(secret.expose(), source, *now).await?;
-    Ok(Shown { cookie: kept(&secret, place, expires_at, *now, &http), body: Json(Renewed { expires_at }) })
+    let authority::Renewed { expires_at, given_up } = http.authority().renew(secret.expose(), source, *now).await?;
+    // Another page of this browser rotated in the meantime: the new secret is in the cookie, and stays there.
+    let cookie = if given_up { None } else { kept(&secret, place, expires_at, *now, &http) };
+    Ok(Shown { cookie, body: Json(Renewed { expires_at }) })
 }
 
 /// Where the answer is not made after all, the secret from before is still good for the grace, and the client tries again.

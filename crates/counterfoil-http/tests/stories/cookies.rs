@@ -343,6 +343,25 @@ async fn r25_renewing_and_rotating_keep_the_cookie_up_to_date() {
 }
 
 #[tokio::test]
+async fn r25_renewing_with_a_secret_that_was_given_up_leaves_the_new_one_in_the_cookie() {
+    let server = server(Cookies::default()).await;
+    let (ada, old, _) = session(&server).await;
+    let new = text_in(&ada.post("/v1/rotate").await);
+    assert_ne!(new, old);
+    server.wait(10_000);
+    // From another page of the same browser, sent before the rotation was answered.
+    let late = ada.post("/v1/renew").await;
+    assert_eq!((late.status, late.header("set-cookie")), (200, ""), "{}", late.text());
+    assert_eq!(late.json()["expires_at"], "2026-12-20T11:00:10.000Z");
+    server.wait(30_000);
+    let ada = with_cookie(&browser(&server), &new);
+    for _ in ["for the first time", "and from then on"] {
+        let renewed = ada.post("/v1/renew").await;
+        assert_eq!((renewed.status, text_in(&renewed)), (200, new.clone()));
+    }
+}
+
+#[tokio::test]
 async fn r25_the_token_of_a_session_is_wanted_where_that_is_said_and_right_wherever_it_is_sent() {
     let strict = server(Cookies::default().needing_csrf_token()).await;
     let app = Router::new().route("/act", any(async |_: Authenticated| "done")).layer(strict.http.layer());
