@@ -7,7 +7,9 @@ use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::http::Extensions;
 use axum::http::request::Parts;
 use counterfoil_core::throttle::Rate;
-use counterfoil_core::{Ability, Authority, By, ClientName, Identity, Kind, Lifetime, Now, Rank, Refusal, Source};
+use counterfoil_core::{
+    Ability, Authority, By, ClientName, Identity, Kind, Lifetime, Now, Rank, Refusal, Source, TokenId,
+};
 
 use crate::credentials::Place;
 use crate::http::Http;
@@ -46,6 +48,41 @@ impl Verdict {
     /// What a layer of the same authority has found that looks where `http` would. Another one's says nothing here.
     pub(crate) fn of<'a>(extensions: &'a Extensions, http: &Http) -> Option<&'a Verdict> {
         extensions.get().filter(|verdict: &&Verdict| verdict.http.finds_the_same_as(http))
+    }
+}
+
+/// Left with a request in the place of a [`Verdict`] that is to be given again: what has been counted of it is not counted
+/// twice.
+#[derive(Debug, Clone)]
+struct Counted {
+    token: TokenId,
+    by: Http,
+}
+
+impl Counted {
+    /// The token that was found in a request, and counted, by somebody who asks the same authority as `http`.
+    fn within(extensions: &Extensions, http: &Http) -> Option<Counted> {
+        let counted = match extensions.get() {
+            Some(Verdict { who: Who::Known(who, _), http: by, .. }) => Some(Counted { token: who.id, by: by.clone() }),
+            Some(Verdict { who: Who::Nobody | Who::Refused(_), .. }) | None => extensions.get().cloned(),
+        };
+        counted.filter(|Counted { by, .. }| std::ptr::eq(by.authority(), http.authority()))
+    }
+}
+
+/// The token whose throttle, and the count of token checks, a request has been held against already.
+pub(crate) fn counted(extensions: &Extensions, http: &Http) -> Option<TokenId> {
+    Counted::within(extensions, http).map(|Counted { token, .. }| token)
+}
+
+/// Has whoever was let in at the head judged again. Who was refused there stays refused.
+pub(crate) fn judge_again(extensions: &mut Extensions, http: &Http) {
+    let counted = Counted::within(extensions, http);
+    if !matches!(Verdict::of(extensions, http), Some(Verdict { who: Who::Refused(_), .. })) {
+        extensions.remove::<Verdict>();
+    }
+    if let Some(counted) = counted {
+        extensions.insert(counted);
     }
 }
 

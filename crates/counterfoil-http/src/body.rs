@@ -22,7 +22,7 @@ use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
 use crate::arrival::Arrival;
-use crate::authenticated::Verdict;
+use crate::authenticated;
 use crate::credentials::NoToken;
 use crate::http::Http;
 use crate::problem::{Problem, ProblemKind};
@@ -88,8 +88,7 @@ pub(crate) async fn arrive(
     };
     parts.extensions.insert(Arrived(Arc::new(arrived)));
     Arrival::is_complete(&mut parts.extensions, &http);
-    // Judged at the head; now it has to be again.
-    parts.extensions.remove::<Verdict>();
+    authenticated::judge_again(&mut parts.extensions, &http);
     next.run(Request::from_parts(parts, Body::empty())).await
 }
 

@@ -4,10 +4,10 @@ use axum::extract::FromRequestParts;
 use axum::http::Method;
 use axum::http::request::Parts;
 use counterfoil_core::throttle::RouteClass;
-use counterfoil_core::{Ability, Authority, By, Identity, Now, SecretToken};
+use counterfoil_core::{Ability, Authority, By, Identity, Now, SecretToken, TokenId};
 
 use crate::arrival::Arrival;
-use crate::authenticated::{Verdict, Who};
+use crate::authenticated::{self, Verdict, Who};
 use crate::credentials::{Credential, Place};
 use crate::http::Http;
 use crate::problem::Problem;
@@ -29,6 +29,8 @@ impl FromRequestParts<Http> for Presented {
 pub(crate) struct Carried {
     pub(crate) secret: SecretToken,
     pub(crate) place: Place,
+    /// The token that the request has been counted against already.
+    pub(crate) counted: Option<TokenId>,
 }
 
 impl FromRequestParts<Http> for Carried {
@@ -39,16 +41,44 @@ impl FromRequestParts<Http> for Carried {
         let secret = SecretToken::from_text(text);
         let wants_more = http.settings().cookies.as_ref().is_some_and(|cookies| cookies.asks_more_of(&parts.headers));
         if place == Place::Cookie && wants_more && !matches!(parts.method, Method::GET | Method::HEAD) {
-            // Whose session it is has to be known first. It counts as a request twice; such a page rarely comes here.
-            Caller::from_request_parts(parts, http).await?;
+            // Whose session it is has to be known first.
+            let Ok(arrival) = Arrival::from_request_parts(parts, http).await;
+            let (who, place) = judge(parts, &arrival, http).await?;
+            return Ok(Carried { secret, place, counted: Some(who.id) });
         }
-        Ok(Carried { secret, place })
+        if let Some(Verdict { who: Who::Refused(problem), .. }) = Verdict::of(&parts.extensions, http) {
+            return Err(problem.as_ref().clone());
+        }
+        Ok(Carried { secret, place, counted: authenticated::counted(&parts.extensions, http) })
     }
 }
 
 /// The one token that a request has to carry.
 fn carried<'p>(parts: &'p Parts, http: &Http) -> Result<Credential<'p>, Problem> {
     http.credential(&parts.method, &parts.uri, &parts.headers)?.ok_or_else(Problem::token_missing)
+}
+
+/// Who presents the token that a request has to carry.
+async fn judge(parts: &Parts, arrival: &Arrival, http: &Http) -> Result<(Identity, Place), Problem> {
+    match Verdict::of(&parts.extensions, http) {
+        // A layer around these routes has judged it, and no body was waited for since.
+        Some(verdict) => match &verdict.who {
+            Who::Nobody => Err(Problem::token_missing()),
+            Who::Refused(problem) => Err(problem.as_ref().clone()),
+            Who::Known(who, place) => Ok((who.clone(), *place)),
+        },
+        None => {
+            let Credential { text, place } = carried(parts, http)?;
+            let counted = authenticated::counted(&parts.extensions, http);
+            let Arrival { source, now, .. } = arrival;
+            let judgement = http.authority().authenticate_counted(text, source, *now, counted).await;
+            let who = match counted {
+                Some(_) => http.judged_again(judgement, place, &parts.method, &parts.headers)?,
+                None => http.judged(judgement, place, &parts.method, &parts.headers)?,
+            };
+            Ok((who, place))
+        }
+    }
 }
 
 /// The live token that a request carries, and how to go on with it.
@@ -91,19 +121,7 @@ impl FromRequestParts<Http> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, http: &Http) -> Result<Self, Problem> {
         let Ok(arrival) = Arrival::from_request_parts(parts, http).await;
-        let (who, place) = match Verdict::of(&parts.extensions, http) {
-            // A layer around these routes has judged it, and no body was waited for since.
-            Some(verdict) => match &verdict.who {
-                Who::Nobody => return Err(Problem::token_missing()),
-                Who::Refused(problem) => return Err(problem.as_ref().clone()),
-                Who::Known(who, place) => (who.clone(), *place),
-            },
-            None => {
-                let Credential { text, place } = carried(parts, http)?;
-                let judgement = http.authority().authenticate(text, &arrival.source, arrival.now).await;
-                (http.judged(judgement, place, &parts.method, &parts.headers)?, place)
-            }
-        };
+        let (who, place) = judge(parts, &arrival, http).await?;
         if parts.extensions.get::<Counted>().is_some() {
             http.authority().count_request(RouteClass::Api, Some(&who), &arrival.source, arrival.now)?;
         }

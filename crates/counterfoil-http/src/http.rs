@@ -194,6 +194,20 @@ impl Http {
         headers: &HeaderMap,
     ) -> Result<Identity, Problem> {
         self.0.checks.judged(&judgement);
+        self.judged_again(judgement, place, method, headers)
+    }
+
+    /// The same of a request that has been counted.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn judged_again(
+        &self,
+        judgement: Result<Identity, Error>,
+        place: Place,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Result<Identity, Problem> {
         let who = judgement?;
         if let (Place::Cookie, Some(cookies)) = (place, &self.settings().cookies) {
             cookies.judge_csrf_token(method, headers, &who, self)?;

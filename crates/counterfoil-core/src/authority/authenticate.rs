@@ -15,7 +15,7 @@ use crate::refusal::{Error, Refusal};
 use crate::secret::{Candidates, DigestScheme, TokenDigest};
 use crate::store::{Found, Presented, Touch};
 use crate::subject::SubjectState;
-use crate::token::{Identity, Kind, Sighting, Source, Standing};
+use crate::token::{Identity, Kind, Sighting, Source, Standing, TokenId};
 
 impl Authority {
     /// Who presents `text`, if it is a live token at `now`.
@@ -29,11 +29,26 @@ impl Authority {
     /// [`Refusal::LimitHit`] for an address whose texts were no tokens too often;
     /// [`Error::Store`] when the store cannot say, which is never a yes.
     pub fn authenticate<'a>(&'a self, text: &str, source: &'a Source, now: Now) -> Authenticating<'a> {
+        self.authenticate_counted(text, source, now, None)
+    }
+
+    /// As [`Authority::authenticate`], for a request that was judged before and is judged again, such as when its body is
+    /// there: it does not count against the throttle of the token `counted`, because it has already.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn authenticate_counted<'a>(
+        &'a self,
+        text: &str,
+        source: &'a Source,
+        now: Now,
+        counted: Option<TokenId>,
+    ) -> Authenticating<'a> {
         let state = match self.candidates(text) {
             Err(_) => State::Unknown,
-            Ok(candidates) => match self.recall_any(&candidates, source, now) {
+            Ok(candidates) => match self.recall_any(&candidates, source, now, counted) {
                 Some(known) => State::Known(Some(known)),
-                None => State::LookUp(Box::pin(self.look_up(candidates, source, now))),
+                None => State::LookUp(Box::pin(self.look_up(candidates, source, now, counted))),
             },
         };
         Authenticating { state }
@@ -47,17 +62,23 @@ impl Authority {
     pub fn try_cached(&self, text: &str, source: &Source, now: Now) -> Option<Result<Identity, Error>> {
         match self.candidates(text) {
             Err(refusal) => Some(Err(refusal.into())),
-            Ok(Candidates::Native(digest)) => self.recall(DigestScheme::Native, &digest, source, now),
-            Ok(candidates) => self.recall_any(&candidates, source, now),
+            Ok(Candidates::Native(digest)) => self.recall(DigestScheme::Native, &digest, source, now, None),
+            Ok(candidates) => self.recall_any(&candidates, source, now, None),
         }
     }
 
     /// What the cache says of any of them; `None`: nothing.
-    fn recall_any(&self, candidates: &Candidates, source: &Source, now: Now) -> Option<Result<Identity, Error>> {
+    fn recall_any(
+        &self,
+        candidates: &Candidates,
+        source: &Source,
+        now: Now,
+        counted: Option<TokenId>,
+    ) -> Option<Result<Identity, Error>> {
         match candidates {
-            Candidates::Native(digest) => self.recall(DigestScheme::Native, digest, source, now),
+            Candidates::Native(digest) => self.recall(DigestScheme::Native, digest, source, now, counted),
             Candidates::Imported(digests) => {
-                digests.iter().find_map(|(scheme, digest)| self.recall(*scheme, digest, source, now))
+                digests.iter().find_map(|(scheme, digest)| self.recall(*scheme, digest, source, now, counted))
             }
         }
     }
@@ -69,10 +90,12 @@ impl Authority {
         digest: &TokenDigest,
         source: &Source,
         now: Now,
+        counted: Option<TokenId>,
     ) -> Option<Result<Identity, Error>> {
         let hit = self.cache.as_deref()?.get(scheme, digest, source.ip, now)?;
         let Hit { identity, client, throttle, worth_noting } = hit;
         if let Some(rate) = throttle
+            && counted != Some(identity.id)
             && let Err(too_many) = self.throttles.count(&identity.subject, client, rate, now)
         {
             let refusal = Refusal::Throttled(too_many);
@@ -87,8 +110,14 @@ impl Authority {
         Some(Ok(identity))
     }
 
-    async fn look_up(&self, candidates: Candidates, source: &Source, now: Now) -> Result<Identity, Error> {
-        let found = self.admit(candidates, source, now).await?;
+    async fn look_up(
+        &self,
+        candidates: Candidates,
+        source: &Source,
+        now: Now,
+        counted: Option<TokenId>,
+    ) -> Result<Identity, Error> {
+        let found = self.admit(candidates, source, now, counted).await?;
         Ok(Identity::from(&found))
     }
 
@@ -97,15 +126,22 @@ impl Authority {
         self.format.read(text).ok_or(Refusal::TokenUnknown)
     }
 
-    /// The live token behind one of the `candidates`, noted as seen and known from now on.
-    pub(super) async fn admit(&self, candidates: Candidates, source: &Source, now: Now) -> Result<Found, Error> {
+    /// The live token behind one of the `candidates`, noted as seen and known from now on; `counted`: the token whose
+    /// throttle this request has counted against already.
+    pub(super) async fn admit(
+        &self,
+        candidates: Candidates,
+        source: &Source,
+        now: Now,
+        counted: Option<TokenId>,
+    ) -> Result<Found, Error> {
         // Before the store is asked: what is applied after this and names the token bars it.
         let fill = self.cache.as_deref().and_then(|cache| Some((cache, cache.begin_fill()?)));
         let found = match &candidates {
             Candidates::Native(_) => self.tokens.find(&candidates).await?.ok_or(Refusal::TokenUnknown)?,
             Candidates::Imported(_) => self.find_imported(&candidates, source, now).await?,
         };
-        self.judge(&found, source, now).await?;
+        self.judge(&found, source, now, counted).await?;
         self.note(&found, source, now).await?;
         if let (Some((cache, fill)), Some(scheme)) = (fill, candidates.scheme_of(&found.digest)) {
             cache.fill(fill, scheme, &found, source.ip, now.boot);
@@ -124,7 +160,13 @@ impl Authority {
     }
 
     /// Whether the token is live, its subject active, the secret the right one, and the subject not too often here.
-    pub(super) async fn judge(&self, found: &Found, source: &Source, now: Now) -> Result<(), Error> {
+    pub(super) async fn judge(
+        &self,
+        found: &Found,
+        source: &Source,
+        now: Now,
+        counted: Option<TokenId>,
+    ) -> Result<(), Error> {
         let refused = |refusal: Refusal| {
             self.publish(Event::Refused(TokenRef::from(found), refusal.clone()), Actor::Stranger, source, now.wall);
             Err(refusal.into())
@@ -156,6 +198,7 @@ impl Authority {
             }
         }
         if let Some(rate) = found.client.policy.throttle
+            && counted != Some(found.id)
             && let Err(too_many) = self.throttles.count(&found.subject, found.client.id, rate, now)
         {
             let refusal = Refusal::Throttled(too_many);

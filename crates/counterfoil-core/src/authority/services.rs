@@ -63,7 +63,7 @@ impl Authority {
         self.require(service, &INTROSPECT, source, now)?;
         let Ok(candidates) = self.candidates(text) else { return Ok(None) };
         let Some(found) = self.tokens.find(&candidates).await? else { return Ok(None) };
-        match self.judge(&found, source, now).await {
+        match self.judge(&found, source, now, None).await {
             Ok(()) => {}
             Err(Error::Refused(Refusal::TokenExpired | Refusal::TokenRevoked | Refusal::SubjectInactive)) => {
                 return Ok(None);

@@ -89,7 +89,21 @@ impl Authority {
     /// As [`Authority::authenticate`]; [`Refusal::RenewalNotAllowed`] for API keys and where the policy never renews;
     /// [`Refusal::LimitHit`], because it counts as a request to [`RouteClass::Api`].
     pub async fn renew(&self, text: &str, source: &Source, now: Now) -> Result<Renewed, Error> {
-        let found = self.admit(self.candidates(text)?, source, now).await?;
+        self.renew_counted(text, source, now, None).await
+    }
+
+    /// As [`Authority::renew`], for a request that was judged before: see [`Authority::authenticate_counted`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn renew_counted(
+        &self,
+        text: &str,
+        source: &Source,
+        now: Now,
+        counted: Option<TokenId>,
+    ) -> Result<Renewed, Error> {
+        let found = self.admit(self.candidates(text)?, source, now, counted).await?;
         self.count_request(RouteClass::Api, Some(&Identity::from(&found)), source, now)?;
         let policy = &found.client.policy;
         match (found.kind, policy.renewal) {
@@ -116,7 +130,21 @@ impl Authority {
     /// As [`Authority::renew`], but that API keys may too; [`Refusal::RotationLocked`] where its owner has locked their
     /// tokens.
     pub async fn rotate(&self, text: &str, source: &Source, now: Now) -> Result<(Issued, Option<Account>), Error> {
-        let found = self.admit(self.candidates(text)?, source, now).await?;
+        self.rotate_counted(text, source, now, None).await
+    }
+
+    /// As [`Authority::rotate`], for a request that was judged before: see [`Authority::authenticate_counted`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn rotate_counted(
+        &self,
+        text: &str,
+        source: &Source,
+        now: Now,
+        counted: Option<TokenId>,
+    ) -> Result<(Issued, Option<Account>), Error> {
+        let found = self.admit(self.candidates(text)?, source, now, counted).await?;
         self.count_request(RouteClass::Api, Some(&Identity::from(&found)), source, now)?;
         let account = self.accounts.account(&found.subject).await?.map(|credentials| credentials.account);
         if account.as_ref().is_some_and(|account| account.rotation_locked) {

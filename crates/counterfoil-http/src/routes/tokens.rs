@@ -124,12 +124,13 @@ pub(crate) struct Renewed {
 
 pub(crate) async fn renew(
     State(http): State<Http>,
-    Carried { secret, place }: Carried,
+    Carried { secret, place, counted }: Carried,
     arrival: Arrival,
     _: NoBody,
 ) -> Result<Shown<Renewed>, Problem> {
     let Arrival { source, now, .. } = &arrival;
-    let authority::Renewed { expires_at, given_up } = http.authority().renew(secret.expose(), source, *now).await?;
+    let renewed = http.authority().renew_counted(secret.expose(), source, *now, counted).await?;
+    let authority::Renewed { expires_at, given_up } = renewed;
     // Another page of this browser rotated in the meantime: the new secret is in the cookie, and stays there.
     let cookie = if given_up { None } else { kept(&secret, place, expires_at, *now, &http) };
     Ok(Shown { cookie, body: Json(Renewed { expires_at }) })
@@ -138,12 +139,12 @@ pub(crate) async fn renew(
 /// Where the answer is not made after all, the secret from before is still good for the grace, and the client tries again.
 pub(crate) async fn rotate(
     State(http): State<Http>,
-    Carried { secret, place }: Carried,
+    Carried { secret, place, counted }: Carried,
     arrival: Arrival,
     _: NoBody,
 ) -> Result<Shown, Problem> {
     let Arrival { source, now, .. } = &arrival;
-    let (issued, account) = http.authority().rotate(secret.expose(), source, *now).await?;
+    let (issued, account) = http.authority().rotate_counted(secret.expose(), source, *now, counted).await?;
     let who = Identity::from(&issued.token);
     let token = NewToken::of(issued, http.user(&who.subject, account.as_ref()).await?);
     Ok(match (place, &http.settings().cookies) {

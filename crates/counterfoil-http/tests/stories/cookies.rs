@@ -362,6 +362,21 @@ async fn r25_renewing_with_a_secret_that_was_given_up_leaves_the_new_one_in_the_
 }
 
 #[tokio::test]
+async fn r23_a_page_that_shows_the_token_of_its_session_is_counted_once() {
+    let server = server(Cookies::default().needing_csrf_token()).await;
+    server.client("slow", Policy { throttle: "2/m".parse().ok(), ..Policy::default() }).await;
+    let body = json!({"username": "ada", "password": PASSWORD, "client": "slow", "cookie": true});
+    let login = browser(&server).json(Method::POST, "/v1/login", &body).await;
+    let csrf = login.json()["csrf_token"].as_str().unwrap().to_owned();
+    let page = |answer: &Answer| with_cookie(&browser(&server), &text_in(answer)).with(CSRF, &csrf);
+    let renewed = page(&login).post("/v1/renew").await;
+    assert_eq!(renewed.status, 200, "{}", renewed.text());
+    let rotated = page(&renewed).post("/v1/rotate").await;
+    assert_eq!(rotated.status, 200, "{}", rotated.text());
+    assert_eq!(page(&rotated).get("/v1/me").await.status, 429);
+}
+
+#[tokio::test]
 async fn r25_the_token_of_a_session_is_wanted_where_that_is_said_and_right_wherever_it_is_sent() {
     let strict = server(Cookies::default().needing_csrf_token()).await;
     let app = Router::new().route("/act", any(async |_: Authenticated| "done")).layer(strict.http.layer());

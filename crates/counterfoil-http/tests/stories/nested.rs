@@ -3,6 +3,7 @@
 use axum::Router;
 use axum::http::{Method, StatusCode};
 use axum::routing::get;
+use counterfoil_core::Policy;
 use counterfoil_core::account::Role;
 use counterfoil_http::{Group, HttpSettings, ROUTES, Selection};
 use serde_json::{Value, json};
@@ -148,6 +149,25 @@ async fn a_route_that_is_left_out_alone_is_405_beside_others_and_nobody_tells_of
     for (method, path) in [(Method::GET, "/v1/rotate"), (Method::POST, "/v1/rotat"), (Method::POST, "v1/rotate")] {
         let error = Selection::none().with_route(method.clone(), path).unwrap_err();
         assert!(error.to_string().contains(path), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn r23_a_request_to_routes_within_a_hosts_own_layer_is_counted_once() {
+    let server = TestServer::with_ada().await;
+    server.client("slow", Policy { throttle: "4/m".parse().ok(), ..Policy::default() }).await;
+    let app = server.http.routes(&Selection::all()).layer(server.http.layer());
+    let ada = server.logged_in("ada", "slow", "laptop").await.facing(&app);
+    let key = ada.json(Method::POST, "/v1/keys", &json!({"name": "x"})).await;
+    assert_eq!(key.status, 201, "{}", key.text());
+    assert_eq!(ada.get("/v1/me").await.status, 200);
+    let renewed = ada.post("/v1/renew").await;
+    assert_eq!(renewed.status, 200, "{}", renewed.text());
+    let rotated = ada.post("/v1/rotate").await;
+    assert_eq!(rotated.status, 200, "{}", rotated.text());
+    let ada = server.token(rotated.json()["token"].as_str().unwrap()).facing(&app);
+    for path in ["/v1/renew", "/v1/rotate", "/v1/logout"] {
+        assert_eq!(ada.post(path).await.status, 429, "{path}");
     }
 }
 
