@@ -125,7 +125,9 @@ impl Cookies {
     /// # Errors
     /// [`ProblemKind::CrossSite`].
     pub(crate) fn judge(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
-        if changes_nothing(method) {
+        // The handshake of a WebSocket is a GET that a page of any site can make, and whose answer that page gets to read
+        // (RFC 6455 §10.2).
+        if changes_nothing(method) && !headers.contains_key(header::UPGRADE) {
             return Ok(());
         }
         let (Ok(origin), Ok(site)) = (one(headers, &header::ORIGIN), one(headers, &SEC_FETCH_SITE)) else {
@@ -142,7 +144,8 @@ impl Cookies {
         if believed { Ok(()) } else { Err(cross_site()) }
     }
 
-    /// Whether a request with a cookie also carries what only its session knows, where that is wanted.
+    /// Whether a request with a cookie also carries what only its session knows, where that is wanted. The handshake of a
+    /// WebSocket does not have to: a page cannot give it a header, and browsers always say where it comes from.
     ///
     /// # Errors
     /// [`ProblemKind::CrossSite`].

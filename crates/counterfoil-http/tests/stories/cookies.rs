@@ -156,6 +156,35 @@ async fn a77_a_page_of_another_site_changes_nothing_with_the_cookie_of_this_one(
 }
 
 #[tokio::test]
+async fn a77_a_page_of_another_site_opens_no_web_socket_with_the_cookie_of_this_one() {
+    for cookies in [Cookies::default(), Cookies::default().needing_csrf_token()] {
+        let server = server(cookies).await;
+        let (_, text, _) = session(&server).await;
+        let app = Router::new().route("/socket", any(async |_: Authenticated| "open")).layer(server.http.layer());
+        let opening = |headers: &[(HeaderName, &str)]| {
+            let page = server.anonymous().with(header::CONNECTION, "Upgrade").with(header::UPGRADE, "websocket");
+            let page = headers.iter().fold(page, |page, (name, value)| page.with(name.clone(), value));
+            with_cookie(&page, &text).facing(&app)
+        };
+        for stranger in [
+            opening(&[(SITE, "cross-site"), (header::ORIGIN, "https://evil.example")]),
+            opening(&[(SITE, "same-site"), (header::ORIGIN, "https://shop.counterfoil.test")]),
+            opening(&[(header::ORIGIN, "https://evil.example")]),
+            opening(&[]),
+        ] {
+            stranger.get("/socket").await.is_refused(403, "cross-site", "");
+        }
+        // A page cannot give a handshake a header, so that no token of the session is wanted with it.
+        for ours in [
+            opening(&[(SITE, "same-origin"), (header::ORIGIN, "https://counterfoil.test")]),
+            opening(&[(header::ORIGIN, "https://counterfoil.test")]),
+        ] {
+            assert_eq!(ours.get("/socket").await.text(), "open");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a77_a_token_in_a_header_needs_no_page_of_ours() {
     let server = server(Cookies::default()).await;
     let ada = server.ada().await.with(SITE, "cross-site").with(header::ORIGIN, "https://evil.example");
