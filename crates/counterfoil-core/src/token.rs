@@ -175,6 +175,8 @@ pub struct Issued {
     pub secret: SecretToken,
     /// Whether the subject had never had a token before.
     pub first_of_subject: bool,
+    /// Whether the token was there already, and others hold the same secret: see [`Reissue::Same`](crate::client::Reissue).
+    pub repeated: bool,
 }
 
 /// What a request gets of the token that it carried.

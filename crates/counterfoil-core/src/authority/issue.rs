@@ -301,7 +301,7 @@ impl Authority {
                         );
                     }
                     self.publish(Event::TokenIssued(TokenRef::from(&token)), actor, source, now.wall);
-                    return Ok(Issued { token, secret, first_of_subject });
+                    return Ok(Issued { token, secret, first_of_subject, repeated: false });
                 }
                 IssueOutcome::Same { token, sealed, digest } => {
                     let token = *token;
@@ -312,7 +312,7 @@ impl Authority {
                     let itself = || Actor::Holder { subject: token.subject.clone(), token: token.id };
                     let actor = order.actor.unwrap_or_else(itself);
                     self.publish(Event::SecretRepeated(TokenRef::from(&token)), actor, source, now.wall);
-                    return Ok(Issued { token, secret, first_of_subject: false });
+                    return Ok(Issued { token, secret, first_of_subject: false, repeated: true });
                 }
                 IssueOutcome::CapReached => {
                     let limit = policy.cap.map_or(0, |cap| cap.limit.get());

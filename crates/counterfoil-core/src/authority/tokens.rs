@@ -167,7 +167,7 @@ impl Authority {
                 RotateOutcome::Rotated(token) => {
                     let token = *token;
                     self.publish(Event::TokenRotated(TokenRef::from(&token)), found.holder(), source, now.wall);
-                    return Ok((Issued { token, secret, first_of_subject: false }, account));
+                    return Ok((Issued { token, secret, first_of_subject: false, repeated: false }, account));
                 }
                 RotateOutcome::Dead => return Err(Refusal::TokenRevoked.into()),
                 RotateOutcome::Taken => {}

@@ -58,7 +58,7 @@ pub(crate) async fn login(
         Ok(user) => user,
         Err(problem) => {
             // Nobody will hold it. One that was handed out again is somebody's already.
-            if new.issued_at == arrival.now.wall {
+            if !issued.repeated {
                 http.authority().logout(&new, &arrival.source, arrival.now).await.ok();
             }
             return Err(problem);
