@@ -21,6 +21,8 @@ pub struct Arrival {
     pub source: Source,
     /// Its name in answer and log.
     pub request_id: RequestId,
+    /// Who established it: another deployment may believe other proxies.
+    http: Http,
 }
 
 impl Arrival {
@@ -32,11 +34,17 @@ impl Arrival {
             now: http.clock().now(),
             source: device::source(peer, &parts.headers, trusted),
             request_id: given.unwrap_or_else(|| http.new_request_id()),
+            http: http.clone(),
         }
     }
 }
 
 impl Arrival {
+    /// What is known of a request to somebody who goes by the same rules as `http`.
+    pub(crate) fn known<'a>(extensions: &'a Extensions, http: &Http) -> Option<&'a Arrival> {
+        extensions.get().filter(|arrival: &&Arrival| arrival.http.finds_the_same_as(http))
+    }
+
     /// Forgets what time it was at the head; whoever is judged from here on is judged by the clock as it stands.
     pub(crate) fn is_complete(extensions: &mut Extensions, http: &Http) {
         if let Some(arrival) = extensions.get_mut::<Arrival>() {
@@ -50,7 +58,7 @@ impl FromRequestParts<Http> for Arrival {
 
     async fn from_request_parts(parts: &mut Parts, http: &Http) -> Result<Self, Infallible> {
         // Without the layers around the routes, as a host may use an extractor, it is established here.
-        let known = parts.extensions.get().cloned();
+        let known = Arrival::known(&parts.extensions, http).cloned();
         Ok(known.unwrap_or_else(|| {
             let arrival = Arrival::of(parts, http);
             parts.extensions.insert(arrival.clone());

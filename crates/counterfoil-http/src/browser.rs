@@ -49,7 +49,7 @@ impl Browser {
 /// Who logs out.
 pub(crate) enum Leaving {
     /// The holder of a live token.
-    Alive(Caller),
+    Alive(Box<Caller>),
     /// A browser that keeps a dead one.
     Dead(Forgetting),
 }
@@ -59,7 +59,7 @@ impl FromRequestParts<Http> for Leaving {
 
     async fn from_request_parts(parts: &mut Parts, http: &Http) -> Result<Self, Problem> {
         let problem = match Caller::from_request_parts(parts, http).await {
-            Ok(caller) => return Ok(Leaving::Alive(caller)),
+            Ok(caller) => return Ok(Leaving::Alive(Box::new(caller))),
             Err(problem) => problem,
         };
         let carried = http.credential(&parts.method, &parts.uri, &parts.headers).ok().flatten();

@@ -267,7 +267,7 @@ impl Rules {
 
     /// When and from where `request` came: as is known already, or as we see it.
     fn arrived<B>(&self, request: &Request<B>) -> (Now, Source) {
-        match request.extensions().get::<Arrival>() {
+        match Arrival::known(request.extensions(), &self.http) {
             Some(arrival) => (arrival.now, arrival.source.clone()),
             None => {
                 let trusted = &self.http.settings().trusted_proxies;

@@ -2,7 +2,8 @@
 
 use axum::Router;
 use axum::http::{HeaderMap, HeaderName, Method, header};
-use counterfoil_http::{HttpSettings, TrustedProxy};
+use axum::routing::get;
+use counterfoil_http::{Authenticated, HttpSettings, TrustedProxy};
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
@@ -143,4 +144,19 @@ async fn r26_what_proxies_set_a_client_cannot() {
         let me = server.token(answer.json()["token"].as_str().unwrap()).get("/v1/me").await.json();
         assert_eq!(me["token"]["first_seen"]["ip"], ip, "{address}");
     }
+}
+
+#[tokio::test]
+async fn r26_a_deployment_within_another_believes_its_own_proxies_alone() {
+    async fn from_where(who: Authenticated) -> String {
+        who.source().ip.map_or("nowhere".to_owned(), |ip| ip.to_string())
+    }
+    let inner = TestServer::with_ada().await;
+    let routes = Router::new().route("/", get(from_where)).layer(inner.http.layer());
+    let ours: IpNet = "10.0.0.0/8".parse().unwrap();
+    let settings = HttpSettings { trusted_proxies: vec![TrustedProxy::Network(ours)], ..HttpSettings::default() };
+    let outer = TestServer::with(settings, Router::new().nest_service("/inner", routes)).await;
+    let ada = inner.ada().await.facing(&outer.router).at(PROXY);
+    let answer = ada.with(HeaderName::from_static("x-forwarded-for"), "203.0.113.9").get("/inner").await;
+    assert_eq!((answer.status, answer.text()), (200, PROXY));
 }
