@@ -309,6 +309,9 @@ impl Authenticated {
     /// Goes on if somebody logged in for this token less than `within` ago: at the very end it is too late. Renewing and
     /// rotating is no login, and an API key never is one.
     ///
+    /// On a client with [`Reissue::Same`](counterfoil_core::client::Reissue::Same) logging in again does not help: the token
+    /// that is handed out again is as old as it was, and nobody passes until it has been logged out or has expired.
+    ///
     /// # Errors
     /// 401 `login-too-old`.
     pub fn logged_in_within(&self, within: Lifetime) -> Result<(), Problem> {

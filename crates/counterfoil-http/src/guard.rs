@@ -139,7 +139,7 @@ impl Guard {
         Guard::with(Rule::Admin)
     }
 
-    /// Who logged in less than `within` ago. See [`Authenticated::logged_in_within`].
+    /// Who logged in less than `within` ago. See [`Authenticated::logged_in_within`], and there what it does not go with.
     pub fn logged_in_within(within: Lifetime) -> Guard {
         Guard::with(Rule::LoggedInWithin(within))
     }
