@@ -1,11 +1,16 @@
 //! The native routes in a host's own house: under its paths, beside its routes, and without those that it does not want.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
 use axum::Router;
 use axum::http::{Method, StatusCode};
 use axum::routing::get;
 use counterfoil_core::Policy;
 use counterfoil_core::account::Role;
 use counterfoil_http::{Group, HttpSettings, ROUTES, Selection};
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use serde_json::{Value, json};
 
 use crate::world::{BARE, PASSWORD, TestServer, concrete};
@@ -168,6 +173,66 @@ async fn r23_a_request_to_routes_within_a_hosts_own_layer_is_counted_once() {
     let ada = server.token(rotated.json()["token"].as_str().unwrap()).facing(&app);
     for path in ["/v1/renew", "/v1/rotate", "/v1/logout"] {
         assert_eq!(ada.post(path).await.status, 429, "{path}");
+    }
+}
+
+/// What was counted among the token checks, by their outcome.
+#[derive(Default)]
+struct Checks(Mutex<BTreeMap<String, Arc<AtomicU64>>>);
+
+impl Checks {
+    /// The counts since the last time this was asked.
+    fn taken(&self) -> Vec<(String, u64)> {
+        let checks = self.0.lock().unwrap();
+        let taken = checks.iter().map(|(outcome, count)| (outcome.clone(), count.swap(0, Ordering::SeqCst)));
+        taken.filter(|(_, count)| *count > 0).collect()
+    }
+}
+
+impl Recorder for Checks {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        if key.name() != "counterfoil_token_checks_total" {
+            return Counter::noop();
+        }
+        let outcome = key.labels().map(|label| label.value().to_owned()).collect();
+        Counter::from_arc(Arc::clone(self.0.lock().unwrap().entry(outcome).or_default()))
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
+
+#[tokio::test]
+async fn a_request_to_routes_within_a_hosts_own_layer_is_one_token_check() {
+    let checks = Checks::default();
+    let _for_this_thread = metrics::set_default_local_recorder(&checks);
+    let server = TestServer::with_ada().await;
+    let app = server.http.routes(&Selection::all()).layer(server.http.layer());
+    let ada = server.ada().await.facing(&app);
+    let invented = server.token("cf_invented").facing(&app);
+    assert_eq!(checks.taken(), []);
+    let one = |outcome: &str| vec![(outcome.to_owned(), 1)];
+    assert_eq!(ada.get("/v1/me").await.status, 200);
+    assert_eq!(checks.taken(), one("accepted"));
+    for path in ["/v1/keys", "/v1/renew", "/v1/logout"] {
+        let done = ada.json(Method::POST, path, &json!({})).await;
+        assert!(done.status < 300, "{path}: {}", done.text());
+        assert_eq!(checks.taken(), one("accepted"), "{path}");
+        invented.json(Method::POST, path, &json!({})).await.is_invalid_token();
+        assert_eq!(checks.taken(), one("unknown"), "{path}");
+    }
+    for path in ["/v1/keys", "/v1/rotate"] {
+        ada.json(Method::POST, path, &json!({})).await.is_invalid_token();
+        assert_eq!(checks.taken(), one("revoked"), "{path}");
     }
 }
 
