@@ -106,8 +106,13 @@ fn picture(points: &[Point]) -> String {
             let told = if value < 1e3 { format!("{value:.0} ns") } else { format!("{:.1} µs", value / 1e3) };
             writeln!(svg, "<circle cx=\"{at:.1}\" cy=\"{up:.1}\" r=\"3\" fill=\"{color}\"/>").unwrap();
             let above = up - 10.0;
-            writeln!(svg, "<text x=\"{at:.1}\" y=\"{above:.1}\" text-anchor=\"middle\" font-size=\"11\">{told}</text>")
-                .unwrap();
+            // The first stands clear of the axis.
+            let anchor = if position == 0 { "start" } else { "middle" };
+            writeln!(
+                svg,
+                "<text x=\"{at:.1}\" y=\"{above:.1}\" text-anchor=\"{anchor}\" font-size=\"11\">{told}</text>"
+            )
+            .unwrap();
         }
         if let Some(last) = points.last() {
             let (from, base) = (WIDTH - RIGHT + 34.0, y(of(last)) + 4.0);
