@@ -57,7 +57,7 @@ fn wait_for(address: SocketAddr) {
 
 /// The environment that `cargo xtask bench django` has made.
 fn environment() -> PathBuf {
-    std::env::var_os("COUNTERFOIL_DJANGO").map(PathBuf::from).expect("run it by `cargo xtask bench django`")
+    std::env::var_os("BENCH_DJANGO").map(PathBuf::from).expect("run it by `cargo xtask bench django`")
 }
 
 fn peer(kind: &str, directory: &Path, redis: &str) -> Contender {

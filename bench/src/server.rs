@@ -21,7 +21,7 @@ pub(crate) fn binary() -> PathBuf {
 
 /// The program of the peers, which `cargo xtask bench` builds.
 pub(crate) fn peers() -> PathBuf {
-    let path = std::env::var_os("COUNTERFOIL_PEERS").map(PathBuf::from).expect("run it by `cargo xtask bench`");
+    let path = std::env::var_os("BENCH_PEERS").map(PathBuf::from).expect("run it by `cargo xtask bench`");
     assert!(path.exists(), "{} is missing", path.display());
     path
 }

@@ -15,10 +15,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     process::run(&mut process::cargo(&["build", "--release", "-p", "counterfoil-server", "-p", "counterfoil-bench"]))?;
     let mut bench = process::cargo(&["run", "--quiet", "--release", "-p", "counterfoil-bench", "--"]);
     if groups.is_empty() || BESIDE_PEERS.into_iter().any(wants) {
-        bench.env("COUNTERFOIL_PEERS", build_peers()?);
+        // Not one of COUNTERFOIL_…: the program refuses those that it does not know.
+        bench.env("BENCH_PEERS", build_peers()?);
     }
     if wants("django") {
-        bench.env("COUNTERFOIL_DJANGO", django()?);
+        bench.env("BENCH_DJANGO", django()?);
     }
     process::run(bench.args(arguments))
 }
