@@ -8,13 +8,14 @@ use super::Authority;
 use crate::ability::Ability;
 use crate::actor::Actor;
 use crate::cache::Hit;
-use crate::client::RENEW_AT_ONCE_MILLIS;
+use crate::client::{ClientId, RENEW_AT_ONCE_MILLIS};
 use crate::clock::Now;
 use crate::event::{Event, RevokedBy, TokenRef};
 use crate::refusal::{Error, Refusal};
 use crate::secret::{Candidates, DigestScheme, TokenDigest};
 use crate::store::{Found, Presented, Touch};
-use crate::subject::SubjectState;
+use crate::subject::{SubjectId, SubjectState};
+use crate::throttle::Rate;
 use crate::token::{Identity, Kind, Sighting, Source, Standing, TokenId};
 
 impl Authority {
@@ -96,11 +97,8 @@ impl Authority {
         let Hit { identity, client, throttle, worth_noting } = hit;
         if let Some(rate) = throttle
             && counted != Some(identity.id)
-            && let Err(too_many) = self.throttles.count(&identity.subject, client, rate, now)
+            && let Err(refusal) = self.count_use(&identity.subject, client, rate, || (&identity).into(), source, now)
         {
-            let refusal = Refusal::Throttled(too_many);
-            let event = Event::Refused(TokenRef::from(&identity), refusal.clone());
-            self.publish(event, Actor::from(&identity), source, now.wall);
             return Some(Err(refusal.into()));
         }
         if worth_noting {
@@ -199,13 +197,27 @@ impl Authority {
         }
         if let Some(rate) = found.client.policy.throttle
             && counted != Some(found.id)
-            && let Err(too_many) = self.throttles.count(&found.subject, found.client.id, rate, now)
         {
-            let refusal = Refusal::Throttled(too_many);
-            self.publish(Event::Refused(TokenRef::from(found), refusal.clone()), found.holder(), source, now.wall);
-            return Err(refusal.into());
+            self.count_use(&found.subject, found.client.id, rate, || found.into(), source, now)?;
         }
         Ok(())
+    }
+
+    /// Counts a use of a live token against the throttle of its client.
+    fn count_use(
+        &self,
+        subject: &SubjectId,
+        client: ClientId,
+        rate: Rate,
+        token: impl FnOnce() -> TokenRef,
+        source: &Source,
+        now: Now,
+    ) -> Result<(), Refusal> {
+        let Err(too_many) = self.throttles.count(subject, client, rate, now) else { return Ok(()) };
+        let (token, refusal) = (token(), Refusal::Throttled(too_many));
+        let holder = Actor::Holder { subject: token.subject.clone(), token: token.id };
+        self.publish(Event::Refused(token, refusal.clone()), holder, source, now.wall);
+        Err(refusal)
     }
 
     /// A secret came back that its token gave up. A login token dies, successor and all; an API key is somebody's running
