@@ -219,7 +219,7 @@ impl Default for Builder {
     }
 }
 
-/// 17 MiB when all of them are in use.
+/// 17 MB when all of them are in use, besides their subjects.
 const CACHED_TOKENS: NonZeroUsize = NonZeroUsize::new(200_000).expect("more than none");
 
 impl Builder {

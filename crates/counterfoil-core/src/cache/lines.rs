@@ -26,7 +26,8 @@ use crate::secret::TokenDigest;
 /// How many lines homes are spread over at first: 32 pages. Tests have few, so that what fills in them spreads out.
 const FIRST: usize = if cfg!(test) { 64 } else { 2_048 };
 
-/// How many lines from its home on a token may lie. At three quarters full, fewer than one in a thousand finds no room.
+/// How many lines from its home on a token may lie. At three quarters full, fewer than one in a hundred
+/// finds no room: docs/performance.md.
 pub(super) const WINDOW: usize = 32;
 
 /// Words of a line: 64 bytes, what processors move at a time.
