@@ -311,16 +311,19 @@ fn realm(text: &str) -> Result<String, String> {
 fn base_url(text: &str) -> Result<String, String> {
     let wrong = || "expected https:// and a host, with or without a path: \"https://auth.example.org\"".to_owned();
     let uri: http::Uri = text.parse().map_err(|_| wrong())?;
-    let (Some(scheme), Some(host)) = (uri.scheme_str(), uri.host()) else { return Err(wrong()) };
-    let names_user = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
-    if uri.query().is_some() || text.contains(['#', '*', '?']) || names_user {
+    let (Some(scheme), Some(authority), Some(host)) = (uri.scheme_str(), uri.authority(), uri.host()) else {
+        return Err(wrong());
+    };
+    if uri.query().is_some() || text.contains(['#', '*', '?']) || authority.as_str().contains('@') {
         return Err(wrong());
     }
+    // Put together anew, because a scheme may be written in any case (RFC 3986 §3.1) and links are to look alike.
+    let url = format!("{scheme}://{authority}{}", uri.path().trim_end_matches('/'));
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let loopback = host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
     match scheme {
-        "https" => Ok(text.trim_end_matches('/').to_owned()),
-        "http" if loopback => Ok(text.trim_end_matches('/').to_owned()),
+        "https" => Ok(url),
+        "http" if loopback => Ok(url),
         "http" => Err("over plain http anyone on the way can read the links mailed to users; use https".to_owned()),
         _ => Err(wrong()),
     }
@@ -460,5 +463,7 @@ mod tests {
         for url in ["http://localhost:3000", "http://127.0.0.1", "https://auth.example.org/sso"] {
             assert_eq!(judged(&format!("base_url = {url:?}")).expect(url).base_url.as_deref(), Some(url));
         }
+        let shouted = judged("base_url = \"hTTps://auth.example.org/\"").expect("a scheme in any case");
+        assert_eq!(shouted.base_url.as_deref(), Some("https://auth.example.org"));
     }
 }
