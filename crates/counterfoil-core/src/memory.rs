@@ -3,6 +3,8 @@
 //! It is what the contract means, written as plainly as possible: one lock, whole scans, no index. Tests run on it, a
 //! host's tests too; nobody should keep real tokens in it.
 
+mod mail;
+
 use std::collections::{BTreeMap, HashMap};
 use std::future::ready;
 use std::net::IpAddr;
@@ -19,9 +21,9 @@ use crate::seal::Sealed;
 use crate::secret::{Candidates, CheckKey, DigestScheme, TokenDigest};
 use crate::store::{
     AccountQuery, AccountStore, Answer, AuditQuery, AuditStore, Bump, CHANGES_KEPT, Change, Changed, Changes,
-    ClientOutcome, ClientUpdate, Formats, Found, Issue, IssueOutcome, NewClient, NumberedEntry, Presented,
-    RenewOutcome, RevokeOutcome, RotateOutcome, Rotation, SealedSecret, TokenFilter, TokenQuery, TokenStore, Touch,
-    Warrant,
+    ClientOutcome, ClientUpdate, ExpiringQuery, Formats, Found, Issue, IssueOutcome, NewClient, NumberedEntry,
+    Presented, RenewOutcome, RevokeOutcome, RotateOutcome, Rotation, SealedSecret, TokenFilter, TokenQuery, TokenStore,
+    Touch, Warrant,
 };
 use crate::subject::{Epoch, Epochs, Subject, SubjectId, SubjectState};
 use crate::token::{Kind, Sighting, Source, Standing, Token, TokenId, TokenName, standing};
@@ -46,6 +48,7 @@ struct State {
     tries: HashMap<SubjectId, Tries>,
     audit: Vec<NumberedEntry>,
     audit_head: u64,
+    mail: mail::Mail,
 }
 
 /// An epoch and when it was last bumped.
@@ -494,6 +497,20 @@ impl TokenStore for MemoryStore {
             .take(query.limit as usize)
             .collect();
         done(page)
+    }
+
+    fn expiring<'a>(&'a self, query: &'a ExpiringQuery) -> Answer<'a, Vec<Token>> {
+        let state = self.lock();
+        let place = |row: &TokenRow| row.token.expires_at.map(|at| (at, row.token.number));
+        let is_meant = |row: &&TokenRow| {
+            row.token.revoked_at.is_none()
+                && place(row).is_some_and(|(at, number)| {
+                    (query.from..query.until).contains(&at) && query.after.is_none_or(|after| (at, number) > after)
+                })
+        };
+        let mut page: Vec<&TokenRow> = state.tokens.iter().filter(is_meant).collect();
+        page.sort_by_key(|row| place(row));
+        done(page.into_iter().take(query.limit as usize).map(|row| state.record(row)).collect())
     }
 
     fn count_matching<'a>(&'a self, filter: &'a TokenFilter, now: Timestamp) -> Answer<'a, u64> {

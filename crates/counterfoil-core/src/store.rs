@@ -1,5 +1,5 @@
 //! What a store must do: [`TokenStore`] and [`AccountStore`], two traits because an embedding service may bring its own
-//! users and still keep its tokens with us.
+//! users and still keep its tokens with us; [`MailStore`] for what goes out by mail, and [`AuditStore`].
 //!
 //! # The contract
 //!
@@ -32,6 +32,8 @@ use crate::attempts::{Tries, TryLater};
 use crate::audit::Entry;
 use crate::client::{Cap, Client, ClientId, ClientName, Policy, Reissue};
 use crate::clock::Timestamp;
+use crate::link::{Link, Purpose};
+use crate::mail::{MailId, MailOrder, Registration, Waiting};
 use crate::password::{Cost, EncodedPassword};
 use crate::seal::Sealed;
 use crate::secret::{Candidates, CheckKey, DigestScheme, TokenDigest};
@@ -87,6 +89,9 @@ pub trait TokenStore: Send + Sync + fmt::Debug {
 
     /// A page of records in ascending order of their numbers.
     fn list<'a>(&'a self, query: &'a TokenQuery) -> Answer<'a, Vec<Token>>;
+
+    /// A page of records that were not revoked, in the order in which they expire.
+    fn expiring<'a>(&'a self, query: &'a ExpiringQuery) -> Answer<'a, Vec<Token>>;
 
     /// How many tokens of `filter` are live at `now`, be their subjects active or not: what
     /// [`TokenStore::revoke_matching`] would end.
@@ -321,6 +326,20 @@ pub struct TokenQuery {
     pub live_at: Option<Timestamp>,
     /// Only numbers greater than this.
     pub after: u64,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// Which tokens to list by when they end. Those of subjects that are not active, and those that an epoch has outlived, are on
+/// the list as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExpiringQuery {
+    /// Only those that expire at or after this instant.
+    pub from: Timestamp,
+    /// Only those that expire before this one.
+    pub until: Timestamp,
+    /// Only those behind this one: of that expiry and number.
+    pub after: Option<(Timestamp, u64)>,
     /// At most so many.
     pub limit: u32,
 }
@@ -656,6 +675,76 @@ pub struct AccountQuery {
     pub after: Option<Username>,
     /// At most so many.
     pub limit: u32,
+}
+
+/// What mail needs to be remembered: what waits to be sent, what a link that was sent is good for, and who wants an account
+/// and has yet to prove their address.
+pub trait MailStore: Send + Sync + fmt::Debug {
+    /// Puts these mails into the queue, and keeps the registration that one of them is about; none of it, and `false`, where
+    /// more than `most` would be waiting. One whose subject nobody is takes as long as any other: who asks must not be able
+    /// to tell.
+    fn post<'a>(
+        &'a self,
+        orders: &'a [MailOrder],
+        registration: Option<&'a Registration>,
+        most: u64,
+    ) -> Answer<'a, bool>;
+
+    /// Takes up to `limit` mails to send, those that have been due longest first: they are not due again before `until`, and
+    /// have been tried once more. No two callers get the same one. Those that are of no use any more at `now` are removed and
+    /// handed out beside them.
+    fn claim(&self, now: Timestamp, until: Timestamp, limit: u32) -> Answer<'_, Claimed>;
+
+    /// Removes a mail from the queue: it was sent, or never will be.
+    fn done(&self, id: MailId) -> Answer<'_, ()>;
+
+    /// Notes why a mail was not sent and when to try again. Does nothing where it is gone.
+    fn postpone<'a>(&'a self, id: MailId, next_try_at: Timestamp, error: &'a str) -> Answer<'a, ()>;
+
+    /// How many mails are waiting.
+    fn waiting_count(&self) -> Answer<'_, u64>;
+
+    /// The first `limit` mails that are waiting, in the order in which they will be tried.
+    fn waiting(&self, limit: u32) -> Answer<'_, Vec<Waiting>>;
+
+    /// Keeps what a link is good for. `false` where a link has this digest already.
+    fn keep_link<'a>(&'a self, link: &'a Link) -> Answer<'a, bool>;
+
+    /// The link of this digest, be it of use at any instant or not. Changes nothing.
+    fn link<'a>(&'a self, digest: &'a TokenDigest) -> Answer<'a, Option<Link>>;
+
+    /// Uses the link of this digest for `purpose`, and with it up all that its subject has for the same: of N that try at once
+    /// one gets it. `None` where there is none that is of use at `now`.
+    fn use_link<'a>(&'a self, digest: &'a TokenDigest, purpose: Purpose, now: Timestamp) -> Answer<'a, Option<Link>>;
+
+    /// Removes the links that a subject has for these purposes, and the mails waiting that would bring more of them.
+    fn drop_links<'a>(&'a self, subject: &'a SubjectId, purposes: &'a [Purpose]) -> Answer<'a, ()>;
+
+    /// Who wants that account.
+    fn registration<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, Option<Registration>>;
+
+    /// Forgets who wanted that account.
+    fn forget_registration<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, ()>;
+
+    /// Removes up to `batch` links, and as many registrations, that are of no use any more at `now`; returns how many of
+    /// both.
+    fn forget_expired(&self, now: Timestamp, batch: u32) -> Answer<'_, u64>;
+
+    /// Moves the instant up to which owners have been told of tokens that expire on to `until`, from `from`, which it must
+    /// still be (`None`: it was never set), so that of several nodes one tells them. Returns whether it did.
+    fn advance_reminders(&self, from: Option<Timestamp>, until: Timestamp) -> Answer<'_, bool>;
+
+    /// The instant up to which owners have been told of tokens that expire.
+    fn reminded_until(&self) -> Answer<'_, Option<Timestamp>>;
+}
+
+/// Mails to be sent, and mails that came too late.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Claimed {
+    /// To be sent now.
+    pub due: Vec<Waiting>,
+    /// Of no use any more; they are in the queue no longer.
+    pub expired: Vec<Waiting>,
 }
 
 /// The audit log: what happened, in the order in which it was written down. Nothing in it is ever changed, but that

@@ -11,8 +11,9 @@ use crate::lease::Doubt;
 use crate::seal::Sealed;
 use crate::secret::{Candidates, CheckKey, TokenDigest};
 use crate::store::{
-    Answer, Bump, Changes, ClientOutcome, ClientUpdate, Formats, Found, Issue, IssueOutcome, NewClient, RenewOutcome,
-    RevokeOutcome, RotateOutcome, Rotation, SealedSecret, StoreError, TokenFilter, TokenQuery, TokenStore, Touch,
+    Answer, Bump, Changes, ClientOutcome, ClientUpdate, ExpiringQuery, Formats, Found, Issue, IssueOutcome, NewClient,
+    RenewOutcome, RevokeOutcome, RotateOutcome, Rotation, SealedSecret, StoreError, TokenFilter, TokenQuery,
+    TokenStore, Touch,
 };
 use crate::subject::{Subject, SubjectId, SubjectState};
 use crate::token::{Kind, Token, TokenId, TokenName};
@@ -116,6 +117,10 @@ impl TokenStore for Following {
 
     fn list<'a>(&'a self, query: &'a TokenQuery) -> Answer<'a, Vec<Token>> {
         self.store.list(query)
+    }
+
+    fn expiring<'a>(&'a self, query: &'a ExpiringQuery) -> Answer<'a, Vec<Token>> {
+        self.store.expiring(query)
     }
 
     fn count_matching<'a>(&'a self, filter: &'a TokenFilter, now: Timestamp) -> Answer<'a, u64> {

@@ -14,8 +14,8 @@ use counterfoil_core::seal::Sealed;
 use counterfoil_core::secret::{Candidates, CheckKey};
 use counterfoil_core::store::{AccountQuery, AuditQuery, NumberedEntry, SealedSecret, TokenFilter};
 use counterfoil_core::store::{
-    Bump, Changes, ClientOutcome, ClientUpdate, Formats, Found, Issue, IssueOutcome, NewClient, RenewOutcome,
-    RevokeOutcome, RotateOutcome, Rotation, TokenQuery, Touch,
+    Bump, Changes, ClientOutcome, ClientUpdate, ExpiringQuery, Formats, Found, Issue, IssueOutcome, NewClient,
+    RenewOutcome, RevokeOutcome, RotateOutcome, Rotation, TokenQuery, Touch,
 };
 use counterfoil_core::{
     AccountStore, Answer, AuditStore, ClientId, ClientName, Entropy, EntropyError, Kind, MemoryStore, StoreError,
@@ -91,6 +91,10 @@ impl TokenStore for UnreliableStore {
 
     fn list<'a>(&'a self, query: &'a TokenQuery) -> Answer<'a, Vec<Token>> {
         self.through(|memory| memory.list(query))
+    }
+
+    fn expiring<'a>(&'a self, query: &'a ExpiringQuery) -> Answer<'a, Vec<Token>> {
+        self.through(|memory| memory.expiring(query))
     }
 
     fn subject<'a>(&'a self, id: &'a SubjectId) -> Answer<'a, Option<Subject>> {

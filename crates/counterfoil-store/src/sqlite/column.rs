@@ -6,12 +6,17 @@ use std::str::FromStr;
 
 use counterfoil_core::account::Role;
 use counterfoil_core::client::{ClientId, ClientName, Policy};
+use counterfoil_core::language::Languages;
+use counterfoil_core::link::Purpose as LinkPurpose;
+use counterfoil_core::mail::{MailId, MailKind};
 use counterfoil_core::password::EncodedPassword;
 use counterfoil_core::secret::{CheckKey, DigestScheme, TokenDigest};
 use counterfoil_core::token::{Kind, Metadata, TokenId, TokenName, UserAgent};
 use counterfoil_core::{Abilities, Email, Epoch, SubjectId, SubjectState, Timestamp, Username};
 use rusqlite::Row;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 /// A value on its way to or from a column.
@@ -111,6 +116,63 @@ impl FromSql for Column<TokenId> {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         sized(value).map(|bytes| Column(TokenId::from_bytes(bytes)))
     }
+}
+
+impl ToSql for Column<MailId> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.0.as_bytes().as_slice().into())
+    }
+}
+
+impl FromSql for Column<MailId> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        sized(value).map(|bytes| Column(MailId::from_bytes(bytes)))
+    }
+}
+
+impl ToSql for Column<LinkPurpose> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.0.as_str().into())
+    }
+}
+
+impl FromSql for Column<LinkPurpose> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        LinkPurpose::named(value.as_str()?).map(Column).ok_or_else(|| unreadable("the purpose of a link"))
+    }
+}
+
+impl ToSql for Column<&MailKind> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        as_json(self.0)
+    }
+}
+
+impl FromSql for Column<MailKind> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        of_json(value, "what a mail tells")
+    }
+}
+
+impl ToSql for Column<&Languages> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        as_json(self.0)
+    }
+}
+
+impl FromSql for Column<Languages> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        of_json(value, "languages")
+    }
+}
+
+fn as_json<T: Serialize>(value: &T) -> rusqlite::Result<ToSqlOutput<'static>> {
+    let text = serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    Ok(text.into())
+}
+
+fn of_json<T: DeserializeOwned>(value: ValueRef<'_>, what: &'static str) -> FromSqlResult<Column<T>> {
+    serde_json::from_str(value.as_str()?).map(Column).map_err(|_| unreadable(what))
 }
 
 impl ToSql for Column<ClientId> {

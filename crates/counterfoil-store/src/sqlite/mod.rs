@@ -19,6 +19,7 @@ mod fault;
 #[cfg(test)]
 mod faults;
 mod inspection;
+mod mail;
 mod matching;
 mod opening;
 mod place;
@@ -43,16 +44,20 @@ use counterfoil_core::account::{Account, AccountChange, Credentials, LoginName, 
 use counterfoil_core::attempts::{Tries, TryLater};
 use counterfoil_core::audit::Entry;
 use counterfoil_core::client::{Client, ClientId, ClientName};
+use counterfoil_core::link::{Link, Purpose as LinkPurpose};
+use counterfoil_core::mail::{MailId, MailOrder, Registration, Waiting};
 use counterfoil_core::password::{Cost, EncodedPassword};
 use counterfoil_core::seal::Sealed;
 use counterfoil_core::secret::{Candidates, CheckKey, DigestScheme, TokenDigest};
 use counterfoil_core::store::{
-    AccountQuery, AuditQuery, Bump, Changed, Changes, ClientOutcome, ClientUpdate, Formats, Found, Issue, IssueOutcome,
-    NewClient, NumberedEntry, RenewOutcome, RevokeOutcome, RotateOutcome, Rotation, SealedSecret, TokenFilter,
-    TokenQuery, Touch,
+    AccountQuery, AuditQuery, Bump, Changed, Changes, Claimed, ClientOutcome, ClientUpdate, ExpiringQuery, Formats,
+    Found, Issue, IssueOutcome, NewClient, NumberedEntry, RenewOutcome, RevokeOutcome, RotateOutcome, Rotation,
+    SealedSecret, TokenFilter, TokenQuery, Touch,
 };
 use counterfoil_core::token::{Kind, Token, TokenId, TokenName};
-use counterfoil_core::{AccountStore, Answer, AuditStore, Subject, SubjectId, SubjectState, Timestamp, TokenStore};
+use counterfoil_core::{
+    AccountStore, Answer, AuditStore, MailStore, Subject, SubjectId, SubjectState, Timestamp, TokenStore,
+};
 use rusqlite::Connection;
 
 pub use self::backup::{BackupError, Contents, Progress};
@@ -295,6 +300,11 @@ impl TokenStore for SqliteStore {
         let is_rare = subject.is_none() && (issued_before.is_some() || used_before.is_some() || ip.is_some());
         let read = move |reader: &Reader| tokens::list(reader, &query);
         if is_rare { self.search("looking for tokens", read) } else { self.read("listing tokens", read) }
+    }
+
+    fn expiring<'a>(&'a self, query: &'a ExpiringQuery) -> Answer<'a, Vec<Token>> {
+        let query = *query;
+        self.search("looking for tokens that expire", move |reader| tokens::expiring(reader, &query))
     }
 
     fn count_matching<'a>(&'a self, filter: &'a TokenFilter, now: Timestamp) -> Answer<'a, u64> {
@@ -569,6 +579,106 @@ impl AccountStore for SqliteStore {
     fn delete<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, bool> {
         let subject = subject.clone();
         self.write("deleting an account", Purpose::Revoking, move |connection| accounts::delete(connection, &subject))
+    }
+}
+
+impl MailStore for SqliteStore {
+    fn post<'a>(
+        &'a self,
+        orders: &'a [MailOrder],
+        registration: Option<&'a Registration>,
+        most: u64,
+    ) -> Answer<'a, bool> {
+        let (orders, registration) = (orders.to_vec(), registration.cloned());
+        self.write("queueing a mail", Purpose::Ordinary, move |connection| {
+            mail::post(connection, &orders, registration.as_ref(), most)
+        })
+    }
+
+    fn claim(&self, now: Timestamp, until: Timestamp, limit: u32) -> Answer<'_, Claimed> {
+        Box::pin(async move {
+            // Not a commit twice a second for nothing.
+            if !self.look_up("looking for mails that are due", &now, mail::is_any_due).await? {
+                return Ok(Claimed::default());
+            }
+            let claim = move |connection: &Connection| mail::claim(connection, now, until, limit);
+            self.write("taking mails to send", Purpose::Ordinary, claim).await
+        })
+    }
+
+    fn done(&self, id: MailId) -> Answer<'_, ()> {
+        self.write("removing a mail from the queue", Purpose::Ordinary, move |connection| mail::done(connection, id))
+    }
+
+    fn postpone<'a>(&'a self, id: MailId, next_try_at: Timestamp, error: &'a str) -> Answer<'a, ()> {
+        let error = error.to_owned();
+        self.write("postponing a mail", Purpose::Ordinary, move |connection| {
+            mail::postpone(connection, id, next_try_at, &error)
+        })
+    }
+
+    fn waiting_count(&self) -> Answer<'_, u64> {
+        self.read("counting mails", mail::waiting_count)
+    }
+
+    fn waiting(&self, limit: u32) -> Answer<'_, Vec<Waiting>> {
+        self.read("listing mails", move |reader| mail::waiting(reader, limit))
+    }
+
+    fn keep_link<'a>(&'a self, link: &'a Link) -> Answer<'a, bool> {
+        let link = link.clone();
+        self.write("keeping a link", Purpose::Ordinary, move |connection| mail::keep_link(connection, &link))
+    }
+
+    fn link<'a>(&'a self, digest: &'a TokenDigest) -> Answer<'a, Option<Link>> {
+        self.look_up("looking a link up", digest, mail::link)
+    }
+
+    fn use_link<'a>(
+        &'a self,
+        digest: &'a TokenDigest,
+        purpose: LinkPurpose,
+        now: Timestamp,
+    ) -> Answer<'a, Option<Link>> {
+        let digest = *digest;
+        self.write("using a link", Purpose::Ordinary, move |connection| {
+            mail::use_link(connection, &digest, purpose, now)
+        })
+    }
+
+    // With room in the reserve, as what it goes with ends tokens.
+    fn drop_links<'a>(&'a self, subject: &'a SubjectId, purposes: &'a [LinkPurpose]) -> Answer<'a, ()> {
+        let (subject, purposes) = (subject.clone(), purposes.to_vec());
+        self.write("removing links", Purpose::Revoking, move |connection| {
+            mail::drop_links(connection, &subject, &purposes)
+        })
+    }
+
+    fn registration<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, Option<Registration>> {
+        self.look_up("looking a registration up", subject, mail::registration)
+    }
+
+    fn forget_registration<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, ()> {
+        let subject = subject.clone();
+        self.write("forgetting a registration", Purpose::Ordinary, move |connection| {
+            mail::forget_registration(connection, &subject)
+        })
+    }
+
+    fn forget_expired(&self, now: Timestamp, batch: u32) -> Answer<'_, u64> {
+        self.write("forgetting links that have expired", Purpose::Ordinary, move |connection| {
+            mail::forget_expired(connection, now, batch)
+        })
+    }
+
+    fn advance_reminders(&self, from: Option<Timestamp>, until: Timestamp) -> Answer<'_, bool> {
+        self.write("noting who has been reminded", Purpose::Ordinary, move |connection| {
+            mail::advance_reminders(connection, from, until)
+        })
+    }
+
+    fn reminded_until(&self) -> Answer<'_, Option<Timestamp>> {
+        self.look_up("looking up who has been reminded", &(), |reader, ()| mail::reminded_until(reader))
     }
 }
 

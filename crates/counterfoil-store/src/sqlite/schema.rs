@@ -17,7 +17,9 @@ pub(super) struct Schema {
 }
 
 /// Those of this program.
-pub(super) const OURS: Schema = Schema { migrations: &[include_str!("../../migrations/0001_initial.sql")] };
+pub(super) const OURS: Schema = Schema {
+    migrations: &[include_str!("../../migrations/0001_initial.sql"), include_str!("../../migrations/0002_mail.sql")],
+};
 
 /// Whose file it is and how far its schema has come.
 pub(super) fn identity(connection: &Connection) -> rusqlite::Result<(i64, i64)> {

@@ -4,8 +4,8 @@ use counterfoil_core::client::{AtCap, Reissue};
 use counterfoil_core::seal::Sealed;
 use counterfoil_core::secret::{Candidates, DigestScheme, TokenDigest};
 use counterfoil_core::store::{
-    Changed, Found, Issue, IssueOutcome, Presented, RenewOutcome, RevokeOutcome, RotateOutcome, Rotation, TokenFilter,
-    TokenQuery, Touch, Warrant,
+    Changed, ExpiringQuery, Found, Issue, IssueOutcome, Presented, RenewOutcome, RevokeOutcome, RotateOutcome,
+    Rotation, TokenFilter, TokenQuery, Touch, Warrant,
 };
 use counterfoil_core::token::{Kind, Sighting, Source, Standing, Token, TokenId, TokenName};
 use counterfoil_core::{Epochs, SubjectId, SubjectState, Timestamp};
@@ -205,6 +205,19 @@ pub(super) fn list(reader: &Reader, query: &TokenQuery) -> Result<Vec<Token>, Fa
         }
     }
     Ok(page)
+}
+
+/// The page is read from the index by expiry, whose entries of one instant are in the order of their numbers.
+const EXPIRING: &str = "AND t.expires_at >= ?1 AND t.expires_at < ?2 AND t.revoked_at IS NULL
+    AND (t.expires_at, t.number) > (?3, ?4) ORDER BY t.expires_at, t.number LIMIT ?5";
+
+/// See [`counterfoil_core::TokenStore::expiring`].
+pub(super) fn expiring(reader: &Reader, query: &ExpiringQuery) -> Result<Vec<Token>, Fault> {
+    let (at, number) = query.after.unwrap_or((Timestamp::MIN, 0));
+    let mut statement = reader.connection.prepare_cached(&format!("{RECORD} {EXPIRING}"))?;
+    let rows = statement
+        .query_map(params![Column(query.from), Column(query.until), Column(at), signed(number), query.limit], record)?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// The statement for a page. Each index that may serve it holds the rows in the order of their numbers, so that a page

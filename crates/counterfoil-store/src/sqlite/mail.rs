@@ -1,0 +1,258 @@
+//! The queue of mails, the links and the registrations.
+
+use counterfoil_core::link::{Link, Purpose};
+use counterfoil_core::mail::{MailId, MailOrder, Registration, Waiting};
+use counterfoil_core::secret::TokenDigest;
+use counterfoil_core::store::Claimed;
+use counterfoil_core::{SubjectId, Timestamp};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::column::{Column, get, if_any};
+use super::fault::Fault;
+use super::readers::Reader;
+
+const ADD: &str = "
+    INSERT INTO mails (id, kind, purpose, subject, recipient, languages, next, asked_at, expires_at, next_try_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?8)";
+
+const REGISTER: &str = "
+    INSERT INTO registrations (subject, username, email, password, first_name, last_name, locale, expires_at)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+
+/// See [`counterfoil_core::MailStore::post`].
+pub(super) fn post(
+    connection: &Connection,
+    orders: &[MailOrder],
+    registration: Option<&Registration>,
+    most: u64,
+) -> Result<bool, Fault> {
+    if count(connection)? + orders.len() as u64 > most {
+        return Ok(false);
+    }
+    let mut add = connection.prepare_cached(ADD)?;
+    for order in orders {
+        add.execute(params![
+            Column(order.id),
+            Column(&order.kind),
+            if_any(order.kind.purpose()),
+            Column(&order.subject),
+            Column(&order.to),
+            Column(&order.languages),
+            order.next,
+            Column(order.asked_at),
+            Column(order.expires_at),
+        ])?;
+    }
+    if let Some(registration) = registration {
+        connection.prepare_cached(REGISTER)?.execute(params![
+            Column(&registration.subject),
+            Column(&registration.username),
+            Column(&registration.email),
+            Column(&registration.password),
+            registration.first_name,
+            registration.last_name,
+            registration.locale,
+            Column(registration.expires_at),
+        ])?;
+    }
+    Ok(true)
+}
+
+/// The index by expiry is the narrowest one.
+fn count(connection: &Connection) -> Result<u64, Fault> {
+    const COUNT: &str = "SELECT count(*) FROM mails INDEXED BY mails_by_expiry";
+    Ok(connection.prepare_cached(COUNT)?.query_row([], |row| get(row, 0))?)
+}
+
+/// Read by [`parse`].
+const SELECT: &str = "
+    SELECT id, kind, subject, recipient, languages, next, asked_at, expires_at, tries, next_try_at, last_error FROM mails";
+
+fn parse(row: &Row<'_>) -> rusqlite::Result<Waiting> {
+    Ok(Waiting {
+        order: MailOrder {
+            id: get(row, 0)?,
+            kind: get(row, 1)?,
+            subject: get(row, 2)?,
+            to: get(row, 3)?,
+            languages: get(row, 4)?,
+            next: row.get(5)?,
+            asked_at: get(row, 6)?,
+            expires_at: get(row, 7)?,
+        },
+        tries: row.get(8)?,
+        next_try_at: get(row, 9)?,
+        last_error: row.get(10)?,
+    })
+}
+
+/// Whether there is anything to claim: asked twice a second, and mostly there is not.
+pub(super) fn is_any_due(reader: &Reader, now: &Timestamp) -> Result<bool, Fault> {
+    const ANY: &str = "
+        SELECT EXISTS (SELECT 1 FROM mails WHERE next_try_at <= ?1) OR EXISTS (SELECT 1 FROM mails WHERE expires_at <= ?1)";
+    Ok(reader.connection.prepare_cached(ANY)?.query_row([Column(*now)], |row| row.get(0))?)
+}
+
+/// See [`counterfoil_core::MailStore::claim`].
+pub(super) fn claim(connection: &Connection, now: Timestamp, until: Timestamp, limit: u32) -> Result<Claimed, Fault> {
+    const CLAIM: &str = "UPDATE mails SET next_try_at = ?2, tries = tries + 1 WHERE id = ?1";
+    let mut select = connection.prepare_cached(&format!("{SELECT} WHERE expires_at <= ?1 LIMIT 1000"))?;
+    let expired = select.query_map([Column(now)], parse)?.collect::<Result<Vec<_>, _>>()?;
+    for one in &expired {
+        done(connection, one.order.id)?;
+    }
+    let due = format!("{SELECT} WHERE next_try_at <= ?1 ORDER BY next_try_at, id LIMIT ?2");
+    let mut select = connection.prepare_cached(&due)?;
+    let mut due = select.query_map(params![Column(now), limit], parse)?.collect::<Result<Vec<_>, _>>()?;
+    for one in &mut due {
+        connection.prepare_cached(CLAIM)?.execute(params![Column(one.order.id), Column(until)])?;
+        one.tries += 1;
+        one.next_try_at = until;
+    }
+    Ok(Claimed { due, expired })
+}
+
+/// See [`counterfoil_core::MailStore::done`].
+pub(super) fn done(connection: &Connection, id: MailId) -> Result<(), Fault> {
+    connection.prepare_cached("DELETE FROM mails WHERE id = ?1")?.execute([Column(id)])?;
+    Ok(())
+}
+
+/// See [`counterfoil_core::MailStore::postpone`].
+pub(super) fn postpone(connection: &Connection, id: MailId, next_try_at: Timestamp, error: &str) -> Result<(), Fault> {
+    const POSTPONE: &str = "UPDATE mails SET next_try_at = ?2, last_error = ?3 WHERE id = ?1";
+    connection.prepare_cached(POSTPONE)?.execute(params![Column(id), Column(next_try_at), error])?;
+    Ok(())
+}
+
+/// See [`counterfoil_core::MailStore::waiting_count`].
+pub(super) fn waiting_count(reader: &Reader) -> Result<u64, Fault> {
+    count(&reader.connection)
+}
+
+/// See [`counterfoil_core::MailStore::waiting`].
+pub(super) fn waiting(reader: &Reader, limit: u32) -> Result<Vec<Waiting>, Fault> {
+    let mut select = reader.connection.prepare_cached(&format!("{SELECT} ORDER BY next_try_at, id LIMIT ?1"))?;
+    Ok(select.query_map([limit], parse)?.collect::<Result<_, _>>()?)
+}
+
+/// See [`counterfoil_core::MailStore::keep_link`].
+pub(super) fn keep_link(connection: &Connection, link: &Link) -> Result<bool, Fault> {
+    const KEEP: &str = "
+        INSERT INTO links (digest, purpose, subject, email, next, expires_at)
+        SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE NOT EXISTS (SELECT 1 FROM links WHERE digest = ?1)";
+    let kept = connection.prepare_cached(KEEP)?.execute(params![
+        Column(&link.digest),
+        Column(link.purpose),
+        Column(&link.subject),
+        Column(&link.email),
+        link.next,
+        Column(link.expires_at),
+    ])?;
+    Ok(kept == 1)
+}
+
+fn find(connection: &Connection, digest: &TokenDigest) -> Result<Option<Link>, Fault> {
+    const FIND: &str = "SELECT digest, purpose, subject, email, next, expires_at FROM links WHERE digest = ?1";
+    let parse = |row: &Row<'_>| {
+        Ok(Link {
+            digest: get(row, 0)?,
+            purpose: get(row, 1)?,
+            subject: get(row, 2)?,
+            email: get(row, 3)?,
+            next: row.get(4)?,
+            expires_at: get(row, 5)?,
+        })
+    };
+    Ok(connection.prepare_cached(FIND)?.query_row([Column(digest)], parse).optional()?)
+}
+
+/// See [`counterfoil_core::MailStore::link`].
+pub(super) fn link(reader: &Reader, digest: &TokenDigest) -> Result<Option<Link>, Fault> {
+    find(&reader.connection, digest)
+}
+
+/// See [`counterfoil_core::MailStore::use_link`].
+pub(super) fn use_link(
+    connection: &Connection,
+    digest: &TokenDigest,
+    purpose: Purpose,
+    now: Timestamp,
+) -> Result<Option<Link>, Fault> {
+    const END: &str = "DELETE FROM links WHERE subject = ?1 AND purpose = ?2";
+    let found = find(connection, digest)?.filter(|link| link.purpose == purpose && now < link.expires_at);
+    if let Some(link) = &found {
+        connection.prepare_cached(END)?.execute(params![Column(&link.subject), Column(purpose)])?;
+    }
+    Ok(found)
+}
+
+/// See [`counterfoil_core::MailStore::drop_links`].
+pub(super) fn drop_links(connection: &Connection, subject: &SubjectId, purposes: &[Purpose]) -> Result<(), Fault> {
+    for sql in [
+        "DELETE FROM links WHERE subject = ?1 AND purpose = ?2",
+        "DELETE FROM mails WHERE subject = ?1 AND purpose = ?2",
+    ] {
+        for purpose in purposes {
+            connection.prepare_cached(sql)?.execute(params![Column(subject), Column(*purpose)])?;
+        }
+    }
+    Ok(())
+}
+
+/// See [`counterfoil_core::MailStore::registration`].
+pub(super) fn registration(reader: &Reader, subject: &SubjectId) -> Result<Option<Registration>, Fault> {
+    const FIND: &str = "
+        SELECT subject, username, email, password, first_name, last_name, locale, expires_at FROM registrations
+        WHERE subject = ?1";
+    let parse = |row: &Row<'_>| {
+        Ok(Registration {
+            subject: get(row, 0)?,
+            username: get(row, 1)?,
+            email: get(row, 2)?,
+            password: get(row, 3)?,
+            first_name: row.get(4)?,
+            last_name: row.get(5)?,
+            locale: row.get(6)?,
+            expires_at: get(row, 7)?,
+        })
+    };
+    Ok(reader.connection.prepare_cached(FIND)?.query_row([Column(subject)], parse).optional()?)
+}
+
+/// See [`counterfoil_core::MailStore::forget_registration`].
+pub(super) fn forget_registration(connection: &Connection, subject: &SubjectId) -> Result<(), Fault> {
+    connection.prepare_cached("DELETE FROM registrations WHERE subject = ?1")?.execute([Column(subject)])?;
+    Ok(())
+}
+
+/// See [`counterfoil_core::MailStore::forget_expired`].
+pub(super) fn forget_expired(connection: &Connection, now: Timestamp, batch: u32) -> Result<u64, Fault> {
+    const LINKS: &str = "DELETE FROM links WHERE digest IN (SELECT digest FROM links WHERE expires_at <= ?1 LIMIT ?2)";
+    const REGISTRATIONS: &str = "
+        DELETE FROM registrations WHERE subject IN (SELECT subject FROM registrations WHERE expires_at <= ?1 LIMIT ?2)";
+    let links = connection.prepare_cached(LINKS)?.execute(params![Column(now), batch])?;
+    let registrations = connection.prepare_cached(REGISTRATIONS)?.execute(params![Column(now), batch])?;
+    Ok((links + registrations) as u64)
+}
+
+/// See [`counterfoil_core::MailStore::advance_reminders`].
+pub(super) fn advance_reminders(
+    connection: &Connection,
+    from: Option<Timestamp>,
+    until: Timestamp,
+) -> Result<bool, Fault> {
+    const BEGIN: &str = "INSERT INTO reminders (one, until) SELECT 1, ?1 WHERE NOT EXISTS (SELECT 1 FROM reminders)";
+    const ADVANCE: &str = "UPDATE reminders SET until = ?1 WHERE until = ?2";
+    let advanced = match from {
+        None => connection.prepare_cached(BEGIN)?.execute([Column(until)])?,
+        Some(from) => connection.prepare_cached(ADVANCE)?.execute([Column(until), Column(from)])?,
+    };
+    Ok(advanced == 1)
+}
+
+/// See [`counterfoil_core::MailStore::reminded_until`].
+pub(super) fn reminded_until(reader: &Reader) -> Result<Option<Timestamp>, Fault> {
+    let mut statement = reader.connection.prepare_cached("SELECT until FROM reminders")?;
+    Ok(statement.query_row([], |row| get(row, 0)).optional()?)
+}
