@@ -29,6 +29,7 @@ pub mod mail;
 pub mod marks;
 pub mod memory;
 pub mod password;
+pub mod password_policy;
 pub mod refusal;
 pub mod seal;
 pub mod secret;
