@@ -27,6 +27,7 @@ pub(crate) async fn authority(tokens: Arc<dyn TokenStore>, accounts: Arc<dyn Acc
         tokens,
         accounts,
         audit: None,
+        mail: None,
         hashing: Arc::new(OnThisThread),
         entropy: Arc::new(OsEntropy),
         events: Arc::new(Silent),

@@ -116,6 +116,7 @@ impl Deployment {
             tokens: store.clone(),
             accounts: store.clone(),
             audit: Some(store),
+            mail: None,
             hashing: Arc::new(OnThisThread),
             entropy: Arc::new(PredictableEntropy::from_seed(1)),
             events: Arc::new(Silent),

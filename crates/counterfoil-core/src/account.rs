@@ -272,6 +272,11 @@ impl Account {
                 self.email.clone_from(email);
                 self.email_confirmed_at = confirmed_at.filter(|_| email.is_some());
             }
+            AccountChange::EmailConfirmed(email, at) => {
+                if self.email.as_ref() == Some(email) {
+                    self.email_confirmed_at = Some(*at);
+                }
+            }
             AccountChange::FirstName(name) => self.first_name.clone_from(name),
             AccountChange::LastName(name) => self.last_name.clone_from(name),
             AccountChange::Attributes(attributes) => self.attributes = attributes.clone(),
@@ -347,6 +352,8 @@ pub enum AccountChange {
     Role(Role),
     /// Where mail goes, and since when that is proved.
     Email(Option<Email>, Option<Timestamp>),
+    /// Its owner has proved to read the mail of this address; does nothing where it is not the account's any more.
+    EmailConfirmed(Email, Timestamp),
     /// Given name.
     FirstName(String),
     /// Family name.

@@ -81,6 +81,11 @@ impl By {
         Some(By { actor: Actor::from(who), rank, source: source.clone() })
     }
 
+    /// The owner of an account, about that account alone.
+    pub(crate) fn owner(who: &Identity, source: &Source) -> By {
+        By { actor: Actor::from(who), rank: Rank::Admin, source: source.clone() }
+    }
+
     /// Who that is.
     pub fn actor(&self) -> &Actor {
         &self.actor

@@ -108,6 +108,15 @@ impl Entry {
             | Event::AccountExported(subject)
             | Event::AccountDeleted(subject)
             | Event::PasswordChanged(subject)
+            | Event::Registered(subject)
+            | Event::ConfirmationAsked(subject)
+            | Event::EmailConfirmed(subject)
+            | Event::EmailChangeAsked(subject)
+            | Event::EmailChanged(subject)
+            | Event::EmailChangeUndone(subject)
+            | Event::ResetAsked(subject)
+            | Event::PasswordReset(subject)
+            | Event::PasswordRefused(subject)
             | Event::RotationLocked(subject)
             | Event::RotationUnlocked(subject) => Entry { subject: Some(subject.clone()), ..entry },
             Event::RoleChanged(subject, role) => {
@@ -115,6 +124,10 @@ impl Entry {
             }
             Event::ClientCreated(client) | Event::ClientChanged(client) | Event::ClientDeleted(client) => {
                 Entry { client: Some(client.clone()), ..entry }
+            }
+            Event::RegistrationAsked => entry,
+            Event::MailLost { subject, kind, why } => {
+                Entry { subject: Some(subject.clone()), detail: Some(format!("{kind}: {}", why.as_str())), ..entry }
             }
             Event::SecretsResealed(count) => Entry { detail: Some(format!("{count} secrets")), ..entry },
             Event::MarksLost(count) => Entry { detail: Some(format!("{count} sightings")), ..entry },

@@ -4,6 +4,7 @@
 //! It judges; a store makes one atomic transition; an event says what happened. Routes, the command line and imports decide
 //! nothing themselves.
 
+mod address;
 mod authenticate;
 mod clients;
 mod following;
@@ -11,8 +12,12 @@ mod hosts;
 mod issue;
 mod limits;
 mod login;
+mod own_account;
+mod own_password;
 mod pages;
+mod post;
 mod records;
+mod registration;
 mod reseal;
 mod services;
 mod session;
@@ -22,21 +27,27 @@ mod users;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+pub use address::{ChangeOfAddress, Confirmed, Proof};
 pub use authenticate::Authenticating;
 pub use clients::{ClientOrder, WhichClient};
 pub use issue::{Expiry, NewKey, TokenOrder};
 pub use limits::FailedLogins;
 pub use login::{LoggedIn, Login};
+pub use own_password::ChangeOfPassword;
 pub use pages::{Cursor, List, Page, PageRequest, Place};
+pub use post::{Delivery, MailParts};
 pub use records::{AuditPage, UserExport};
+pub use registration::{NewRegistration, Registered};
 pub use services::Introspected;
 pub use staff::Ending;
 pub use tokens::Renewed;
 
+use crate::account_rules::AccountRules;
 use crate::actor::{Actor, By};
 use crate::audit::AuditLog;
 use crate::authority::following::Following;
 use crate::authority::limits::Limits;
+use crate::authority::post::LoginsNoted;
 use crate::cache::Cache;
 use crate::client::ClientId;
 use crate::client::{ClientName, Lifetime, Policy, Reissue};
@@ -71,6 +82,8 @@ pub struct Parts {
     pub accounts: Arc<dyn AccountStore>,
     /// Where the audit log is kept; `None`: events go to `events` alone.
     pub audit: Option<Arc<dyn AuditStore>>,
+    /// How mail is sent; `None`: none is.
+    pub mail: Option<MailParts>,
     /// Where passwords are hashed.
     pub hashing: Arc<dyn Hashing>,
     /// Where chance comes from.
@@ -102,6 +115,8 @@ pub struct Settings {
     pub misses: Rate,
     /// How many requests each class of native routes takes.
     pub requests: RouteRates,
+    /// What people may do with accounts of their own.
+    pub accounts: AccountRules,
     /// How long entries of the audit log are kept. 365d.
     pub audit_retention: Lifetime,
     /// How long entries of the audit log tell address and agent. 90d.
@@ -128,6 +143,7 @@ impl Default for Settings {
             failed_logins: FailedLogins::default(),
             misses: Rate::per(60, Period::Minute),
             requests: RouteRates::default(),
+            accounts: AccountRules::default(),
             audit_retention: YEAR,
             audit_anonymous_after: QUARTER,
         }
@@ -141,6 +157,8 @@ pub struct Authority {
     /// What is known of live tokens in this process; kept true by [`Following`].
     cache: Option<Arc<Cache>>,
     accounts: Arc<dyn AccountStore>,
+    mail: Option<MailParts>,
+    logins_noted: LoginsNoted,
     hashing: Arc<dyn Hashing>,
     entropy: Arc<dyn Entropy>,
     events: Arc<dyn EventSink>,
@@ -191,7 +209,7 @@ impl Authority {
     /// When a store or the source of randomness fails, and with [`Refusal::KeyRingMissing`] where a client hands out sealed
     /// secrets and there is no ring at all.
     pub async fn open_beside(parts: Parts, now: Now) -> Result<Authority, Error> {
-        let Parts { tokens, accounts, audit, hashing, entropy, events, hook, ring, settings } = parts;
+        let Parts { tokens, accounts, audit, mail, hashing, entropy, events, hook, ring, settings } = parts;
         let key = CheckKey::generate(entropy.as_ref())?;
         let default_client = NewClient {
             id: ClientId::generate(now.wall, entropy.as_ref())?,
@@ -211,6 +229,8 @@ impl Authority {
             tokens,
             cache: None,
             accounts,
+            mail,
+            logins_noted: LoginsNoted::default(),
             hashing,
             entropy,
             events,
@@ -320,7 +340,7 @@ impl Authority {
     }
 
     /// Forgets the limits of whoever is idle, and removes up to `batch` rows that have been dead for longer than the
-    /// retention, and as many of the audit log. To be called until there is no more, with pauses, so that it never holds up
+    /// retention, as many of the audit log, and of links that were never used. To be called until there is no more, with pauses, so that it never holds up
     /// a login for long.
     ///
     /// # Errors
@@ -335,7 +355,11 @@ impl Authority {
             Some(audit) => audit.store().forget(before(audit_retention), before(audit_anonymous_after), batch).await?,
             None => 0,
         };
-        Ok(Purged { rows, more: rows.max(forgotten) >= batch.into() })
+        let expired = match &self.mail {
+            Some(mail) => mail.store.forget_expired(now.wall, batch).await?,
+            None => 0,
+        };
+        Ok(Purged { rows, more: rows.max(forgotten).max(expired) >= batch.into() })
     }
 
     /// Writes what is for the audit log and was published so far.

@@ -99,6 +99,35 @@ pub enum Event {
     AccountDeleted(SubjectId),
     /// An account's password was set.
     PasswordChanged(SubjectId),
+    /// Somebody wants an account, and was mailed a link to prove their address.
+    RegistrationAsked,
+    /// Somebody made an account for themselves.
+    Registered(SubjectId),
+    /// An owner was mailed a link to confirm an address.
+    ConfirmationAsked(SubjectId),
+    /// An owner has proved to read the mail of their address.
+    EmailConfirmed(SubjectId),
+    /// An owner wants another address, and was mailed a link there.
+    EmailChangeAsked(SubjectId),
+    /// An account was given another address by its owner.
+    EmailChanged(SubjectId),
+    /// The old address took that back.
+    EmailChangeUndone(SubjectId),
+    /// Somebody, the owner perhaps, had a link mailed to choose a new password.
+    ResetAsked(SubjectId),
+    /// A link was used to choose a new password.
+    PasswordReset(SubjectId),
+    /// A password that was asked for again was wrong.
+    PasswordRefused(SubjectId),
+    /// A mail was given up.
+    MailLost {
+        /// Whose account it is about.
+        subject: SubjectId,
+        /// What it was to tell: see [`crate::mail::MailKind::name`].
+        kind: &'static str,
+        /// Why.
+        why: MailLoss,
+    },
     /// An account became, or is no longer, staff or administrator.
     RoleChanged(SubjectId, Role),
     /// An owner barred their tokens from changing their secret.
@@ -121,7 +150,7 @@ pub enum Event {
 
 impl Event {
     /// Every word that [`Event::name`] gives, in its order: what there is to ask an audit log for. `docs/audit.md` explains them.
-    pub const NAMES: [&str; 33] = [
+    pub const NAMES: [&str; 44] = [
         "login_started",
         "logged_in",
         "login_failed",
@@ -146,6 +175,17 @@ impl Event {
         "account_exported",
         "account_deleted",
         "password_changed",
+        "registration_asked",
+        "registered",
+        "confirmation_asked",
+        "email_confirmed",
+        "email_change_asked",
+        "email_changed",
+        "email_change_undone",
+        "reset_asked",
+        "password_reset",
+        "password_refused",
+        "mail_lost",
         "role_changed",
         "rotation_locked",
         "rotation_unlocked",
@@ -200,6 +240,17 @@ impl Event {
             Event::AccountExported(_) => ("account_exported", Gravity::Notice, false),
             Event::AccountDeleted(_) => ("account_deleted", Gravity::Notice, false),
             Event::PasswordChanged(_) => ("password_changed", Gravity::Notice, false),
+            Event::RegistrationAsked => ("registration_asked", Gravity::Notice, true),
+            Event::Registered(_) => ("registered", Gravity::Notice, false),
+            Event::ConfirmationAsked(_) => ("confirmation_asked", Gravity::Notice, true),
+            Event::EmailConfirmed(_) => ("email_confirmed", Gravity::Notice, false),
+            Event::EmailChangeAsked(_) => ("email_change_asked", Gravity::Notice, false),
+            Event::EmailChanged(_) => ("email_changed", Gravity::Notice, false),
+            Event::EmailChangeUndone(_) => ("email_change_undone", Gravity::Warning, false),
+            Event::ResetAsked(_) => ("reset_asked", Gravity::Notice, true),
+            Event::PasswordReset(_) => ("password_reset", Gravity::Notice, false),
+            Event::PasswordRefused(_) => ("password_refused", Gravity::Warning, false),
+            Event::MailLost { .. } => ("mail_lost", Gravity::Warning, true),
             Event::RoleChanged(..) => ("role_changed", Gravity::Notice, false),
             Event::RotationLocked(_) => ("rotation_locked", Gravity::Notice, false),
             Event::RotationUnlocked(_) => ("rotation_unlocked", Gravity::Notice, false),
@@ -237,7 +288,7 @@ pub struct TokenRef {
     pub client: ClientName,
 }
 
-/// Why a login failed, for the operator; the caller is told one thing for the first four.
+/// Why a login failed, for the operator; the caller is told one thing for the first five.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LoginFailure {
     /// There is no such account.
@@ -246,6 +297,8 @@ pub enum LoginFailure {
     WrongPassword,
     /// The account is not active.
     Inactive,
+    /// Its address is not confirmed, and has to be.
+    Unconfirmed,
     /// The account changed while the password was being checked.
     Overtaken,
     /// Too many have failed before; the password was not looked at.
@@ -262,10 +315,33 @@ impl fmt::Display for LoginFailure {
             LoginFailure::UnknownUser => f.write_str("unknown user"),
             LoginFailure::WrongPassword => f.write_str("wrong password"),
             LoginFailure::Inactive => f.write_str("inactive account"),
+            LoginFailure::Unconfirmed => f.write_str("unconfirmed address"),
             LoginFailure::Overtaken => f.write_str("the account changed meanwhile"),
             LoginFailure::TooManyAttempts => f.write_str("too many failed attempts before"),
             LoginFailure::Unanswered => f.write_str("no answer could be given"),
             LoginFailure::Refused(refusal) => fmt::Display::fmt(refusal, f),
+        }
+    }
+}
+
+/// Why a mail was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MailLoss {
+    /// It was not sent in time.
+    Expired,
+    /// It cannot be sent: the address was refused, or the mail could not be written.
+    Refused,
+    /// Too many are waiting.
+    QueueFull,
+}
+
+impl MailLoss {
+    /// In a few words.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            MailLoss::Expired => "not sent in time",
+            MailLoss::Refused => "cannot be sent",
+            MailLoss::QueueFull => "too many are waiting",
         }
     }
 }
@@ -281,6 +357,10 @@ pub enum Limit {
     Requests(RouteClass),
     /// Requests to a host's route that has a rate of its own.
     Route,
+    /// Mails and registrations that somebody asks for.
+    Mails,
+    /// Mails to one address that somebody asks for.
+    MailsToAddress,
 }
 
 impl Limit {
@@ -293,6 +373,8 @@ impl Limit {
             Limit::Requests(RouteClass::Api) => "requests of this token's user",
             Limit::Requests(RouteClass::Introspection) => "introspections by this service",
             Limit::Route => "requests of this token's user to this route",
+            Limit::Mails => "mails and registrations asked for from this address",
+            Limit::MailsToAddress => "mails asked for to one mailbox",
         }
     }
 }
@@ -388,7 +470,18 @@ mod tests {
             Event::AccountUnlocked(_) => Event::AccountExported(subject()),
             Event::AccountExported(_) => Event::AccountDeleted(subject()),
             Event::AccountDeleted(_) => Event::PasswordChanged(subject()),
-            Event::PasswordChanged(_) => Event::RoleChanged(subject(), Role::Staff),
+            Event::PasswordChanged(_) => Event::RegistrationAsked,
+            Event::RegistrationAsked => Event::Registered(subject()),
+            Event::Registered(_) => Event::ConfirmationAsked(subject()),
+            Event::ConfirmationAsked(_) => Event::EmailConfirmed(subject()),
+            Event::EmailConfirmed(_) => Event::EmailChangeAsked(subject()),
+            Event::EmailChangeAsked(_) => Event::EmailChanged(subject()),
+            Event::EmailChanged(_) => Event::EmailChangeUndone(subject()),
+            Event::EmailChangeUndone(_) => Event::ResetAsked(subject()),
+            Event::ResetAsked(_) => Event::PasswordReset(subject()),
+            Event::PasswordReset(_) => Event::PasswordRefused(subject()),
+            Event::PasswordRefused(_) => Event::MailLost { subject: subject(), kind: "test", why: MailLoss::Expired },
+            Event::MailLost { .. } => Event::RoleChanged(subject(), Role::Staff),
             Event::RoleChanged(..) => Event::RotationLocked(subject()),
             Event::RotationLocked(_) => Event::RotationUnlocked(subject()),
             Event::RotationUnlocked(_) => Event::ClientCreated(client()),

@@ -9,6 +9,7 @@
 
 pub mod ability;
 pub mod account;
+pub mod account_rules;
 pub mod actor;
 pub mod attempts;
 pub mod audit;
@@ -40,6 +41,7 @@ pub mod token;
 
 pub use ability::{Abilities, Ability};
 pub use account::{Account, AccountChange, AccountField, Email, NewAccount, Username};
+pub use account_rules::AccountRules;
 pub use actor::{Actor, By, Rank};
 pub use authority::{Authority, Login, Parts, Settings};
 pub use client::{AtCap, Cap, Client, ClientId, ClientName, Lifetime, Policy, Reissue, Renewal};
@@ -47,6 +49,7 @@ pub use clock::{BootTime, Clock, ManualClock, Now, Timestamp};
 pub use entropy::{Entropy, EntropyError};
 pub use event::{Event, EventSink};
 pub use hook::BeforeIssuing;
+pub use mail::Mailer;
 pub use memory::MemoryStore;
 pub use refusal::{Error, Invalid, Refusal};
 pub use secret::{CheckKey, Prefix, SecretToken, TokenDigest, TokenFormat};

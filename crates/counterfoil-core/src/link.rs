@@ -45,7 +45,7 @@ impl Purpose {
     pub const ALL: [Purpose; 5] =
         [Purpose::Register, Purpose::Confirm, Purpose::ChangeAddress, Purpose::UndoChange, Purpose::Reset];
 
-    /// The word that stores keep. It goes into the digest of a link too, so that none is another one's.
+    /// The word that stores keep.
     pub const fn as_str(self) -> &'static str {
         match self {
             Purpose::Register => "register",

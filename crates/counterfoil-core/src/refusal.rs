@@ -70,6 +70,16 @@ pub enum Refusal {
     KeyRingMissing,
     /// The service around us does not want this token made, for the reason it gives.
     RefusedByHost(String),
+    /// Nobody makes an account for themselves here.
+    RegistrationClosed,
+    /// What goes by mail is not offered: none is sent here, or nothing is known of where the pages of its links are.
+    NoMail,
+    /// The link is not one, was used, is too old, or its account has changed since it was mailed.
+    LinkDead,
+    /// The password that was asked for again is not the account's.
+    PasswordWrong,
+    /// Somebody else logs in by this address. Told only to whoever has proved to read its mail.
+    EmailTaken,
 }
 
 /// A value that cannot be taken, and why.
@@ -132,6 +142,11 @@ impl fmt::Display for Refusal {
             Refusal::Invalid(invalid) => write!(f, "{}: {}", invalid.field, invalid.why),
             Refusal::KeyRingMissing => f.write_str("reissue same needs a key ring to seal secrets with"),
             Refusal::RefusedByHost(reason) => write!(f, "refused by the host: {reason}"),
+            Refusal::RegistrationClosed => f.write_str("nobody makes an account for themselves here"),
+            Refusal::NoMail => f.write_str("no mail is sent here"),
+            Refusal::LinkDead => f.write_str("this link has been used, is too old, or was never one"),
+            Refusal::PasswordWrong => f.write_str("the password is wrong"),
+            Refusal::EmailTaken => f.write_str("somebody else logs in by this address"),
         }
     }
 }

@@ -77,6 +77,11 @@ impl TokenDigest {
         TokenDigest(Sha256::digest(text.as_bytes()).into())
     }
 
+    /// What is kept of a link in a mail. The word before it keeps a link from being a token, and a token from being a link.
+    pub fn of_link(text: &str) -> TokenDigest {
+        TokenDigest(Sha256::new().chain_update("counterfoil link:").chain_update(text).finalize().into())
+    }
+
     /// Takes in what a store kept.
     pub const fn from_bytes(bytes: [u8; 32]) -> TokenDigest {
         TokenDigest(bytes)
@@ -177,6 +182,11 @@ impl Prefix {
     /// The text with its underscore.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// What the secrets of links start with, so that one that is found somewhere is known for what it is.
+    pub(crate) fn link() -> Prefix {
+        Prefix("cfl_".into())
     }
 
     /// Whether `text` is a prefix with its underscore.

@@ -121,6 +121,7 @@ pub(crate) fn judge_again(extensions: &mut Extensions, http: &Http) {
 /// #     tokens: store.clone(),
 /// #     accounts: store.clone(),
 /// #     audit: None,
+/// #     mail: None,
 /// #     hashing: Arc::new(OnThisThread),
 /// #     entropy: Arc::new(PredictableEntropy::from_seed(1)),
 /// #     events: Arc::new(Silent),

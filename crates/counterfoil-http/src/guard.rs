@@ -42,6 +42,7 @@ use crate::rights::{ADMIN_READ, ADMIN_WRITE};
 /// #     tokens: store.clone(),
 /// #     accounts: store.clone(),
 /// #     audit: None,
+/// #     mail: None,
 /// #     hashing: Arc::new(OnThisThread),
 /// #     entropy: Arc::new(PredictableEntropy::from_seed(1)),
 /// #     events: Arc::new(Silent),

@@ -55,6 +55,7 @@ use crate::problem::Problem;
 /// #     tokens: store.clone(),
 /// #     accounts: store.clone(),
 /// #     audit: None,
+/// #     mail: None,
 /// #     hashing: Arc::new(OnThisThread),
 /// #     entropy: Arc::new(PredictableEntropy::from_seed(1)),
 /// #     events: Arc::new(Silent),

@@ -71,6 +71,16 @@ pub enum ProblemKind {
     BodyTimeout,
     /// The user has as many live tokens on this client as it may.
     CapReached,
+    /// Nobody makes an account for themselves here.
+    RegistrationClosed,
+    /// What goes by mail is not offered.
+    NoMail,
+    /// A mailed link has been used, is too old, or was never one.
+    LinkDead,
+    /// The password that was asked for again is wrong.
+    WrongPassword,
+    /// Somebody else logs in by the address that was proved.
+    EmailTaken,
     /// The name is in use.
     NameTaken,
     /// What was asked for stands in the way of something else.
@@ -91,7 +101,7 @@ pub enum ProblemKind {
 
 impl ProblemKind {
     /// The whole catalogue.
-    pub const ALL: [ProblemKind; 31] = [
+    pub const ALL: [ProblemKind; 36] = [
         ProblemKind::InvalidRequest,
         ProblemKind::InvalidValue,
         ProblemKind::UnknownClient,
@@ -115,6 +125,11 @@ impl ProblemKind {
         ProblemKind::MethodNotAllowed,
         ProblemKind::BodyTimeout,
         ProblemKind::CapReached,
+        ProblemKind::RegistrationClosed,
+        ProblemKind::NoMail,
+        ProblemKind::LinkDead,
+        ProblemKind::WrongPassword,
+        ProblemKind::EmailTaken,
         ProblemKind::NameTaken,
         ProblemKind::Conflict,
         ProblemKind::BodyTooLarge,
@@ -169,6 +184,11 @@ impl ProblemKind {
             }
             ProblemKind::BodyTimeout => ("body-timeout", "The body took too long", StatusCode::REQUEST_TIMEOUT),
             ProblemKind::CapReached => ("cap-reached", "Too many live tokens", StatusCode::FORBIDDEN),
+            ProblemKind::RegistrationClosed => ("registration-closed", "Nobody registers here", StatusCode::FORBIDDEN),
+            ProblemKind::NoMail => ("no-mail", "No mail is sent here", StatusCode::FORBIDDEN),
+            ProblemKind::LinkDead => ("link-dead", "The link does not work any more", StatusCode::BAD_REQUEST),
+            ProblemKind::WrongPassword => ("wrong-password", "The password is wrong", StatusCode::FORBIDDEN),
+            ProblemKind::EmailTaken => ("email-taken", "The address is somebody else's", StatusCode::CONFLICT),
             ProblemKind::NameTaken => ("name-taken", "The name is in use", StatusCode::CONFLICT),
             ProblemKind::Conflict => ("conflict", "Something stands in the way", StatusCode::CONFLICT),
             ProblemKind::BodyTooLarge => ("body-too-large", "The body is too large", StatusCode::PAYLOAD_TOO_LARGE),
@@ -231,6 +251,11 @@ impl ProblemKind {
             | ProblemKind::MethodNotAllowed
             | ProblemKind::BodyTimeout
             | ProblemKind::CapReached
+            | ProblemKind::RegistrationClosed
+            | ProblemKind::NoMail
+            | ProblemKind::LinkDead
+            | ProblemKind::WrongPassword
+            | ProblemKind::EmailTaken
             | ProblemKind::NameTaken
             | ProblemKind::Conflict
             | ProblemKind::BodyTooLarge
@@ -276,6 +301,8 @@ const fn quota_name(limit: Limit) -> &'static str {
         Limit::Requests(RouteClass::Api) => "api",
         Limit::Requests(RouteClass::Introspection) => "introspection",
         Limit::Route => "route",
+        Limit::Mails => "mails",
+        Limit::MailsToAddress => "mailbox",
     }
 }
 
@@ -543,6 +570,11 @@ impl From<Refusal> for Problem {
             Refusal::UsernameTaken => Problem::new(ProblemKind::NameTaken, detail).about("username"),
             Refusal::ClientNameTaken => Problem::new(ProblemKind::NameTaken, detail).about("name"),
             Refusal::ClientNeeded | Refusal::KeyRingMissing => Problem::new(ProblemKind::Conflict, detail),
+            Refusal::RegistrationClosed => Problem::new(ProblemKind::RegistrationClosed, detail),
+            Refusal::NoMail => Problem::new(ProblemKind::NoMail, detail),
+            Refusal::LinkDead => Problem::new(ProblemKind::LinkDead, detail).about("token"),
+            Refusal::PasswordWrong => Problem::new(ProblemKind::WrongPassword, detail),
+            Refusal::EmailTaken => Problem::new(ProblemKind::EmailTaken, detail).about("email"),
             Refusal::RefusedByHost(reason) => Problem::new(ProblemKind::IssueRefused, reason),
             Refusal::Invalid(Invalid { field, .. }) => Problem::new(ProblemKind::InvalidValue, detail).about(field),
         }
@@ -553,7 +585,7 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Problem {
         let fault = |kind, detail, cause| Problem { cause: Some(Arc::new(cause)), ..Problem::new(kind, detail) };
         const AWAY: &str = "There is no answer right now, neither yes nor no. Try again later.";
-        const BUSY: &str = "Too many passwords are waiting to be checked, and this one was not. Try again later.";
+        const BUSY: &str = "Too much is waiting already, and nothing was done about this. Try again later.";
         match error {
             Error::Refused(refusal) => Problem::from(refusal),
             Error::Store(_) | Error::Entropy(_) | Error::Hook(_) => fault(ProblemKind::Unavailable, AWAY, error),

@@ -654,6 +654,7 @@ impl Http {
     ///     tokens: store.clone(),
     ///     accounts: store.clone(),
     ///     audit: Some(store),
+    ///     mail: None,
     ///     hashing: Arc::new(OnThisThread),
     ///     entropy: Arc::new(PredictableEntropy::from_seed(1)), // a service takes the operating system's
     ///     events: Arc::new(Silent),
@@ -711,6 +712,7 @@ impl Http {
     /// #     tokens: store.clone(),
     /// #     accounts: store.clone(),
     /// #     audit: None,
+    /// #     mail: None,
     /// #     hashing: Arc::new(OnThisThread),
     /// #     entropy: Arc::new(PredictableEntropy::from_seed(1)),
     /// #     events: Arc::new(Silent),

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use counterfoil::{
-    AccountField, FailedLogins, HashingCapacity, HashingParams, HttpSettings, KeyRing, Lifetime, NotAKeyRing, NotARate,
-    Origin, Rate, RouteRates, Settings, TrustedProxy,
+    AccountField, AccountRules, FailedLogins, HashingCapacity, HashingParams, HttpSettings, KeyRing, Lifetime,
+    NotAKeyRing, NotARate, Origin, Rate, RouteRates, Settings, TrustedProxy,
 };
 use ipnet::IpNet;
 use tracing::Level;
@@ -124,6 +124,7 @@ impl Config {
                 api: chosen.optional("throttle.api", rate)?,
                 introspection: chosen.optional("throttle.introspection", rate)?,
             },
+            accounts: AccountRules::default(),
             audit_retention: ttl("audit.retention")?,
             audit_anonymous_after: ttl("audit.anonymous_after")?,
         };

@@ -80,6 +80,7 @@ const METRICS: &[Metric] = &[
                 "unknown_user",
                 "wrong_password",
                 "inactive",
+                "unconfirmed",
                 "overtaken",
                 "too_many_attempts",
                 "refused",
@@ -199,7 +200,10 @@ const METRICS: &[Metric] = &[
     Metric {
         name: "counterfoil_limits_hit_total",
         kind: Kind::Counter,
-        starts: Starts::For("limit", &["failed_logins", "misses", "login", "api", "introspection", "route"]),
+        starts: Starts::For(
+            "limit",
+            &["failed_logins", "misses", "login", "api", "introspection", "route", "mails", "mailbox"],
+        ),
         about: "Requests refused by a limit that is not a client's own",
     },
     Metric {

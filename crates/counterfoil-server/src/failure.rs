@@ -151,6 +151,9 @@ impl From<Refusal> for Failure {
             Refusal::UsernameTaken => failure.hint("`counterfoil user show NAME` shows who has it"),
             Refusal::CapReached { .. } => failure.hint("revoke one first, or raise the cap of the client"),
             Refusal::SubjectInactive => failure.hint("`counterfoil user enable NAME` lets a disabled user in again"),
+            Refusal::NoMail => {
+                failure.hint("set base_url and the settings of mail: `counterfoil config defaults` tells of them")
+            }
             Refusal::TokenUnknown
             | Refusal::TokenExpired
             | Refusal::TokenRevoked
@@ -169,6 +172,10 @@ impl From<Refusal> for Failure {
             | Refusal::NotFound
             | Refusal::ClientNeeded
             | Refusal::RefusedByHost(_)
+            | Refusal::RegistrationClosed
+            | Refusal::LinkDead
+            | Refusal::PasswordWrong
+            | Refusal::EmailTaken
             | Refusal::Invalid(_) => failure,
         }
     }

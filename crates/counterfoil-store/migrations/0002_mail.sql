@@ -36,7 +36,7 @@ CREATE INDEX mails_by_subject ON mails (subject, purpose);
 
 -- What a link that was sent is good for, once.
 CREATE TABLE links (
-    -- Of its secret and its purpose together: no link is a token or another kind of link.
+    -- Of its secret with a word before it: no link is a token, and no token a link.
     digest BLOB PRIMARY KEY
         CONSTRAINT links_digest_is_32_bytes CHECK (length(digest) = 32),
     purpose TEXT NOT NULL

@@ -428,6 +428,7 @@ impl Builder {
             tokens,
             accounts: self.accounts.unwrap_or(accounts),
             audit: self.audit.or(audit),
+            mail: None,
             hashing,
             entropy: self.entropy,
             events: Arc::new(events),

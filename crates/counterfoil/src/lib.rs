@@ -35,12 +35,16 @@ pub use counterfoil_core::account::{
     Account, AccountChange, AccountField, Credentials, Email, LoginName, NewAccount, NotAUsername, NotAnEmail, Role,
     Username,
 };
+pub use counterfoil_core::account_rules::{
+    AccountRules, EmailRule, LinkPattern, Links, NotALinkPattern, Notices, Registering, Unconfirmed,
+};
 pub use counterfoil_core::actor::{Actor, By, Rank};
 pub use counterfoil_core::attempts::{Tries, TryLater};
 pub use counterfoil_core::audit::{Entry, table as audit_table};
 pub use counterfoil_core::authority::{
-    AuditPage, Authority, ClientOrder, Cursor, Ending, Expiry, FailedLogins, Introspected, List, LoggedIn, Login,
-    NewKey, Page, PageRequest, Parts, Place, Settings, TokenOrder, UserExport, WhichClient,
+    AuditPage, Authority, ChangeOfAddress, ChangeOfPassword, ClientOrder, Confirmed, Cursor, Delivery, Ending, Expiry,
+    FailedLogins, Introspected, List, LoggedIn, Login, MailParts, NewKey, NewRegistration, Page, PageRequest, Parts,
+    Place, Proof, Registered, Settings, TokenOrder, UserExport, WhichClient,
 };
 pub use counterfoil_core::client::{
     AtCap, Cap, Client, ClientId, ClientName, Lifetime, NotAClientName, NotALifetime, Policy, PolicyConflict, Reissue,
@@ -49,20 +53,26 @@ pub use counterfoil_core::client::{
 pub use counterfoil_core::clock::{BootTime, Clock, ManualClock, NotATimestamp, Now, Timestamp};
 pub use counterfoil_core::entropy::{Entropy, EntropyError, PredictableEntropy};
 pub use counterfoil_core::event::{
-    Event, EventSink, Limit, LoginFailure, Occurrence, RevokedBy, Scope, Silent, TokenRef,
+    Event, EventSink, Limit, LoginFailure, MailLoss, Occurrence, RevokedBy, Scope, Silent, TokenRef,
 };
 pub use counterfoil_core::hashing::{Hashing, OnThisThread, Overloaded};
 pub use counterfoil_core::hook::{BeforeIssuing, HookFailed, Intent, Occasion, Ruled, Ruling};
+pub use counterfoil_core::language::Languages;
+pub use counterfoil_core::link::{Link, Purpose};
+pub use counterfoil_core::mail::{
+    Letter, LetterUrl, MailId, MailKind, MailOrder, Mailer, NotSent, Registration, Sending, Waiting,
+};
 pub use counterfoil_core::memory::MemoryStore;
 pub use counterfoil_core::password::{
     Cost, EncodedPassword, HashingParams, HashingParamsError, MAX_PASSWORD_BYTES, Password, PasswordTooLong,
 };
+pub use counterfoil_core::password_policy::{Blocklist, PasswordPolicy, TooWeak};
 pub use counterfoil_core::refusal::{Error, Invalid, Refusal};
 pub use counterfoil_core::seal::{KeyRing, NotAKeyRing};
 pub use counterfoil_core::secret::{NotAPrefix, Prefix, SCANNER_REGEX, SecretToken, TokenDigest};
 pub use counterfoil_core::store::{
-    AccountQuery, AccountStore, Answer, AuditQuery, AuditStore, NumberedEntry, StoreError, TokenFilter, TokenQuery,
-    TokenStore,
+    AccountQuery, AccountStore, Answer, AuditQuery, AuditStore, Claimed, MailStore, NumberedEntry, StoreError,
+    TokenFilter, TokenQuery, TokenStore,
 };
 pub use counterfoil_core::subject::{Epoch, Epochs, NotASubject, Subject, SubjectId, SubjectState};
 pub use counterfoil_core::throttle::{NotARate, Period, Rate, RouteClass, RouteRates};

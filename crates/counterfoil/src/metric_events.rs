@@ -56,6 +56,17 @@ impl EventSink for MetricEvents {
             | Event::AccountExported(_)
             | Event::AccountDeleted(_)
             | Event::PasswordChanged(_)
+            | Event::RegistrationAsked
+            | Event::Registered(_)
+            | Event::ConfirmationAsked(_)
+            | Event::EmailConfirmed(_)
+            | Event::EmailChangeAsked(_)
+            | Event::EmailChanged(_)
+            | Event::EmailChangeUndone(_)
+            | Event::ResetAsked(_)
+            | Event::PasswordReset(_)
+            | Event::PasswordRefused(_)
+            | Event::MailLost { .. }
             | Event::RoleChanged(..)
             | Event::RotationLocked(_)
             | Event::RotationUnlocked(_)
@@ -83,6 +94,8 @@ const fn limited(limit: Limit) -> &'static str {
         Limit::Requests(RouteClass::Api) => "api",
         Limit::Requests(RouteClass::Introspection) => "introspection",
         Limit::Route => "route",
+        Limit::Mails => "mails",
+        Limit::MailsToAddress => "mailbox",
     }
 }
 
@@ -91,6 +104,7 @@ fn failure(why: &LoginFailure) -> &'static str {
         LoginFailure::UnknownUser => "unknown_user",
         LoginFailure::WrongPassword => "wrong_password",
         LoginFailure::Inactive => "inactive",
+        LoginFailure::Unconfirmed => "unconfirmed",
         LoginFailure::Overtaken => "overtaken",
         LoginFailure::TooManyAttempts => "too_many_attempts",
         LoginFailure::Unanswered => "unanswered",

@@ -13,6 +13,7 @@ use crate::client::ClientName;
 use crate::clock::Now;
 use crate::event::{Event, Limit};
 use crate::refusal::{Error, Refusal};
+use crate::subject::SubjectId;
 use crate::throttle::{Period, Rate, RouteClass, Throttles};
 use crate::token::{Identity, Source};
 
@@ -55,6 +56,7 @@ pub(super) struct Limits {
     failed_logins: Limiter,
     misses: Limiter,
     requests: Limiter,
+    mails: Limiter,
     /// By the name of the route and the client.
     at_routes: Throttles<(Arc<str>, ClientName)>,
     turns: [Mutex<()>; TURNS],
@@ -67,6 +69,7 @@ impl Default for Limits {
             failed_logins: Limiter::default(),
             misses: Limiter::default(),
             requests: Limiter::default(),
+            mails: Limiter::default(),
             at_routes: Throttles::default(),
             turns: std::array::from_fn(|_| Mutex::new(())),
         }
@@ -75,7 +78,7 @@ impl Default for Limits {
 
 impl Limits {
     pub(super) fn forget_idle(&self, now: Now) {
-        for limiter in [&self.failed_logins, &self.misses, &self.requests] {
+        for limiter in [&self.failed_logins, &self.misses, &self.requests, &self.mails] {
             limiter.forget_idle(now);
         }
         self.at_routes.forget_idle(now);
@@ -104,7 +107,7 @@ impl Authority {
         self.format.newest_key().tag(purpose, text)
     }
 
-    fn address_tag(&self, source: &Source) -> u64 {
+    pub(super) fn address_tag(&self, source: &Source) -> u64 {
         self.tag("address", &counted_as(source.ip))
     }
 
@@ -222,6 +225,26 @@ impl Authority {
         self.limits.at_routes.count(&who.subject, key, rate, now).map_err(|too_many| {
             self.limit_hit(Limit::Route, Refusal::LimitHit(Limit::Route, too_many), Some(who), source, now)
         })
+    }
+
+    /// Counts a mail that somebody asks for, under `tag`; `None`: nobody knows under which.
+    pub(super) fn count_letter(
+        &self,
+        limit: Limit,
+        tag: Option<u64>,
+        rate: Rate,
+        source: &Source,
+        now: Now,
+    ) -> Result<(), Error> {
+        let Some(tag) = tag else { return Ok(()) };
+        let counted = self.limits.mails.count(tag, rate, now);
+        counted.map_err(|too_many| self.limit_hit(limit, Refusal::LimitHit(limit, too_many), None, source, now))
+    }
+
+    /// Counts a try at the password of a registration, which has no row to be counted in.
+    pub(super) fn count_try_at_registration(&self, subject: &SubjectId, now: Now) -> Result<(), Error> {
+        let tag = self.tag("registration", subject.as_str().as_bytes());
+        Ok(self.limits.strangers.count_try(tag, now.wall).map_err(Refusal::TooManyAttempts)?)
     }
 
     /// Whether an address may present another text without a check: each costs a query.

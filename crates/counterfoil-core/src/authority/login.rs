@@ -4,6 +4,7 @@ use super::Authority;
 use super::issue::{Expiry, Order};
 use crate::ability::Abilities;
 use crate::account::{Account, AccountChange, Credentials, LoginName, Username};
+use crate::account_rules::Unconfirmed;
 use crate::actor::Actor;
 use crate::client::ClientName;
 use crate::clock::Now;
@@ -159,6 +160,9 @@ impl Authority {
                 let token = TokenRef::from(&issued.token);
                 let actor = Actor::Holder { subject: token.subject.clone(), token: token.id };
                 self.publish(Event::LoggedIn(token), actor, source, now.wall);
+                if !issued.repeated {
+                    self.note_login(&issued.token, &account);
+                }
                 Ok(LoggedIn { issued, account })
             }
             // Deleted, disabled, logged out everywhere or given another password while this one was being checked.
@@ -238,6 +242,12 @@ impl Authority {
         if !credentials.account.active || !open {
             let credentials = Some(Box::new(credentials));
             return Ok(Candidate::MayNot { credentials, why: LoginFailure::Inactive });
+        }
+        let Account { email, email_confirmed_at, .. } = &credentials.account;
+        let waits = self.chosen().settings.accounts.unconfirmed == Unconfirmed::Waits;
+        if waits && email.is_some() && email_confirmed_at.is_none() {
+            let credentials = Some(Box::new(credentials));
+            return Ok(Candidate::MayNot { credentials, why: LoginFailure::Unconfirmed });
         }
         Ok(Candidate::May { credentials: Box::new(credentials), subject })
     }

@@ -7,11 +7,12 @@ use crate::attempts::Tries;
 use crate::clock::Now;
 use crate::event::Event;
 use crate::hashing::{HashTask, Overloaded};
+use crate::link::Purpose;
 use crate::password::{EncodedPassword, Password};
 use crate::refusal::{Error, Refusal};
 use crate::store::{AccountQuery, Bump, StoreError};
 use crate::subject::{SubjectId, SubjectState};
-use crate::token::{Identity, Source, uuid_v7};
+use crate::token::{Identity, Source};
 
 impl Authority {
     /// Makes an account that logs in with `password`; with none, nobody logs in on it until one is set.
@@ -33,8 +34,7 @@ impl Authority {
             Some(password) => self.hash(password).await?,
             None => EncodedPassword::unusable(),
         };
-        let id = uuid_v7(now.wall, self.entropy.as_ref())?;
-        let subject: SubjectId = id.to_string().parse().map_err(|error| Refusal::invalid("id", error))?;
+        let subject = self.new_subject(now)?;
         let account = Account {
             email_confirmed_at: new.email.as_ref().filter(|_| new.email_confirmed).map(|_| now.wall),
             email: new.email,
@@ -127,6 +127,7 @@ impl Authority {
                 AccountChange::RotationLocked(_)
                 | AccountChange::LoggedIn(_)
                 | AccountChange::Email(..)
+                | AccountChange::EmailConfirmed(..)
                 | AccountChange::FirstName(_)
                 | AccountChange::LastName(_)
                 | AccountChange::Attributes(_)
@@ -140,6 +141,9 @@ impl Authority {
         }
         if !facts.is_empty() {
             self.accounts.change(subject, &facts).await?.ok_or(Refusal::NotFound)?;
+            if facts.iter().any(|change| matches!(change, AccountChange::Email(..))) {
+                self.address_was_changed(subject).await?;
+            }
             self.tokens.subject_changed(subject, now.wall).await?;
             self.record(Event::AccountChanged(subject.clone()), by, now).await?;
         }
@@ -219,6 +223,7 @@ impl Authority {
         if !self.accounts.set_password(subject, None, &password).await? {
             return Err(Refusal::NotFound.into());
         }
+        self.drop_links(subject, &[Purpose::Reset, Purpose::ChangeAddress]).await?;
         self.tokens.forget_tries(subject).await?;
         // And after: a login that read the old password restates the epoch from before this bump and fails.
         self.tokens.bump_epoch(&bump, now.wall).await?;
@@ -282,6 +287,7 @@ impl Authority {
         }
         self.tokens.open_subject(subject, now.wall).await?;
         self.tokens.set_subject_state(subject, SubjectState::Buried, now.wall).await?;
+        self.drop_links(subject, &Purpose::ALL).await?;
         self.accounts.delete(subject).await?;
         self.record_ending(Event::AccountDeleted(subject.clone()), by, now).await;
         Ok(())
@@ -318,7 +324,18 @@ impl Authority {
         Ok(self.accounts.has_role(Role::Admin).await?)
     }
 
-    async fn hash(&self, password: Password) -> Result<EncodedPassword, Error> {
+    /// Whether people may choose this password, whose account has `context` about it.
+    pub(super) fn judge_password(
+        &self,
+        field: &'static str,
+        password: &Password,
+        context: &[&str],
+    ) -> Result<(), Refusal> {
+        let policy = &self.chosen().settings.accounts.passwords;
+        policy.judge(password, context).map_err(|error| Refusal::invalid(field, error))
+    }
+
+    pub(super) async fn hash(&self, password: Password) -> Result<EncodedPassword, Error> {
         if password.chars() < Password::LEAST_CHARS {
             return Err(
                 Refusal::invalid("password", format!("has at least {} characters", Password::LEAST_CHARS)).into()

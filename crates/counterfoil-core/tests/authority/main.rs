@@ -1,6 +1,7 @@
 //! The rules, told through the front door.
 #![expect(clippy::unwrap_used, reason = "a test stops where something is missing")]
 
+mod accounts;
 mod audit;
 mod cached;
 mod guesses;

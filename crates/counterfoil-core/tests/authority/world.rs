@@ -69,6 +69,7 @@ pub(crate) fn parts(store: &Arc<MemoryStore>, events: &Arc<Recorder>) -> Parts {
         tokens: store.clone(),
         accounts: store.clone(),
         audit: Some(store.clone()),
+        mail: None,
         hashing: Arc::new(OnThisThread),
         entropy: Arc::new(PredictableEntropy::from_seed(1)),
         events: events.clone(),

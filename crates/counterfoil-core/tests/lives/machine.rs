@@ -277,6 +277,7 @@ fn open(stores: &Stores, entropy: &Arc<PredictableEntropy>, now: Now) -> Authori
         tokens: Arc::clone(&stores.tokens),
         accounts: Arc::clone(&stores.accounts),
         audit: None,
+        mail: None,
         hashing: Arc::new(OnThisThread),
         entropy: Arc::clone(entropy) as _,
         events: Arc::new(Silent),

@@ -69,6 +69,7 @@ impl TestServer {
             tokens: store.clone(),
             accounts: store.clone(),
             audit: Some(store.clone()),
+            mail: None,
             hashing: Arc::new(UnreliableHashing(Arc::clone(&outages))),
             entropy: Arc::new(UnreliableEntropy::new(
                 Arc::clone(&outages),

@@ -215,6 +215,7 @@ pub(super) fn set_password(
 const SET_ACTIVE: &str = "UPDATE accounts SET active = ?2 WHERE subject = ?1";
 const SET_ROLE: &str = "UPDATE accounts SET role = ?2 WHERE subject = ?1";
 const SET_EMAIL: &str = "UPDATE accounts SET email = ?2, email_fold = ?3, email_confirmed_at = ?4 WHERE subject = ?1";
+const CONFIRM_EMAIL: &str = "UPDATE accounts SET email_confirmed_at = ?3 WHERE subject = ?1 AND email = ?2";
 const SET_FIRST_NAME: &str = "UPDATE accounts SET first_name = ?2 WHERE subject = ?1";
 const SET_LAST_NAME: &str = "UPDATE accounts SET last_name = ?2 WHERE subject = ?1";
 const SET_ATTRIBUTES: &str = "UPDATE accounts SET attributes = ?2 WHERE subject = ?1";
@@ -250,6 +251,7 @@ fn make(connection: &Connection, subject: &SubjectId, change: &AccountChange) ->
             let folded = email.as_ref().map(Email::folded);
             apply(SET_EMAIL, params![id, if_any(email.as_ref()), folded, if_any(confirmed_at)])
         }
+        AccountChange::EmailConfirmed(email, at) => apply(CONFIRM_EMAIL, params![id, Column(email), Column(*at)]),
         AccountChange::FirstName(name) => apply(SET_FIRST_NAME, params![id, name]),
         AccountChange::LastName(name) => apply(SET_LAST_NAME, params![id, name]),
         AccountChange::Attributes(attributes) => apply(SET_ATTRIBUTES, params![id, Column(attributes)]),

@@ -1,0 +1,286 @@
+//! The address of an account: proving it, changing it, taking that back.
+
+use super::Authority;
+use super::post::languages_of;
+use crate::account::{Account, AccountChange, Email};
+use crate::actor::{Actor, By};
+use crate::clock::Now;
+use crate::event::Event;
+use crate::language::Languages;
+use crate::link::{Link, Purpose};
+use crate::mail::MailKind;
+use crate::password::{EncodedPassword, Password};
+use crate::refusal::{Error, Refusal};
+use crate::store::Bump;
+use crate::subject::SubjectId;
+use crate::token::{Identity, Source};
+
+/// What whoever uses a link shows besides reading the mail: that they are the one who registered, or who asked for the change.
+/// Else somebody who registers in another's name would only have to wait until that one clicks.
+#[derive(Debug)]
+pub enum Proof<'a> {
+    /// The account's password, or that of the registration.
+    Password(Password),
+    /// A live token of the account.
+    Holder(&'a Identity),
+}
+
+/// What a link has done.
+#[derive(Debug)]
+pub struct Confirmed {
+    /// The account as it is now.
+    pub account: Account,
+    /// Where its page goes on to.
+    pub next: Option<String>,
+}
+
+/// The links that end when an account gets another address; that by which the old one takes it back stays.
+const ENDED_BY_ANOTHER_ADDRESS: [Purpose; 3] = [Purpose::Confirm, Purpose::ChangeAddress, Purpose::Reset];
+
+impl Authority {
+    /// Uses a link to prove an address: of a registration, whose account is made; of an account; or of an account that is to
+    /// have it instead of another.
+    ///
+    /// # Errors
+    /// [`Refusal::LinkDead`], [`Refusal::PasswordWrong`] (the link stays), [`Refusal::TooManyAttempts`],
+    /// [`Refusal::EmailTaken`], [`Refusal::UsernameTaken`] where somebody has taken the name since.
+    pub async fn confirm_email(
+        &self,
+        text: &str,
+        proof: Proof<'_>,
+        source: &Source,
+        now: Now,
+    ) -> Result<Confirmed, Error> {
+        let link = self.link(text, &[Purpose::Register, Purpose::Confirm, Purpose::ChangeAddress], now).await?;
+        let account = match (link.purpose, proof) {
+            (Purpose::Register, Proof::Password(password)) => {
+                self.complete_registration(&link, password, source, now).await?
+            }
+            // Nobody has a token of an account that there is not.
+            (Purpose::Register, Proof::Holder(_)) => return Err(Refusal::PasswordWrong.into()),
+            (Purpose::ChangeAddress, proof) => {
+                let actor = self.shown_by(&link, proof, source, now).await?;
+                self.take_address(&link, actor, source, now).await?
+            }
+            (Purpose::Confirm | Purpose::UndoChange | Purpose::Reset, proof) => {
+                let actor = self.shown_by(&link, proof, source, now).await?;
+                self.prove_address(&link, actor, source, now).await?
+            }
+        };
+        Ok(Confirmed { account, next: self.next_of(&link) })
+    }
+
+    /// Who shows that the account of a link is theirs.
+    async fn shown_by(&self, link: &Link, proof: Proof<'_>, source: &Source, now: Now) -> Result<Actor, Error> {
+        match proof {
+            Proof::Password(password) => {
+                self.check_own(&link.subject, password, source, now).await?;
+                Ok(Actor::Stranger)
+            }
+            Proof::Holder(who) if who.subject == link.subject => Ok(Actor::from(who)),
+            Proof::Holder(_) => Err(Refusal::PasswordWrong.into()),
+        }
+    }
+
+    async fn prove_address(&self, link: &Link, actor: Actor, source: &Source, now: Now) -> Result<Account, Error> {
+        let account = self.account_of(&link.subject).await?.ok_or(Refusal::LinkDead)?;
+        if account.email.as_ref() != Some(&link.email) {
+            return Err(Refusal::LinkDead.into());
+        }
+        self.may_have(&link.email, &link.subject).await?;
+        self.use_link(link, now).await?;
+        // Restates the address, which may have been changed meanwhile.
+        let change = AccountChange::EmailConfirmed(link.email.clone(), now.wall);
+        let account = self.change_own(&link.subject, change, now).await?;
+        if account.email.as_ref() != Some(&link.email) {
+            return Err(Refusal::LinkDead.into());
+        }
+        self.publish(Event::EmailConfirmed(account.subject.clone()), actor, source, now.wall);
+        Ok(account)
+    }
+
+    async fn take_address(&self, link: &Link, actor: Actor, source: &Source, now: Now) -> Result<Account, Error> {
+        let before = self.account_of(&link.subject).await?.ok_or(Refusal::LinkDead)?;
+        self.may_have(&link.email, &link.subject).await?;
+        self.use_link(link, now).await?;
+        let change = AccountChange::Email(Some(link.email.clone()), Some(now.wall));
+        let account = self.change_own(&link.subject, change, now).await?;
+        self.drop_links(&link.subject, &ENDED_BY_ANOTHER_ADDRESS).await?;
+        self.publish(Event::EmailChanged(account.subject.clone()), actor, source, now.wall);
+        if let Some(old) = before.email.filter(|old| before.email_confirmed_at.is_some() && *old != link.email) {
+            let kind = MailKind::AddressChanged { new: link.email.clone() };
+            let order = self.order(kind, &account.subject, &old, languages_of(&account), None, now);
+            self.post_notice(order, source, now).await;
+        }
+        self.tell_owner(&account, MailKind::AddressTaken, source, now).await;
+        Ok(account)
+    }
+
+    /// Mails another link to confirm the address that somebody's account has.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] where no account is kept; [`Refusal::Invalid`] where it has no address, or a confirmed one;
+    /// [`Refusal::NoMail`], [`Refusal::LimitHit`], [`Error::Overloaded`].
+    pub async fn ask_confirmation(
+        &self,
+        who: &Identity,
+        languages: Languages,
+        next: Option<&str>,
+        source: &Source,
+        now: Now,
+    ) -> Result<(), Error> {
+        let next = self.judge_next(next)?;
+        let account = self.account(&who.subject).await?;
+        let email = to_be_confirmed(&account)?;
+        self.mail()?;
+        self.count_mail(email, source, now)?;
+        let languages = preferring(&account, languages);
+        let order = self.order(MailKind::ConfirmAddress, &account.subject, email, languages, next, now)?;
+        self.post(&[order], None).await?;
+        self.publish(Event::ConfirmationAsked(account.subject), Actor::from(who), source, now.wall);
+        Ok(())
+    }
+
+    /// Mails another link to whoever registered or has an account with this address that is not confirmed. Whether there is
+    /// one is not told.
+    ///
+    /// # Errors
+    /// [`Refusal::NoMail`], [`Refusal::LimitHit`], [`Error::Overloaded`].
+    pub async fn ask_confirmation_by_address(
+        &self,
+        email: &Email,
+        languages: Languages,
+        next: Option<&str>,
+        source: &Source,
+        now: Now,
+    ) -> Result<(), Error> {
+        let next = self.judge_next(next)?;
+        self.mail()?;
+        self.count_mail(email, source, now)?;
+        let mut orders = Vec::new();
+        for account in self.accounts_of(email).await? {
+            if let Ok(stored) = to_be_confirmed(&account) {
+                let languages = preferring(&account, languages.clone());
+                let next = next.clone();
+                orders.push(self.order(MailKind::ConfirmAddress, &account.subject, stored, languages, next, now)?);
+                self.publish(Event::ConfirmationAsked(account.subject), Actor::Stranger, source, now.wall);
+            }
+        }
+        if orders.is_empty() {
+            orders.push(self.order_for_nobody(languages, now)?);
+        }
+        self.post(&orders, None).await
+    }
+
+    /// Mails a link to confirm the address of an account, on the order of the operator, of staff or of the host.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`], [`Refusal::AdminNeeded`]; [`Refusal::Invalid`] where the account has no address, or a confirmed
+    /// one; [`Refusal::NoMail`], [`Error::Overloaded`].
+    pub async fn send_confirmation(&self, subject: &SubjectId, by: &By, now: Now) -> Result<(), Error> {
+        self.may_touch(subject, by).await?;
+        let account = self.account(subject).await?;
+        let email = to_be_confirmed(&account)?;
+        let order = self.order(MailKind::ConfirmAddress, subject, email, languages_of(&account), None, now)?;
+        self.post(&[order], None).await?;
+        self.record(Event::ConfirmationAsked(subject.clone()), by, now).await
+    }
+
+    /// Asks for another address: a link goes there, and the old one is told. Nothing is changed before the link is used. Where
+    /// somebody else logs in by that address, they are told instead, and the answer is the same.
+    ///
+    /// # Errors
+    /// [`Refusal::PasswordWrong`], [`Refusal::TooManyAttempts`]; [`Refusal::Invalid`] where it is the account's address
+    /// already; [`Refusal::NoMail`], [`Refusal::LimitHit`], [`Error::Overloaded`].
+    pub async fn ask_email_change(
+        &self,
+        who: &Identity,
+        wanted: ChangeOfAddress,
+        source: &Source,
+        now: Now,
+    ) -> Result<(), Error> {
+        let ChangeOfAddress { email, password, languages, next } = wanted;
+        let next = self.judge_next(next.as_deref())?;
+        self.mail()?;
+        self.count_mail(&email, source, now)?;
+        let account = self.check_own(&who.subject, password, source, now).await?;
+        if account.email.as_ref() == Some(&email) && account.email_confirmed_at.is_some() {
+            return Err(Refusal::invalid("email", "is the address already").into());
+        }
+        let languages = preferring(&account, languages);
+        let mut orders = vec![match self.owner_of(&email, &account.subject).await? {
+            Some(owner) => {
+                let to = owner.email.as_ref().unwrap_or(&email);
+                self.order(MailKind::AlreadyRegistered, &owner.subject, to, languages.clone(), None, now)?
+            }
+            None => self.order(MailKind::ConfirmNewAddress, &account.subject, &email, languages.clone(), next, now)?,
+        }];
+        if let Some(old) = account.email.as_ref().filter(|_| account.email_confirmed_at.is_some()) {
+            let kind = MailKind::AddressChangeAsked { new: email };
+            orders.push(self.order(kind, &account.subject, old, languages, None, now)?);
+        }
+        // One request at a time: what was asked for before is not to come true after this.
+        self.drop_links(&account.subject, &[Purpose::ChangeAddress]).await?;
+        self.post(&orders, None).await?;
+        self.publish(Event::EmailChangeAsked(account.subject), Actor::from(who), source, now.wall);
+        Ok(())
+    }
+
+    /// Uses the link that the old address got: the account has it again, every token of it is ended, its password opens nothing
+    /// any more, and a link to choose a new one is mailed there. Whoever changed the address knew the password.
+    ///
+    /// # Errors
+    /// [`Refusal::LinkDead`], [`Refusal::EmailTaken`].
+    pub async fn undo_email_change(&self, text: &str, source: &Source, now: Now) -> Result<(), Error> {
+        let link = self.link(text, &[Purpose::UndoChange], now).await?;
+        let subject = &link.subject;
+        self.account_of(subject).await?.ok_or(Refusal::LinkDead)?;
+        self.may_have(&link.email, subject).await?;
+        self.use_link(&link, now).await?;
+        let bump = Bump::Subject { id: subject.clone(), keys_too: true, keep: None };
+        self.tokens.open_subject(subject, now.wall).await?;
+        self.tokens.bump_epoch(&bump, now.wall).await?;
+        self.accounts.set_password(subject, None, &EncodedPassword::unusable()).await?;
+        let change = AccountChange::Email(Some(link.email.clone()), Some(now.wall));
+        let account = self.change_own(subject, change, now).await?;
+        self.drop_links(subject, &ENDED_BY_ANOTHER_ADDRESS).await?;
+        // And after: a login that read the old password restates the epoch from before this bump and fails.
+        self.tokens.bump_epoch(&bump, now.wall).await?;
+        self.publish(Event::EmailChangeUndone(subject.clone()), Actor::Stranger, source, now.wall);
+        self.tell_owner(&account, MailKind::ResetPassword, source, now).await;
+        Ok(())
+    }
+
+    /// Ends the links of an account whose address was changed by others.
+    pub(super) async fn address_was_changed(&self, subject: &SubjectId) -> Result<(), Error> {
+        self.drop_links(subject, &ENDED_BY_ANOTHER_ADDRESS).await
+    }
+}
+
+/// Another address for an account.
+#[derive(Debug)]
+pub struct ChangeOfAddress {
+    /// Which.
+    pub email: Email,
+    /// The account's password, asked again.
+    pub password: Password,
+    /// The languages its owner reads, as far as is known.
+    pub languages: Languages,
+    /// Where the page behind the mailed link shall go on to.
+    pub next: Option<String>,
+}
+
+fn to_be_confirmed(account: &Account) -> Result<&Email, Refusal> {
+    match &account.email {
+        None => Err(Refusal::invalid("email", "the account has no address")),
+        Some(_) if account.email_confirmed_at.is_some() => {
+            Err(Refusal::invalid("email", "the address is confirmed already"))
+        }
+        Some(email) => Ok(email),
+    }
+}
+
+/// What the account says comes before what the request says.
+pub(super) fn preferring(account: &Account, languages: Languages) -> Languages {
+    account.locale.as_deref().into_iter().chain(languages.tags()).collect()
+}
