@@ -22,7 +22,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
 use crate::ability::Abilities;
-use crate::account::{Account, AccountChange, LoginName, Role, Username};
+use crate::account::{Account, AccountChange, LoginName, Role};
 use crate::actor::Actor;
 use crate::attempts::Tries;
 use crate::audit::Entry;
@@ -39,6 +39,7 @@ use crate::store::{
 };
 use crate::subject::{Epoch, SubjectId, SubjectState};
 use crate::token::{Kind, Metadata, Sighting, Source, Standing, Token, TokenId, TokenName, UserAgent};
+use crate::username::Username;
 
 /// The stores under test; may be one thing.
 #[derive(Debug, Clone)]

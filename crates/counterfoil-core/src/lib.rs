@@ -38,9 +38,10 @@ pub mod store;
 pub mod subject;
 pub mod throttle;
 pub mod token;
+pub mod username;
 
 pub use ability::{Abilities, Ability};
-pub use account::{Account, AccountChange, AccountField, Email, NewAccount, Username};
+pub use account::{Account, AccountChange, AccountField, Email, NewAccount};
 pub use account_rules::AccountRules;
 pub use actor::{Actor, By, Rank};
 pub use authority::{Authority, Login, Parts, Settings};
@@ -56,3 +57,4 @@ pub use secret::{CheckKey, Prefix, SecretToken, TokenDigest, TokenFormat};
 pub use store::{AccountStore, Answer, AuditStore, MailStore, StoreError, TokenStore};
 pub use subject::{Epoch, Epochs, Subject, SubjectId, SubjectState};
 pub use token::{Identity, Issued, Kind, Sighting, Source, Standing, Token, TokenId, TokenName, UserAgent};
+pub use username::Username;

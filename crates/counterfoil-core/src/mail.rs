@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::account::{Email, Username};
+use crate::account::Email;
 use crate::client::ClientName;
 use crate::clock::Timestamp;
 use crate::entropy::{Entropy, EntropyError};
@@ -21,6 +21,7 @@ use crate::link::Purpose;
 use crate::password::EncodedPassword;
 use crate::subject::SubjectId;
 use crate::token::{Kind, uuid_v7};
+use crate::username::Username;
 
 /// What a mail is called in queue and log; the same at each attempt, so that a mail that arrives twice can be told.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

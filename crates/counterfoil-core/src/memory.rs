@@ -10,7 +10,7 @@ use std::future::ready;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::account::{Account, AccountChange, Credentials, LoginName, Role, Username, fold};
+use crate::account::{Account, AccountChange, Credentials, LoginName, Role};
 use crate::actor::Actor;
 use crate::attempts::{Tries, TryLater};
 use crate::audit::Entry;
@@ -27,6 +27,7 @@ use crate::store::{
 };
 use crate::subject::{Epoch, Epochs, Subject, SubjectId, SubjectState};
 use crate::token::{Kind, Sighting, Source, Standing, Token, TokenId, TokenName, standing};
+use crate::username::{Username, fold};
 
 /// Keeps tokens and accounts in memory. See the module's own words.
 #[derive(Debug, Default)]

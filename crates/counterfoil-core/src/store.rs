@@ -26,7 +26,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::ability::Abilities;
-use crate::account::{Account, AccountChange, Credentials, Email, LoginName, Role, Username};
+use crate::account::{Account, AccountChange, Credentials, Email, LoginName, Role};
 use crate::actor::Actor;
 use crate::attempts::{Tries, TryLater};
 use crate::audit::Entry;
@@ -39,6 +39,7 @@ use crate::seal::Sealed;
 use crate::secret::{Candidates, CheckKey, DigestScheme, TokenDigest};
 use crate::subject::{Epoch, Epochs, Subject, SubjectId, SubjectState};
 use crate::token::{self, Kind, Metadata, Sighting, Source, Standing, Token, TokenId, TokenName};
+use crate::username::Username;
 
 /// What a store method returns: a boxed future, so that stores live behind `dyn`.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;

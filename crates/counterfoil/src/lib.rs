@@ -32,8 +32,7 @@ pub use tracing_events::TracingEvents;
 
 pub use counterfoil_core::ability::{Abilities, Ability, NotAnAbility, TooManyAbilities};
 pub use counterfoil_core::account::{
-    Account, AccountChange, AccountField, Credentials, Email, LoginName, NewAccount, NotAUsername, NotAnEmail, Role,
-    Username,
+    Account, AccountChange, AccountField, Credentials, Email, LoginName, NewAccount, NotAnEmail, Role,
 };
 pub use counterfoil_core::account_rules::{
     AccountRules, EmailRule, LinkPattern, Links, NotALinkPattern, Notices, Registering, Unconfirmed,
@@ -79,6 +78,7 @@ pub use counterfoil_core::throttle::{NotARate, Period, Rate, RouteClass, RouteRa
 pub use counterfoil_core::token::{
     Identity, Issued, Kind, Metadata, MetadataTooLong, Sighting, Source, Standing, Token, TokenId, TokenName, UserAgent,
 };
+pub use counterfoil_core::username::{NotAUsername, Username};
 #[cfg(feature = "axum")]
 pub use counterfoil_http::{
     Answering, Arrival, Auth, AuthLayer, Authenticated, Caller, Cookies, Group, Guard, Guarded, Http, HttpSettings,

@@ -3,7 +3,7 @@
 use super::Authority;
 use super::issue::{Expiry, Order};
 use crate::ability::Abilities;
-use crate::account::{Account, AccountChange, Credentials, LoginName, Username};
+use crate::account::{Account, AccountChange, Credentials, LoginName};
 use crate::account_rules::Unconfirmed;
 use crate::actor::Actor;
 use crate::client::ClientName;
@@ -17,6 +17,7 @@ use crate::store::Warrant;
 use crate::subject::{Epoch, Subject, SubjectId, SubjectState};
 use crate::throttle::RouteClass;
 use crate::token::{Issued, Kind, Metadata, Source, TokenName};
+use crate::username::Username;
 
 /// What someone types to log in.
 #[derive(Debug)]

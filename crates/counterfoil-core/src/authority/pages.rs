@@ -1,9 +1,9 @@
 //! Lists that are read page by page, and the texts that lead from one page to the next.
 
 use super::Authority;
-use crate::account::Username;
 use crate::refusal::Refusal;
 use crate::token::{Identity, Kind};
+use crate::username::Username;
 
 /// Which page of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

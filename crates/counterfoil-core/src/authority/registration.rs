@@ -1,7 +1,7 @@
 //! Making an account for oneself.
 
 use super::Authority;
-use crate::account::{Account, AccountChange, Credentials, Email, LoginName, Username};
+use crate::account::{Account, AccountChange, Credentials, Email, LoginName};
 use crate::account_rules::{AccountRules, EmailRule, Registering, Unconfirmed};
 use crate::actor::Actor;
 use crate::clock::Now;
@@ -14,6 +14,7 @@ use crate::refusal::{Error, Refusal};
 use crate::subject::SubjectId;
 use crate::throttle::RouteClass;
 use crate::token::{Source, uuid_v7};
+use crate::username::Username;
 
 /// What somebody gives who wants an account.
 #[derive(Debug)]

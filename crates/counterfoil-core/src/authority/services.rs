@@ -6,7 +6,6 @@ use std::sync::LazyLock;
 
 use super::Authority;
 use crate::ability::{Abilities, Ability};
-use crate::account::Username;
 use crate::actor::Actor;
 use crate::client::ClientName;
 use crate::clock::{Now, Timestamp};
@@ -16,6 +15,7 @@ use crate::store::RevokeOutcome;
 use crate::subject::SubjectId;
 use crate::throttle::RouteClass;
 use crate::token::{Identity, Kind, Source, TokenId};
+use crate::username::Username;
 
 static INTROSPECT: LazyLock<Ability> = LazyLock::new(|| reserved("tokens:introspect"));
 static REVOKE: LazyLock<Ability> = LazyLock::new(|| reserved("tokens:revoke"));
