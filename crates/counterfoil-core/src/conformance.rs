@@ -6,7 +6,7 @@
 //!
 //! conformance::run_all(|_case| {
 //!     let store = Arc::new(MemoryStore::new());
-//!     conformance::Stores { tokens: store.clone(), accounts: store.clone(), audit: store }
+//!     conformance::Stores { tokens: store.clone(), accounts: store.clone(), mail: store.clone(), audit: store }
 //! });
 //! ```
 //!
@@ -15,12 +15,22 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "a case names what it wants and panics at anything else")]
 
+mod mail;
+
 use std::num::NonZeroU32;
 use std::pin::pin;
 use std::sync::{Arc, Barrier};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
+use self::mail::{
+    a_full_queue_takes_all_or_nothing, a_mail_is_claimed_by_one_and_again_when_that_has_taken_too_long,
+    a_mail_waits_with_all_its_facts_until_it_is_done, a_registration_is_kept_until_it_is_forgotten,
+    a66_a_link_is_used_once_for_its_purpose_and_until_its_expiry, a66_of_racers_with_one_link_one_succeeds,
+    dropping_links_takes_the_mails_along_that_would_bring_more, of_racers_one_moves_the_reminders_on,
+    racing_claims_never_take_the_same_mail, tokens_that_expire_are_listed_in_that_order,
+    what_has_expired_is_forgotten_in_batches,
+};
 use crate::ability::Abilities;
 use crate::account::{Account, AccountChange, LoginName, Role};
 use crate::actor::Actor;
@@ -34,8 +44,8 @@ use crate::seal::Sealed;
 use crate::secret::{Candidates, CheckKey, DigestScheme, TokenDigest};
 use crate::store::{
     AccountQuery, AccountStore, Answer, AuditQuery, AuditStore, Bump, CHANGES_KEPT, Changed, ClientOutcome,
-    ClientUpdate, Found, Issue, IssueOutcome, NewClient, Presented, RenewOutcome, RevokeOutcome, RotateOutcome,
-    Rotation, SealedSecret, TokenFilter, TokenQuery, TokenStore, Touch, Warrant,
+    ClientUpdate, Found, Issue, IssueOutcome, MailStore, NewClient, Presented, RenewOutcome, RevokeOutcome,
+    RotateOutcome, Rotation, SealedSecret, TokenFilter, TokenQuery, TokenStore, Touch, Warrant,
 };
 use crate::subject::{Epoch, SubjectId, SubjectState};
 use crate::token::{Kind, Metadata, Sighting, Source, Standing, Token, TokenId, TokenName, UserAgent};
@@ -48,6 +58,8 @@ pub struct Stores {
     pub tokens: Arc<dyn TokenStore>,
     /// Where accounts are kept.
     pub accounts: Arc<dyn AccountStore>,
+    /// Where mails wait and links are kept.
+    pub mail: Arc<dyn MailStore>,
     /// Where the audit log is kept.
     pub audit: Arc<dyn AuditStore>,
 }
@@ -134,6 +146,17 @@ cases![
     one_live_secret_is_found_for_each_key_that_seals,
     the_audit_log_is_read_newest_first_by_what_is_asked_for,
     the_audit_log_forgets_who_and_then_everything,
+    a_mail_waits_with_all_its_facts_until_it_is_done,
+    a_full_queue_takes_all_or_nothing,
+    a_mail_is_claimed_by_one_and_again_when_that_has_taken_too_long,
+    racing_claims_never_take_the_same_mail,
+    a66_a_link_is_used_once_for_its_purpose_and_until_its_expiry,
+    a66_of_racers_with_one_link_one_succeeds,
+    dropping_links_takes_the_mails_along_that_would_bring_more,
+    a_registration_is_kept_until_it_is_forgotten,
+    what_has_expired_is_forgotten_in_batches,
+    of_racers_one_moves_the_reminders_on,
+    tokens_that_expire_are_listed_in_that_order,
 ];
 
 /// Waits for a store on this thread.
@@ -230,6 +253,10 @@ impl World {
             IssueOutcome::Issued { token, .. } => *token,
             other => panic!("issued nothing: {other:?}"),
         }
+    }
+
+    fn issue_until(&self, expires_at: Option<Timestamp>) -> Token {
+        self.issue(&Issue { expires_at, ..self.order() })
     }
 
     fn issued(&self) -> (Token, TokenDigest) {

@@ -134,7 +134,7 @@ impl Authority {
         let email = to_be_confirmed(&account)?;
         self.mail()?;
         self.count_mail(email, source, now)?;
-        let languages = preferring(&account, languages);
+        let languages = preferring(&account, &languages);
         let order = self.order(MailKind::ConfirmAddress, &account.subject, email, languages, next, now)?;
         self.post(&[order], None).await?;
         self.publish(Event::ConfirmationAsked(account.subject), Actor::from(who), source, now.wall);
@@ -160,7 +160,7 @@ impl Authority {
         let mut orders = Vec::new();
         for account in self.accounts_of(email).await? {
             if let Ok(stored) = to_be_confirmed(&account) {
-                let languages = preferring(&account, languages.clone());
+                let languages = preferring(&account, &languages);
                 let next = next.clone();
                 orders.push(self.order(MailKind::ConfirmAddress, &account.subject, stored, languages, next, now)?);
                 self.publish(Event::ConfirmationAsked(account.subject), Actor::Stranger, source, now.wall);
@@ -207,7 +207,7 @@ impl Authority {
         if account.email.as_ref() == Some(&email) && account.email_confirmed_at.is_some() {
             return Err(Refusal::invalid("email", "is the address already").into());
         }
-        let languages = preferring(&account, languages);
+        let languages = preferring(&account, &languages);
         let mut orders = vec![match self.owner_of(&email, &account.subject).await? {
             Some(owner) => {
                 let to = owner.email.as_ref().unwrap_or(&email);
@@ -281,6 +281,6 @@ fn to_be_confirmed(account: &Account) -> Result<&Email, Refusal> {
 }
 
 /// What the account says comes before what the request says.
-pub(super) fn preferring(account: &Account, languages: Languages) -> Languages {
+pub(super) fn preferring(account: &Account, languages: &Languages) -> Languages {
     account.locale.as_deref().into_iter().chain(languages.tags()).collect()
 }

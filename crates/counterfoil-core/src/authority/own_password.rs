@@ -78,7 +78,7 @@ impl Authority {
         self.count_mail(email, source, now)?;
         let mut orders = Vec::new();
         for account in self.accounts_of(email).await?.into_iter().filter(|account| account.active) {
-            let languages = preferring(&account, languages.clone());
+            let languages = preferring(&account, &languages);
             orders.push(self.order_reset(&account, email, languages, next.clone(), now)?);
             self.publish(Event::ResetAsked(account.subject), Actor::Stranger, source, now.wall);
         }

@@ -268,17 +268,19 @@ impl Authority {
     /// The letter of an order; `None` where there is nothing to tell any more.
     async fn letter(&self, mail: &MailParts, order: &MailOrder) -> Result<Option<Result<Letter, NotSent>>, Error> {
         let rules = self.chosen().settings.accounts.clone();
-        let username = match &order.kind {
-            MailKind::Test => None,
-            MailKind::ConfirmRegistration => match mail.store.registration(&order.subject).await? {
-                Some(registration) => Some(registration.username),
-                None => return Ok(None),
-            },
-            kind => match self.account_of(&order.subject).await? {
-                Some(account) if is_still_to_be_told(kind, &account, &order.to) => Some(account.username),
-                Some(_) | None => return Ok(None),
-            },
+        let username = if order.kind == MailKind::Test {
+            None
+        } else if order.kind == MailKind::ConfirmRegistration {
+            mail.store.registration(&order.subject).await?.map(|registration| registration.username)
+        } else {
+            let account = self.account_of(&order.subject).await?;
+            account
+                .filter(|account| is_still_to_be_told(&order.kind, account, &order.to))
+                .map(|account| account.username)
         };
+        if username.is_none() && order.kind != MailKind::Test {
+            return Ok(None);
+        }
         let url = match order.kind.purpose() {
             Some(purpose) => {
                 let (secret, digest) = self.mint_link()?;

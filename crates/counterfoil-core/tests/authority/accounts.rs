@@ -10,7 +10,7 @@ use counterfoil_core::event::{Limit, LoginFailure, MailLoss};
 use counterfoil_core::language::Languages;
 use counterfoil_core::link::Purpose;
 use counterfoil_core::mail::{Letter, Mailer, NotSent, Sending};
-use counterfoil_core::{AccountChange, Email, Error, Event, Identity, MailStore, Refusal, Source, UserAgent};
+use counterfoil_core::{AccountChange, Email, Error, Event, Identity, Refusal, Source, UserAgent};
 
 use super::world::{PASSWORD, World, answer, any_key, life, password, refused};
 
@@ -259,9 +259,9 @@ fn a49_an_unconfirmed_address_is_refused_like_a_wrong_password_where_it_has_to_b
     house.make(NewAccount { email: Some(email(ADDRESS)), ..NewAccount::named("ada".parse().unwrap()) });
     house.world.happened();
     assert_eq!(refused(house.login("ada", PASSWORD)), Refusal::CredentialsRejected);
-    let why = house.world.happened().into_iter().find_map(|event| match event {
-        Event::LoginFailed { why, .. } => Some(why),
-        _ => None,
+    let why = house.world.happened().into_iter().find_map(|event| {
+        let Event::LoginFailed { why, .. } = event else { return None };
+        Some(why)
     });
     assert_eq!(why, Some(LoginFailure::Unconfirmed));
     // One without an address has nothing to confirm.
