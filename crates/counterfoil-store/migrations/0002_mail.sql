@@ -66,6 +66,8 @@ CREATE TABLE registrations (
     expires_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- For mailing the link again. Letters beyond ASCII are not folded: another one is another address.
+CREATE INDEX registrations_by_email ON registrations (email COLLATE NOCASE);
 CREATE INDEX registrations_by_expiry ON registrations (expires_at);
 
 -- Up to when owners have been told of tokens that expire; no row before the first time.

@@ -13,7 +13,7 @@ use crate::password::{EncodedPassword, Password};
 use crate::refusal::{Error, Refusal};
 use crate::store::Bump;
 use crate::subject::SubjectId;
-use crate::token::{Identity, Source};
+use crate::token::{Identity, Kind, Source};
 
 /// What whoever uses a link shows besides reading the mail: that they are the one who registered, or who asked for the change.
 /// Else somebody who registers in another's name would only have to wait until that one clicks.
@@ -21,7 +21,7 @@ use crate::token::{Identity, Source};
 pub enum Proof<'a> {
     /// The account's password, or that of the registration.
     Password(Password),
-    /// A live token of the account.
+    /// A live login token of the account.
     Holder(&'a Identity),
 }
 
@@ -33,6 +33,9 @@ pub struct Confirmed {
     /// Where its page goes on to.
     pub next: Option<String>,
 }
+
+/// How many who registered with one address are mailed when somebody asks for their link again.
+const MOST_WISHES: u32 = 3;
 
 /// The links that end when an account gets another address; that by which the old one takes it back stays.
 const ENDED_BY_ANOTHER_ADDRESS: [Purpose; 3] = [Purpose::Confirm, Purpose::ChangeAddress, Purpose::Reset];
@@ -77,7 +80,8 @@ impl Authority {
                 self.check_own(&link.subject, password, source, now).await?;
                 Ok(Actor::Stranger)
             }
-            Proof::Holder(who) if who.subject == link.subject => Ok(Actor::from(who)),
+            // A key is handed to programs: none of them decides where its owner's mail goes.
+            Proof::Holder(who) if who.subject == link.subject && who.kind == Kind::Login => Ok(Actor::from(who)),
             Proof::Holder(_) => Err(Refusal::PasswordWrong.into()),
         }
     }
@@ -158,7 +162,15 @@ impl Authority {
         self.mail()?;
         self.count_mail(email, source, now)?;
         let mut orders = Vec::new();
-        for account in self.accounts_of(email).await? {
+        let accounts = self.accounts_of(email).await?;
+        let wishes = self.mail()?.store.registrations_of(email, MOST_WISHES).await?;
+        if accounts.iter().all(|account| account.email_confirmed_at.is_none()) {
+            for wish in wishes.into_iter().filter(|wish| now.wall < wish.expires_at) {
+                let (kind, next) = (MailKind::ConfirmRegistration, next.clone());
+                orders.push(self.order(kind, &wish.subject, &wish.email, languages.clone(), next, now)?);
+            }
+        }
+        for account in accounts {
             if let Ok(stored) = to_be_confirmed(&account) {
                 let languages = preferring(&account, &languages);
                 let next = next.clone();

@@ -198,6 +198,9 @@ pub(super) fn a_registration_is_kept_until_it_is_forgotten(world: &World) {
     let kept = wait(mail(world).registration(&wish.subject)).expect("there");
     assert_eq!(format!("{kept:?}"), format!("{wish:?}"));
     assert_eq!(kept.password.expose(), wish.password.expose());
+    let of = |text: &str| wait(mail(world).registrations_of(&email(text), 9)).len();
+    assert_eq!((of("ADA@EXAMPLE.ORG"), of("bob@example.org"), of("ada@ex\u{101}mple.org")), (1, 0, 0));
+    assert_eq!(wait(mail(world).registrations_of(&wish.email, 0)).len(), 0);
     wait(mail(world).forget_registration(&wish.subject));
     assert!(wait(mail(world).registration(&wish.subject)).is_none());
 }

@@ -1,6 +1,7 @@
 //! The queue of mails, the links and the registrations.
 
 use super::{MemoryStore, done};
+use crate::account::Email;
 use crate::clock::Timestamp;
 use crate::link::{Link, Purpose};
 use crate::mail::{MailId, MailOrder, Registration, Waiting};
@@ -116,6 +117,12 @@ impl MailStore for MemoryStore {
 
     fn registration<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, Option<Registration>> {
         done(self.lock().mail.registrations.iter().find(|one| one.subject == *subject).cloned())
+    }
+
+    fn registrations_of<'a>(&'a self, email: &'a Email, limit: u32) -> Answer<'a, Vec<Registration>> {
+        let state = self.lock();
+        let of_it = |one: &&Registration| one.email.as_str().eq_ignore_ascii_case(email.as_str());
+        done(state.mail.registrations.iter().filter(of_it).take(limit as usize).cloned().collect())
     }
 
     fn forget_registration<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, ()> {

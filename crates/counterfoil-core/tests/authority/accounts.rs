@@ -185,6 +185,25 @@ fn who_registers_proves_the_address_and_then_has_an_account() {
 }
 
 #[test]
+fn a_link_is_mailed_again_to_whoever_registered_and_lost_it() {
+    let house = strict();
+    house.register(ada()).unwrap();
+    house.post();
+    let again = |text: &str| {
+        let World { authority, source, .. } = &house.world;
+        let (now, languages) = (house.world.now(), Languages::default());
+        answer(authority.ask_confirmation_by_address(&email(text), languages, None, source, now)).unwrap();
+    };
+    again("ADA@example.org");
+    let link = house.link("confirm_registration");
+    house.confirm(&link, PASSWORD).unwrap();
+    for confirmed_or_unknown in [ADDRESS, "nobody@example.org"] {
+        again(confirmed_or_unknown);
+        assert_eq!(house.post(), []);
+    }
+}
+
+#[test]
 fn where_nobody_has_to_prove_it_the_account_is_there_at_once_and_opens_by_its_name() {
     let house = house(|rules| rules.email = EmailRule::Optional);
     let Ok(Registered::Account(account)) = house.register(ada()) else { panic!("no account") };
@@ -386,8 +405,12 @@ fn a69_a_change_of_address_needs_the_password_and_the_new_mailbox() {
     // Another request puts an end to the first.
     house.ask_change(&who, "newer@example.org", PASSWORD).unwrap();
     assert_eq!(refused(house.confirm(&first, PASSWORD)), Refusal::LinkDead);
-    // A live token of the account is as good as its password.
+    // A live login token of the account is as good as its password; a key is not.
+    let token = house.login("ada", PASSWORD).unwrap();
+    let key = house.world.who(&house.world.key(&token, any_key()).unwrap());
     let second = house.link("confirm_new_address");
+    let by_key = answer(authority.confirm_email(&second, Proof::Holder(&key), source, house.world.now()));
+    assert_eq!(refused(by_key.map(|confirmed| confirmed.account)), Refusal::PasswordWrong);
     answer(authority.confirm_email(&second, Proof::Holder(&who), source, house.world.now())).unwrap();
     assert_eq!(house.account().email, Some(email("newer@example.org")));
 }

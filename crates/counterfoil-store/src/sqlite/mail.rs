@@ -4,7 +4,7 @@ use counterfoil_core::link::{Link, Purpose};
 use counterfoil_core::mail::{MailId, MailOrder, Registration, Waiting};
 use counterfoil_core::secret::TokenDigest;
 use counterfoil_core::store::Claimed;
-use counterfoil_core::{SubjectId, Timestamp};
+use counterfoil_core::{Email, SubjectId, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::column::{Column, get, if_any};
@@ -200,24 +200,34 @@ pub(super) fn drop_links(connection: &Connection, subject: &SubjectId, purposes:
     Ok(())
 }
 
+/// Read by [`parse_registration`].
+const REGISTRATION: &str = "
+    SELECT subject, username, email, password, first_name, last_name, locale, expires_at FROM registrations";
+
+fn parse_registration(row: &Row<'_>) -> rusqlite::Result<Registration> {
+    Ok(Registration {
+        subject: get(row, 0)?,
+        username: get(row, 1)?,
+        email: get(row, 2)?,
+        password: get(row, 3)?,
+        first_name: row.get(4)?,
+        last_name: row.get(5)?,
+        locale: row.get(6)?,
+        expires_at: get(row, 7)?,
+    })
+}
+
 /// See [`counterfoil_core::MailStore::registration`].
 pub(super) fn registration(reader: &Reader, subject: &SubjectId) -> Result<Option<Registration>, Fault> {
-    const FIND: &str = "
-        SELECT subject, username, email, password, first_name, last_name, locale, expires_at FROM registrations
-        WHERE subject = ?1";
-    let parse = |row: &Row<'_>| {
-        Ok(Registration {
-            subject: get(row, 0)?,
-            username: get(row, 1)?,
-            email: get(row, 2)?,
-            password: get(row, 3)?,
-            first_name: row.get(4)?,
-            last_name: row.get(5)?,
-            locale: row.get(6)?,
-            expires_at: get(row, 7)?,
-        })
-    };
-    Ok(reader.connection.prepare_cached(FIND)?.query_row([Column(subject)], parse).optional()?)
+    let mut statement = reader.connection.prepare_cached(&format!("{REGISTRATION} WHERE subject = ?1"))?;
+    Ok(statement.query_row([Column(subject)], parse_registration).optional()?)
+}
+
+/// See [`counterfoil_core::MailStore::registrations_of`].
+pub(super) fn registrations_of(reader: &Reader, email: &Email, limit: u32) -> Result<Vec<Registration>, Fault> {
+    let of_email = format!("{REGISTRATION} WHERE email = ?1 COLLATE NOCASE LIMIT ?2");
+    let mut statement = reader.connection.prepare_cached(&of_email)?;
+    Ok(statement.query_map(params![Column(email), limit], parse_registration)?.collect::<Result<_, _>>()?)
 }
 
 /// See [`counterfoil_core::MailStore::forget_registration`].

@@ -56,7 +56,7 @@ use counterfoil_core::store::{
 };
 use counterfoil_core::token::{Kind, Token, TokenId, TokenName};
 use counterfoil_core::{
-    AccountStore, Answer, AuditStore, MailStore, Subject, SubjectId, SubjectState, Timestamp, TokenStore,
+    AccountStore, Answer, AuditStore, Email, MailStore, Subject, SubjectId, SubjectState, Timestamp, TokenStore,
 };
 use rusqlite::Connection;
 
@@ -656,6 +656,11 @@ impl MailStore for SqliteStore {
 
     fn registration<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, Option<Registration>> {
         self.look_up("looking a registration up", subject, mail::registration)
+    }
+
+    fn registrations_of<'a>(&'a self, email: &'a Email, limit: u32) -> Answer<'a, Vec<Registration>> {
+        let email = email.clone();
+        self.read("looking for registrations", move |reader| mail::registrations_of(reader, &email, limit))
     }
 
     fn forget_registration<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, ()> {
