@@ -22,6 +22,7 @@ mod process;
 mod publish;
 mod sbom;
 mod smoke;
+mod smtp_server;
 mod steps;
 mod supply;
 mod test;
@@ -69,6 +70,11 @@ const COMMANDS: &[Command] = &[
         name: "contract",
         about: "hold a running server to its OpenAPI document, by thousands of requests: contract [--seconds N]",
         run: contract::run,
+    },
+    Command {
+        name: "smtp-server",
+        about: "install the mail server that tests speak to, for when they are run by cargo alone",
+        run: smtp_server::run,
     },
     Command {
         name: "supply",
@@ -123,9 +129,9 @@ fn main() -> ExitCode {
 fn help() -> String {
     let mut text = String::from("usage: cargo xtask COMMAND\n\n");
     for Command { name, about, .. } in COMMANDS {
-        text.push_str(&format!("  {name:<8} {about}\n"));
+        text.push_str(&format!("  {name:<11} {about}\n"));
     }
-    text.push_str("  help     this list\n");
+    text.push_str("  help        this list\n");
     text
 }
 

@@ -2,7 +2,7 @@
 
 use crate::install::{self, Debian};
 use crate::steps::Steps;
-use crate::{Failure, check, contract, crash, front_page, fuzz, model, process, publish, smoke, supply};
+use crate::{Failure, check, contract, crash, front_page, fuzz, model, process, publish, smoke, smtp_server, supply};
 
 /// Programs that the tests call and that a machine with only Rust and Python may lack.
 const PROGRAMS: &[Debian] =
@@ -14,6 +14,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     steps.take("programs", || install::ensure_debian(PROGRAMS))?;
     check::take(&mut steps)?;
     supply::take(&mut steps)?;
+    steps.take("mail server", smtp_server::install)?;
     let tally = steps.take("tests and doc tests", run_tests)?;
     steps.take("documentation", || {
         let mut doc = process::cargo(&["doc", "--workspace", "--no-deps", "--all-features"]);

@@ -9,6 +9,8 @@ mod counterfoil;
 mod event_sinks;
 mod hashing_threads;
 mod hook_threads;
+#[cfg(feature = "mail")]
+pub mod mail;
 mod metric_events;
 mod os_entropy;
 mod own_users;
