@@ -1,9 +1,10 @@
 //! What goes out by mail: asked for here, sent in the background.
 
+use std::cmp::Reverse;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Authority;
-use crate::account::{Account, Email};
+use crate::account::{Account, Email, LoginName};
 use crate::account_rules::{AccountRules, Links};
 use crate::actor::Actor;
 use crate::client::Lifetime;
@@ -36,7 +37,9 @@ const CLAIMED_AT_ONCE: u32 = 16;
 /// How long a notice is worth sending, and its link works.
 const NOTICE_HOURS: u64 = 24;
 /// How many accounts of one address are mailed when somebody asks for a new password: an import may have brought several.
-const MOST_OF_AN_ADDRESS: u32 = 5;
+const MOST_OF_AN_ADDRESS: usize = 5;
+/// Among how many that say they have it.
+const LOOKED_THROUGH: u32 = 200;
 /// How many logins may wait to be looked at for a new device. What comes beyond is not told of.
 const MOST_LOGINS_NOTED: usize = 1_000;
 /// How many of a subject's tokens are looked through for a device.
@@ -157,15 +160,34 @@ impl Authority {
         self.post_notice(order, source, now).await;
     }
 
-    /// Accounts of this address, confirmed or not. Letters beyond ASCII are not folded: what looks like another address, or is
-    /// one in another case, is not this one, and what is mailed goes to the address that is stored (CVE-2019-19844).
+    /// Accounts of this address: those that log in by it; where there is none, those that merely say so, the last ones first:
+    /// whoever makes many with somebody's address must not push theirs out.
+    ///
+    /// Letters beyond ASCII are not folded: what looks like another address, or is one in another case, is not this one, and
+    /// what is mailed goes to the address that is stored (CVE-2019-19844).
     pub(super) async fn accounts_of(&self, email: &Email) -> Result<Vec<Account>, Error> {
-        let query = AccountQuery { email: Some(email.clone()), limit: MOST_OF_AN_ADDRESS, ..AccountQuery::default() };
-        let mut found = self.accounts.accounts(&query).await?;
-        found.retain(|account| {
+        let has_it = |account: &Account| {
             account.email.as_ref().is_some_and(|stored| stored.as_str().eq_ignore_ascii_case(email.as_str()))
-        });
-        Ok(found)
+        };
+        let named = match LoginName::new(email.as_str()) {
+            Some(name) => self.accounts.named(&name).await?,
+            None => Vec::new(),
+        };
+        let query = AccountQuery { email: Some(email.clone()), limit: LOOKED_THROUGH, ..AccountQuery::default() };
+        // Both are asked in any case: how long it takes must not tell whether somebody logs in by it.
+        let mut unproved = self.accounts.accounts(&query).await?;
+        let proved: Vec<Account> = named
+            .into_iter()
+            .map(|credentials| credentials.account)
+            .filter(|account| has_it(account) && account.email_confirmed_at.is_some())
+            .collect();
+        if !proved.is_empty() {
+            return Ok(proved);
+        }
+        unproved.retain(|account| has_it(account) && account.email_confirmed_at.is_none());
+        unproved.sort_by_key(|account| Reverse(account.last_login_at.max(Some(account.created_at))));
+        unproved.truncate(MOST_OF_AN_ADDRESS);
+        Ok(unproved)
     }
 
     /// The secret of a link, and what is kept of it.

@@ -519,6 +519,29 @@ fn a61_a_reset_goes_to_the_address_that_is_stored_and_no_other_letter_is_that_le
 }
 
 #[test]
+fn a57_accounts_made_with_somebodys_address_push_theirs_out_of_no_reset() {
+    let house = house(|rules| rules.mails_per_source = "1000/h".parse().unwrap());
+    let with = |name: &str, confirmed| {
+        let named = NewAccount::named(name.parse().unwrap());
+        house.make(NewAccount { email: Some(email(ADDRESS)), email_confirmed: confirmed, ..named });
+        house.world.wait(1);
+    };
+    for n in 0..30 {
+        with(&format!("aaa{n}"), false);
+    }
+    with("ada", false);
+    house.forgot(ADDRESS).unwrap();
+    let links: Vec<String> = house.post().into_iter().filter_map(|(.., link)| link).collect();
+    assert_eq!(links.len(), 5, "so many and no more");
+    let reached =
+        links.iter().any(|link| house.reset(link, NEW_PASSWORD).is_ok() && house.login("ada", NEW_PASSWORD).is_ok());
+    assert!(reached, "the last one that was made is among them");
+    // Once one of them has proved it, the others are none of its business.
+    house.forgot(ADDRESS).unwrap();
+    assert_eq!(house.post().into_iter().filter(|(kind, ..)| *kind == "reset_password").count(), 1);
+}
+
+#[test]
 fn only_so_many_mails_go_to_one_mailbox_and_are_asked_for_from_one_place() {
     let house = house(|_| {}).with_ada();
     for _ in 0..5 {
