@@ -49,7 +49,7 @@ use crate::store::{
 };
 use crate::subject::{Epoch, SubjectId, SubjectState};
 use crate::token::{Kind, Metadata, Sighting, Source, Standing, Token, TokenId, TokenName, UserAgent};
-use crate::username::Username;
+use crate::username::{Distinct, Username};
 
 /// The stores under test; may be one thing.
 #[derive(Debug, Clone)]
@@ -133,6 +133,7 @@ cases![
     racing_writers_leave_no_gap_in_the_log,
     accounts_are_found_by_name_case_and_confirmed_address,
     a_taken_name_is_refused_in_any_case,
+    a62_a_name_that_looks_like_a_taken_one_is_refused_where_people_choose_and_kept_where_it_is_found,
     a_password_is_replaced_only_where_it_is_still_the_one_that_was_read,
     a74_a_name_is_free_again_when_its_account_is_deleted,
     accounts_are_listed_by_name_and_changed_one_thing_at_a_time,
@@ -1043,7 +1044,7 @@ fn a47_hostile_text_is_text(world: &World) {
         let client = new_client(text, Policy::default(), &world.entropy);
         assert_eq!(wait(world.tokens().create_client(&client)).expect("made").name.as_str(), text);
         let account = world.credentials(text, None);
-        assert!(wait(world.accounts().create(&account, &EncodedPassword::unusable())), "{text:?}");
+        assert!(wait(world.accounts().create(&account, &EncodedPassword::unusable(), Distinct::ByCase)), "{text:?}");
         assert_eq!(world.named(text), [account.username.as_str()]);
     }
     assert_eq!(wait(world.tokens().list(&world.query())).len(), 11);
@@ -1211,8 +1212,8 @@ fn accounts_are_found_by_name_case_and_confirmed_address(world: &World) {
     let accounts = world.accounts();
     let ada = world.credentials("Ada", Some(("ada@example.org", true)));
     let bob = world.credentials("bob", Some(("bob@example.org", false)));
-    assert!(wait(accounts.create(&ada, &password("md5$salt$00000000000000000000000000000000"))));
-    assert!(wait(accounts.create(&bob, &password("!"))));
+    assert!(wait(accounts.create(&ada, &password("md5$salt$00000000000000000000000000000000"), Distinct::ByCase)));
+    assert!(wait(accounts.create(&bob, &password("!"), Distinct::ByCase)));
     assert_eq!(world.named("Ada"), ["Ada"]);
     assert_eq!(world.named("ADA"), ["Ada"]);
     assert_eq!(world.named("ADA@example.org"), ["Ada"]);
@@ -1225,21 +1226,47 @@ fn accounts_are_found_by_name_case_and_confirmed_address(world: &World) {
 fn a_taken_name_is_refused_in_any_case(world: &World) {
     let accounts = world.accounts();
     let ada = world.credentials("Ada", None);
-    assert!(wait(accounts.create(&ada, &password("!"))));
+    assert!(wait(accounts.create(&ada, &password("!"), Distinct::ByCase)));
     for name in ["Ada", "ada", "ADA", "Ａｄａ"] {
-        assert!(!wait(accounts.create(&world.credentials(name, None), &password("!"))), "{name}");
+        assert!(!wait(accounts.create(&world.credentials(name, None), &password("!"), Distinct::ByCase)), "{name}");
     }
     let other = Account { username: "eve".parse().expect("a name"), ..ada.clone() };
-    assert!(!wait(accounts.create(&other, &password("!"))), "nor a subject twice");
+    assert!(!wait(accounts.create(&other, &password("!"), Distinct::ByCase)), "nor a subject twice");
     let racing: Vec<Account> = (0..RACERS).map(|_| world.credentials("racer", None)).collect();
-    let made = race(RACERS, |racer| wait(accounts.create(&racing[racer], &password("!"))));
+    let made = race(RACERS, |racer| wait(accounts.create(&racing[racer], &password("!"), Distinct::ByCase)));
+    assert_eq!(made.iter().filter(|made| **made).count(), 1);
+}
+
+fn a62_a_name_that_looks_like_a_taken_one_is_refused_where_people_choose_and_kept_where_it_is_found(world: &World) {
+    let accounts = world.accounts();
+    let added = |name: &str, distinct| {
+        let account = world.credentials(name, None);
+        wait(accounts.create(&account, &password("!"), distinct))
+    };
+    assert!(added("Bill", Distinct::ByLook));
+    for name in ["Bill", "BILL", "Вill", "biIl", "bil1", "BiII", "b\u{200b}ill"] {
+        assert!(!added(name, Distinct::ByLook), "{name:?}");
+    }
+    for (name, imported) in [("bil1", true), ("biIl", true), ("BILL", false)] {
+        assert_eq!(added(name, Distinct::ByCase), imported, "{name:?}");
+    }
+    assert_eq!(
+        (world.named("bill"), world.named("bil1"), world.named("biIl")),
+        (vec!["Bill".to_owned()], vec!["bil1".to_owned()], vec!["biIl".to_owned()])
+    );
+    assert!(added("billy", Distinct::ByLook) && added("будда", Distinct::ByLook));
+
+    // Each looks like every other one, and none is one of the others' in another case.
+    let alike = ["scope", "ѕcope", "sсope", "scоpe", "scoрe", "scopе", "sc0pe", "\u{455}\u{441}ope"];
+    let racing: Vec<Account> = alike.iter().cycle().take(RACERS).map(|name| world.credentials(name, None)).collect();
+    let made = race(RACERS, |racer| wait(accounts.create(&racing[racer], &password("!"), Distinct::ByLook)));
     assert_eq!(made.iter().filter(|made| **made).count(), 1);
 }
 
 fn a_password_is_replaced_only_where_it_is_still_the_one_that_was_read(world: &World) {
     let accounts = world.accounts();
     let ada = world.credentials("ada", None);
-    assert!(wait(accounts.create(&ada, &password("md5$salt$00000000000000000000000000000000"))));
+    assert!(wait(accounts.create(&ada, &password("md5$salt$00000000000000000000000000000000"), Distinct::ByCase)));
     let md5 = password("md5$salt$00000000000000000000000000000000").cost().expect("a cost");
     assert_eq!(wait(accounts.password_costs()), [md5]);
     assert!(!wait(accounts.set_password(
@@ -1264,12 +1291,12 @@ fn a_password_is_replaced_only_where_it_is_still_the_one_that_was_read(world: &W
 fn a74_a_name_is_free_again_when_its_account_is_deleted(world: &World) {
     let accounts = world.accounts();
     let first = world.credentials("ada", Some(("ada@example.org", true)));
-    assert!(wait(accounts.create(&first, &password("!"))));
+    assert!(wait(accounts.create(&first, &password("!"), Distinct::ByCase)));
     assert!(wait(accounts.delete(&first.subject)));
     assert!(!wait(accounts.delete(&first.subject)));
     assert!(world.named("ada").is_empty());
     let second = world.credentials("ada", None);
-    assert!(wait(accounts.create(&second, &password("!"))));
+    assert!(wait(accounts.create(&second, &password("!"), Distinct::ByCase)));
     let read = wait(accounts.account(&second.subject)).expect("there").account;
     assert_eq!(read, second, "nothing inherited");
 }
@@ -1277,7 +1304,7 @@ fn a74_a_name_is_free_again_when_its_account_is_deleted(world: &World) {
 fn accounts_are_listed_by_name_and_changed_one_thing_at_a_time(world: &World) {
     let accounts = world.accounts();
     for name in ["Carl", "ada", "Bob"] {
-        assert!(wait(accounts.create(&world.credentials(name, None), &password("!"))));
+        assert!(wait(accounts.create(&world.credentials(name, None), &password("!"), Distinct::ByCase)));
     }
     let names = |after: Option<&str>, limit| -> Vec<String> {
         let after: Option<Username> = after.map(|name| name.parse().expect("a user name"));
@@ -1328,7 +1355,7 @@ fn accounts_are_filtered_and_changed_in_one_transition(world: &World) {
         ("bob", Some("bob@example.org"), Role::User, true),
     ] {
         let account = world.credentials(name, email.map(|email| (email, false)));
-        assert!(wait(accounts.create(&account, &password("!"))));
+        assert!(wait(accounts.create(&account, &password("!"), Distinct::ByCase)));
         let changes = [AccountChange::Role(role), AccountChange::Active(active)];
         let changed = wait(accounts.change(&account.subject, &changes)).expect("there");
         assert_eq!((changed.role, changed.active), (role, active));

@@ -57,4 +57,4 @@ pub use secret::{CheckKey, Prefix, SecretToken, TokenDigest, TokenFormat};
 pub use store::{AccountStore, Answer, AuditStore, MailStore, StoreError, TokenStore};
 pub use subject::{Epoch, Epochs, Subject, SubjectId, SubjectState};
 pub use token::{Identity, Issued, Kind, Sighting, Source, Standing, Token, TokenId, TokenName, UserAgent};
-pub use username::Username;
+pub use username::{Distinct, Username};

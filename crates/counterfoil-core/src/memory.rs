@@ -27,7 +27,7 @@ use crate::store::{
 };
 use crate::subject::{Epoch, Epochs, Subject, SubjectId, SubjectState};
 use crate::token::{Kind, Sighting, Source, Standing, Token, TokenId, TokenName, standing};
-use crate::username::{Username, fold};
+use crate::username::{Distinct, Username, fold};
 
 /// Keeps tokens and accounts in memory. See the module's own words.
 #[derive(Debug, Default)]
@@ -838,11 +838,20 @@ fn client_row(new: &NewClient) -> ClientRow {
 }
 
 impl AccountStore for MemoryStore {
-    fn create<'a>(&'a self, account: &'a Account, password: &'a EncodedPassword) -> Answer<'a, bool> {
+    fn create<'a>(
+        &'a self,
+        account: &'a Account,
+        password: &'a EncodedPassword,
+        distinct: Distinct,
+    ) -> Answer<'a, bool> {
+        let name = &account.username;
+        let is_taken = |taken: &Username| match distinct {
+            Distinct::ByCase => taken.folded() == name.folded(),
+            Distinct::ByLook => taken.looks_like(name),
+        };
         let mut state = self.lock();
-        let taken = state.accounts.iter().any(|row| {
-            row.account.subject == account.subject || row.account.username.folded() == account.username.folded()
-        });
+        let taken =
+            state.accounts.iter().any(|row| row.account.subject == account.subject || is_taken(&row.account.username));
         if !taken {
             state.accounts.push(Credentials { account: account.clone(), password: password.clone() });
         }

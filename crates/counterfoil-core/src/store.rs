@@ -39,7 +39,7 @@ use crate::seal::Sealed;
 use crate::secret::{Candidates, CheckKey, DigestScheme, TokenDigest};
 use crate::subject::{Epoch, Epochs, Subject, SubjectId, SubjectState};
 use crate::token::{self, Kind, Metadata, Sighting, Source, Standing, Token, TokenId, TokenName};
-use crate::username::Username;
+use crate::username::{Distinct, Username};
 
 /// What a store method returns: a boxed future, so that stores live behind `dyn`.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -626,8 +626,14 @@ pub enum Changed {
 
 /// Accounts: subjects that log in with a password kept here. An embedding service may bring its own.
 pub trait AccountStore: Send + Sync + fmt::Debug {
-    /// Adds an account; `false` where its subject is in use, or its user name or one that folds alike.
-    fn create<'a>(&'a self, account: &'a Account, password: &'a EncodedPassword) -> Answer<'a, bool>;
+    /// Adds an account; `false` where its subject is in use, or its user name or one that folds alike; with
+    /// [`Distinct::ByLook`] also one that looks alike.
+    fn create<'a>(
+        &'a self,
+        account: &'a Account,
+        password: &'a EncodedPassword,
+        distinct: Distinct,
+    ) -> Answer<'a, bool>;
 
     /// Every account that `name` could mean: of that user name exactly, or folded, or with that confirmed address folded.
     /// At most eight; [`LoginName::choose`] decides.

@@ -14,7 +14,7 @@ use counterfoil_core::password::EncodedPassword;
 use counterfoil_core::secret::Candidates;
 use counterfoil_core::store::{IssueOutcome, TokenFilter};
 use counterfoil_core::token::{Metadata, Standing};
-use counterfoil_core::{AccountStore, SubjectId, TokenStore};
+use counterfoil_core::{AccountStore, Distinct, SubjectId, TokenStore};
 use counterfoil_store::{OpenOptions, SqliteStore};
 use office::{NOW, Office, SmallDisk, default_client, revoke, standing};
 use rusqlite::Connection;
@@ -233,7 +233,7 @@ fn f04_on_a_full_disk_a_user_is_disabled_in_their_account_as_well() {
     let office = Office::in_directory(directory);
     let store = SqliteStore::open(office.path(), &OpenOptions::serve()).expect("a store");
     let ada: SubjectId = "ada".parse().expect("a subject");
-    assert!(wait(store.create(&account(&ada), &EncodedPassword::from_store("!"))));
+    assert!(wait(store.create(&account(&ada), &EncodedPassword::from_store("!"), Distinct::ByCase)));
     let mut size = 0;
     while fs::write(office.file("filler"), vec![1; size + 8 * 1024]).is_ok() {
         size += 8 * 1024;

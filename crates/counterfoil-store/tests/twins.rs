@@ -21,8 +21,8 @@ use counterfoil_core::store::{
 };
 use counterfoil_core::token::{Kind, Metadata, Sighting, Source, TokenId, TokenName, UserAgent};
 use counterfoil_core::{
-    Abilities, Account, AccountChange, AccountStore, AuditStore, CheckKey, ClientId, ClientName, Email, MemoryStore,
-    Policy, SubjectId, SubjectState, Timestamp, TokenStore, Username,
+    Abilities, Account, AccountChange, AccountStore, AuditStore, CheckKey, ClientId, ClientName, Distinct, Email,
+    MemoryStore, Policy, SubjectId, SubjectState, Timestamp, TokenStore, Username,
 };
 use office::{NOW, Office};
 
@@ -175,7 +175,7 @@ impl History<'_> {
     }
 
     fn some_username(&self) -> Username {
-        let names = ["ada", "Ada", "ADAM", "a%", "a_b", "bob", "Éva", "éva", "evelyn", "z"];
+        let names = ["ada", "Ada", "ADAM", "a%", "a_b", "bob", "Éva", "éva", "evelyn", "z", "аda", "b0b", "lda", "Ida"];
         self.dice.of(&names).expect("some").parse().expect("a user name")
     }
 
@@ -219,7 +219,9 @@ impl History<'_> {
                     last_login_at: None,
                     rotation_locked: dice.one_in(2),
                 };
-                self.ask("create account", |store| wait(store.create(&account, &EncodedPassword::unusable())));
+                let distinct = if dice.one_in(2) { Distinct::ByLook } else { Distinct::ByCase };
+                let password = EncodedPassword::unusable();
+                self.ask("create account", |store| wait(store.create(&account, &password, distinct)));
             }
             _ => {
                 let changes: Vec<AccountChange> = (0..dice.below(5)).map(|_| self.some_change()).collect();

@@ -80,7 +80,7 @@ pub use counterfoil_core::throttle::{NotARate, Period, Rate, RouteClass, RouteRa
 pub use counterfoil_core::token::{
     Identity, Issued, Kind, Metadata, MetadataTooLong, Sighting, Source, Standing, Token, TokenId, TokenName, UserAgent,
 };
-pub use counterfoil_core::username::{NotAUsername, Username};
+pub use counterfoil_core::username::{Distinct, NotAUsername, NotRegistrable, Username};
 #[cfg(feature = "axum")]
 pub use counterfoil_http::{
     Answering, Arrival, Auth, AuthLayer, Authenticated, Caller, Cookies, Group, Guard, Guarded, Http, HttpSettings,

@@ -14,7 +14,7 @@ use crate::refusal::{Error, Refusal};
 use crate::subject::SubjectId;
 use crate::throttle::RouteClass;
 use crate::token::{Source, uuid_v7};
-use crate::username::Username;
+use crate::username::{Distinct, Username};
 
 /// What somebody gives who wants an account.
 #[derive(Debug)]
@@ -117,6 +117,10 @@ impl Authority {
             return Err(Refusal::invalid("locale", "expected a language tag such as de or pt-BR"));
         }
         let email = new.email.as_ref();
+        // An address that nobody proves first may be somebody else's, and its account would answer in the place of theirs.
+        let own_email = email.filter(|_| rules.unconfirmed == Unconfirmed::Waits);
+        let name = new.username.judge_registered(own_email);
+        name.map_err(|why| Refusal::invalid("username", why))?;
         let context = [new.username.as_str(), email.map_or("", Email::as_str), &new.first_name, &new.last_name];
         self.judge_password("password", &new.password, &context)
     }
@@ -177,7 +181,7 @@ impl Authority {
         now: Now,
     ) -> Result<(), Error> {
         self.tokens.open_subject(&account.subject, now.wall).await?;
-        if !self.accounts.create(account, password).await? {
+        if !self.accounts.create(account, password, Distinct::ByLook).await? {
             return Err(Refusal::UsernameTaken.into());
         }
         self.publish(Event::Registered(account.subject.clone()), Actor::Stranger, source, now.wall);

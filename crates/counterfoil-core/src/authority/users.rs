@@ -13,6 +13,7 @@ use crate::refusal::{Error, Refusal};
 use crate::store::{AccountQuery, Bump, StoreError};
 use crate::subject::{SubjectId, SubjectState};
 use crate::token::{Identity, Source};
+use crate::username::Distinct;
 
 impl Authority {
     /// Makes an account that logs in with `password`; with none, nobody logs in on it until one is set.
@@ -58,7 +59,9 @@ impl Authority {
             self.may_log_in_by(email, &subject, by).await?;
         }
         self.tokens.open_subject(&subject, now.wall).await?;
-        if !self.accounts.create(&account, &password).await? {
+        // The operator may do as an import does.
+        let distinct = if by.rank() < Rank::Operator { Distinct::ByLook } else { Distinct::ByCase };
+        if !self.accounts.create(&account, &password, distinct).await? {
             return Err(Refusal::UsernameTaken.into());
         }
         self.record(Event::AccountCreated(subject), by, now).await?;

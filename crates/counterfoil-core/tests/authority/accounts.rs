@@ -703,3 +703,36 @@ fn where_no_mail_is_sent_what_needs_it_is_not_offered() {
     let who = house.world.who(&house.login("ada", PASSWORD).unwrap());
     house.change_password(&who, PASSWORD, NEW_PASSWORD, false).unwrap();
 }
+
+#[test]
+fn a62_whoever_registers_is_taken_for_nobody_else() {
+    let house = house(|rules| rules.email = EmailRule::Optional).with_ada();
+    let named = |name: &str| NewRegistration { username: name.parse().unwrap(), email: None, ..ada() };
+    for alike in ["Ada", "аdа", "ａｄａ"] {
+        let refusal = refused(house.register(named(alike)));
+        assert!(matches!(refusal, Refusal::UsernameTaken | Refusal::Invalid(_)), "{alike}: {refusal:?}");
+    }
+    house.make(NewAccount::named("сосо".parse().unwrap()));
+    assert_eq!(refused(house.register(named("coco"))), Refusal::UsernameTaken, "of one script each");
+    for bad in ["a\u{200b}da", "bоb", "<b>", "eve@example.org"] {
+        let Refusal::Invalid(invalid) = refused(house.register(named(bad))) else { panic!("{bad:?} was taken") };
+        assert_eq!(invalid.field, "username", "{bad:?}");
+    }
+    house.register(named("bob")).unwrap();
+}
+
+#[test]
+fn r36_an_address_is_a_name_only_where_it_is_proved_first() {
+    let with_address = || NewRegistration { username: "bob@example.org".parse().unwrap(), ..ada() };
+    let own = || NewRegistration { username: ADDRESS.parse().unwrap(), ..ada() };
+    let lax = house(|_| ());
+    for registration in [with_address(), own()] {
+        let refusal = refused(lax.register(registration));
+        assert!(matches!(refusal, Refusal::Invalid(ref invalid) if invalid.field == "username"), "{refusal:?}");
+    }
+    let strict = strict();
+    assert!(matches!(refused(strict.register(with_address())), Refusal::Invalid(_)));
+    strict.register(own()).unwrap();
+    let account = strict.confirm(&strict.link("confirm_registration"), PASSWORD).unwrap();
+    assert_eq!(account.username.as_str(), ADDRESS);
+}

@@ -10,8 +10,8 @@ use counterfoil_core::password::EncodedPassword;
 use counterfoil_core::seal::{KeyRing, UnsealError};
 use counterfoil_core::store::{AccountStore as _, TokenFilter, TokenQuery, TokenStore as _};
 use counterfoil_core::{
-    Abilities, AtCap, Authority, By, Cap, ClientName, Clock, Entropy, EntropyError, Error, Event, Identity, Kind,
-    Login, ManualClock, MemoryStore, Now, Parts, Policy, Refusal, Reissue, Renewal, Source, SubjectId, Timestamp,
+    Abilities, AtCap, Authority, By, Cap, ClientName, Clock, Distinct, Entropy, EntropyError, Error, Event, Identity,
+    Kind, Login, ManualClock, MemoryStore, Now, Parts, Policy, Refusal, Reissue, Renewal, Source, SubjectId, Timestamp,
     Username, entropy::PredictableEntropy,
 };
 use std::num::NonZeroU32;
@@ -620,7 +620,7 @@ fn a_hosts_own_account_logs_in_and_a_wrong_guess_writes_nothing() {
     let ada = answer(world.authority.user("ada")).unwrap();
     let row = answer(world.store.account(&ada.subject)).unwrap().unwrap().password;
     let own = Account { subject: "host:7".parse().unwrap(), username: "host".parse().unwrap(), ..ada };
-    assert!(answer(world.store.create(&own, &row)).unwrap());
+    assert!(answer(world.store.create(&own, &row, Distinct::ByCase)).unwrap());
     assert_eq!(refused(world.try_login("host", "wrong", None)), Refusal::CredentialsRejected);
     assert_eq!(answer(world.store.subject(&own.subject)).unwrap(), None);
     assert_eq!(world.who(&world.login("host")).subject, own.subject);

@@ -293,3 +293,18 @@ fn staff_cannot_take_the_address_by_which_somebody_logs_in() {
     assert!(matches!(refused(changed), Refusal::Invalid(_)));
     assert!(world.try_login("root@example.org", PASSWORD, None).is_ok());
 }
+
+#[test]
+fn a62_staff_name_nobody_so_that_they_look_like_another_and_the_operator_keeps_what_there_is() {
+    let Town { world, staff, admin, .. } = Town::new();
+    let made = |name: &str, by: &By| {
+        answer(world.authority.create_user(NewAccount::named(name.parse().unwrap()), None, by, world.now()))
+    };
+    for by in [&staff, &admin] {
+        for alike in ["аda", "a\u{200b}da", "сlerk"] {
+            assert_eq!(refused(made(alike, by)), Refusal::UsernameTaken, "{alike:?}");
+        }
+    }
+    made("Ada Byron", &staff).unwrap();
+    made("аda", &By::operator()).unwrap();
+}

@@ -18,8 +18,8 @@ use counterfoil_core::store::{
     RenewOutcome, RevokeOutcome, RotateOutcome, Rotation, TokenQuery, Touch,
 };
 use counterfoil_core::{
-    AccountStore, Answer, AuditStore, ClientId, ClientName, Entropy, EntropyError, Kind, MemoryStore, StoreError,
-    Subject, SubjectId, SubjectState, Timestamp, Token, TokenDigest, TokenId, TokenName, TokenStore,
+    AccountStore, Answer, AuditStore, ClientId, ClientName, Distinct, Entropy, EntropyError, Kind, MemoryStore,
+    StoreError, Subject, SubjectId, SubjectState, Timestamp, Token, TokenDigest, TokenId, TokenName, TokenStore,
 };
 
 /// What is broken right now.
@@ -243,8 +243,13 @@ impl AuditStore for UnreliableStore {
 }
 
 impl AccountStore for UnreliableStore {
-    fn create<'a>(&'a self, account: &'a Account, password: &'a EncodedPassword) -> Answer<'a, bool> {
-        self.through(|memory| memory.create(account, password))
+    fn create<'a>(
+        &'a self,
+        account: &'a Account,
+        password: &'a EncodedPassword,
+        distinct: Distinct,
+    ) -> Answer<'a, bool> {
+        self.through(|memory| memory.create(account, password, distinct))
     }
 
     fn named<'a>(&'a self, name: &'a LoginName) -> Answer<'a, Vec<Credentials>> {

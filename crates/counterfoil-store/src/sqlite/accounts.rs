@@ -4,6 +4,8 @@ use counterfoil_core::SubjectId;
 use counterfoil_core::account::{Account, AccountChange, Credentials, Email, LoginName, Role};
 use counterfoil_core::password::{Cost, EncodedPassword};
 use counterfoil_core::store::AccountQuery;
+use counterfoil_core::username::{Distinct, skeletons};
+use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
 use super::column::{Column, get, get_if_any, if_any};
@@ -46,18 +48,48 @@ fn cost_column(password: &EncodedPassword) -> String {
 /// A row that no attempt will ever compute.
 const MALFORMED: &str = "malformed";
 
+/// Adds the functions that make skeletons of user names to what `connection` knows.
+pub(super) fn teach_skeletons(connection: &Connection) -> rusqlite::Result<()> {
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_DIRECTONLY;
+    for (which, name) in ["username_skeleton_of", "username_skeleton_shown_of"].into_iter().enumerate() {
+        connection.create_scalar_function(name, 1, flags, move |arguments| {
+            let [folded, shown] = skeletons(arguments.get_raw(0).as_str()?);
+            Ok(if which == 0 { folded } else { shown })
+        })?;
+    }
+    Ok(())
+}
+
+// What a program of the version before has left empty.
+const FILL: &str = "
+    UPDATE accounts
+    SET username_skeleton = username_skeleton_of(username), username_skeleton_shown = username_skeleton_shown_of(username)
+    WHERE username_skeleton IS NULL";
+
 // The index on the folded name is not unique, because an import keeps what it finds; here a second one is refused.
 const ADD: &str = "
     INSERT INTO accounts (
         subject, username, username_fold, email, email_fold, email_confirmed_at, password, password_cost,
-        first_name, last_name, attributes, locale, active, role, created_at, last_login_at, rotation_locked
+        first_name, last_name, attributes, locale, active, role, created_at, last_login_at, rotation_locked,
+        username_skeleton, username_skeleton_shown
     )
-    SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17
+    SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19
     WHERE NOT EXISTS (SELECT 1 FROM accounts WHERE subject = ?1)
-      AND NOT EXISTS (SELECT 1 FROM accounts WHERE username_fold = ?3)";
+      AND NOT EXISTS (SELECT 1 FROM accounts WHERE username_fold = ?3)
+      AND NOT EXISTS (SELECT 1 FROM accounts WHERE ?20 AND username_skeleton IN (?18, ?19))
+      AND NOT EXISTS (SELECT 1 FROM accounts WHERE ?20 AND username_skeleton_shown IN (?18, ?19))";
 
 /// See [`counterfoil_core::AccountStore::create`].
-pub(super) fn create(connection: &Connection, account: &Account, password: &EncodedPassword) -> Result<bool, Fault> {
+pub(super) fn create(
+    connection: &Connection,
+    account: &Account,
+    password: &EncodedPassword,
+    distinct: Distinct,
+) -> Result<bool, Fault> {
+    if distinct == Distinct::ByLook {
+        connection.prepare_cached(FILL)?.execute([])?;
+    }
+    let [skeleton, skeleton_shown] = account.username.skeletons();
     let added = connection.prepare_cached(ADD)?.execute(params![
         Column(&account.subject),
         Column(&account.username),
@@ -76,6 +108,9 @@ pub(super) fn create(connection: &Connection, account: &Account, password: &Enco
         Column(account.created_at),
         if_any(account.last_login_at),
         account.rotation_locked,
+        skeleton,
+        skeleton_shown,
+        distinct == Distinct::ByLook,
     ])?;
     Ok(added == 1)
 }

@@ -55,6 +55,7 @@ use counterfoil_core::store::{
     SealedSecret, TokenFilter, TokenQuery, Touch,
 };
 use counterfoil_core::token::{Kind, Token, TokenId, TokenName};
+use counterfoil_core::username::Distinct;
 use counterfoil_core::{
     AccountStore, Answer, AuditStore, Email, MailStore, Subject, SubjectId, SubjectState, Timestamp, TokenStore,
 };
@@ -526,10 +527,15 @@ impl TokenStore for SqliteStore {
 }
 
 impl AccountStore for SqliteStore {
-    fn create<'a>(&'a self, account: &'a Account, password: &'a EncodedPassword) -> Answer<'a, bool> {
+    fn create<'a>(
+        &'a self,
+        account: &'a Account,
+        password: &'a EncodedPassword,
+        distinct: Distinct,
+    ) -> Answer<'a, bool> {
         let (account, password) = (account.clone(), password.clone());
         self.write("making an account", Purpose::Ordinary, move |connection| {
-            accounts::create(connection, &account, &password)
+            accounts::create(connection, &account, &password, distinct)
         })
     }
 

@@ -9,6 +9,8 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use super::accounts;
+
 /// The data directory and the names in it. Files of other names are none of our business.
 #[derive(Debug)]
 pub(super) struct Place {
@@ -108,6 +110,7 @@ pub(super) fn writing(database: &Path, busy: Duration) -> rusqlite::Result<Conne
         Connection::open_with_flags(database, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     guard(&connection, busy)?;
     connection.execute_batch(WRITING)?;
+    accounts::teach_skeletons(&connection)?;
     Ok(connection)
 }
 

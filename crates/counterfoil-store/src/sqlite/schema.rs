@@ -6,6 +6,8 @@
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
+use super::accounts;
+
 /// SQLite's `application_id`, "cofl", by which `file` and we know a database of ours.
 pub(super) const APPLICATION_ID: i64 = 0x636f_666c;
 
@@ -18,7 +20,11 @@ pub(super) struct Schema {
 
 /// Those of this program.
 pub(super) const OURS: Schema = Schema {
-    migrations: &[include_str!("../../migrations/0001_initial.sql"), include_str!("../../migrations/0002_mail.sql")],
+    migrations: &[
+        include_str!("../../migrations/0001_initial.sql"),
+        include_str!("../../migrations/0002_mail.sql"),
+        include_str!("../../migrations/0003_usernames.sql"),
+    ],
 };
 
 /// Whose file it is and how far its schema has come.
@@ -46,6 +52,7 @@ impl Schema {
     /// As [`Schema::migrate`], in a transaction that is open and holds the lock.
     pub(super) fn apply(self, transaction: &Transaction<'_>) -> rusqlite::Result<()> {
         let (_, version) = identity(transaction)?;
+        accounts::teach_skeletons(transaction)?;
         let missing = usize::try_from(version).ok().and_then(|version| self.migrations.get(version..));
         for (migration, number) in missing.unwrap_or_default().iter().zip(version + 1..) {
             transaction.execute_batch(migration)?;

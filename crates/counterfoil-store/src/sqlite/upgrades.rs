@@ -7,8 +7,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use counterfoil_core::SecretToken;
+use counterfoil_core::conformance::wait;
+use counterfoil_core::password::EncodedPassword;
 use counterfoil_core::token::Standing;
+use counterfoil_core::{Account, AccountStore, Distinct, SecretToken};
 use rusqlite::Connection;
 
 use self::office::{NOW, Office, child, copy_of, find, in_turn, revoke, standing};
@@ -199,6 +201,39 @@ fn f09_a_rewound_database_is_refused_before_it_is_upgraded() {
     let accepting = OpenOptions { rewound: Rewound::EndTokens { at: NOW }, ..OpenOptions::serve() };
     let store = next_opens(path, &accepting).expect("accepted and upgraded");
     assert_eq!(standing(&store, &before.live), Some(Standing::Revoked));
+}
+
+/// Those whose name could be taken for the one wanted, looked for as a registration does.
+fn is_registered(store: &SqliteStore, name: &str) -> bool {
+    let subject = format!("user:{name}").parse().expect("a subject");
+    let account = Account::named(subject, name.parse().expect("a name"), NOW);
+    wait(store.create(&account, &EncodedPassword::unusable(), Distinct::ByLook))
+}
+
+#[test]
+fn a62_names_from_before_an_upgrade_and_from_an_older_command_beside_it_have_looks_as_well() {
+    let _turn = in_turn();
+    let office = Office::new();
+    let older = Schema { migrations: &OURS.migrations[..2] };
+    drop(SqliteStore::open_with(office.path(), &OpenOptions::serve(), older).expect("made"));
+    let add = |name: &str| {
+        let connection = Connection::open(office.file("counterfoil.db")).expect("opened");
+        let added =
+            "INSERT INTO accounts (subject, username, username_fold, password, password_cost, first_name, last_name,
+                                           attributes, active, role, created_at)
+                     VALUES ('old:' || ?1, ?1, lower(?1), '!', 'malformed', '', '', '{}', 1, 'user', 0)";
+        connection.execute(added, [name]).expect("added");
+    };
+    // An import kept both.
+    add("Bill");
+    add("biIl");
+    let store = SqliteStore::open(office.path(), &OpenOptions::serve()).expect("upgraded");
+    for alike in ["bil1", "Вill", "BiLl"] {
+        assert!(!is_registered(&store, alike), "{alike}");
+    }
+    add("coco");
+    assert!(!is_registered(&store, "сосо"), "its look was left empty");
+    assert!(is_registered(&store, "polly"));
 }
 
 #[test]
