@@ -32,8 +32,6 @@ pub struct MailParts {
 const MOST_WAITING: u64 = 10_000;
 /// How long a mail belongs to the one who took it to send it. More than a [`Mailer`] may take.
 const CLAIMED_MILLIS: u64 = 120_000;
-/// How many are taken at once.
-const CLAIMED_AT_ONCE: u32 = 16;
 /// How long a notice is worth sending, and its link works.
 const NOTICE_HOURS: u64 = 24;
 /// How many accounts of one address are mailed when somebody asks for a new password: an import may have brought several.
@@ -238,14 +236,15 @@ impl Authority {
 
     // ── In the background ───────────────────────────────────────────────────────────────────────────────────────────
 
-    /// Takes mails that are due, to hand each to [`Authority::deliver`]; several at once is fine, and so are several nodes. To
-    /// be called about twice a second.
+    /// Takes up to `limit` mails that are due, to hand each to [`Authority::deliver`]; several at once is fine, and so are
+    /// several nodes. Whoever has not handed over one within two minutes has lost it to the next who asks, so take no more than
+    /// can be sent at once. To be called about twice a second.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn claim_mails(&self, now: Now) -> Result<Vec<Waiting>, Error> {
+    pub async fn claim_mails(&self, limit: u32, now: Now) -> Result<Vec<Waiting>, Error> {
         let Some(mail) = &self.mail else { return Ok(Vec::new()) };
-        let claimed = mail.store.claim(now.wall, now.wall.plus_millis(CLAIMED_MILLIS), CLAIMED_AT_ONCE).await?;
+        let claimed = mail.store.claim(now.wall, now.wall.plus_millis(CLAIMED_MILLIS), limit).await?;
         for Waiting { order, .. } in claimed.expired {
             if order.subject != self.nobody {
                 self.mail_lost(&order, MailLoss::Expired, now);

@@ -89,7 +89,7 @@ impl House {
     /// order of the kinds: mails of one instant have no other.
     fn post(&self) -> Vec<(&'static str, String, Option<String>)> {
         loop {
-            let mails = answer(self.world.authority.claim_mails(self.world.now())).unwrap();
+            let mails = answer(self.world.authority.claim_mails(16, self.world.now())).unwrap();
             if mails.is_empty() {
                 break;
             }
@@ -562,7 +562,7 @@ fn f35_a_mail_that_cannot_be_sent_is_tried_again_later_and_given_up_in_the_end()
     *house.postbox.fails.lock().unwrap() = Some(true);
     house.forgot(ADDRESS).unwrap();
     let deliver = || -> Vec<Delivery> {
-        let mails = answer(house.world.authority.claim_mails(house.world.now())).unwrap();
+        let mails = answer(house.world.authority.claim_mails(16, house.world.now())).unwrap();
         mails.into_iter().map(|mail| answer(house.world.authority.deliver(mail, house.world.now())).unwrap()).collect()
     };
     let mut tries = Vec::new();
@@ -594,7 +594,7 @@ fn f35_a_mail_that_cannot_be_sent_is_tried_again_later_and_given_up_in_the_end()
 fn f35_a_mail_whose_sender_died_is_sent_by_the_next() {
     let house = house(|_| {}).with_ada();
     house.forgot(ADDRESS).unwrap();
-    let claimed = answer(house.world.authority.claim_mails(house.world.now())).unwrap();
+    let claimed = answer(house.world.authority.claim_mails(16, house.world.now())).unwrap();
     assert_eq!(claimed.len(), 1);
     drop(claimed);
     assert_eq!(house.post(), [], "it is somebody's for two minutes");
