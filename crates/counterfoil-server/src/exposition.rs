@@ -152,7 +152,7 @@ const METRICS: &[Metric] = &[
     Metric {
         name: "counterfoil_store_errors_total",
         kind: Kind::Counter,
-        starts: Starts::For("work", &["request", "flush", "purge", "follow"]),
+        starts: Starts::For("work", &["request", "flush", "purge", "follow", "mail", "count_mails", "notices"]),
         about: "Failures of the store",
     },
     Metric {
@@ -205,6 +205,24 @@ const METRICS: &[Metric] = &[
             &["failed_logins", "misses", "login", "api", "introspection", "route", "mails", "mailbox"],
         ),
         about: "Requests refused by a limit that is not a client's own",
+    },
+    Metric {
+        name: "counterfoil_mails_total",
+        kind: Kind::Counter,
+        starts: Starts::For("outcome", &["sent", "postponed", "given_up", "pointless", "failed"]),
+        about: "Mails taken from the queue to be sent, by what became of them",
+    },
+    Metric {
+        name: "counterfoil_mails_lost_total",
+        kind: Kind::Counter,
+        starts: Starts::For("why", &["expired", "refused", "queue_full"]),
+        about: "Mails that were not and will not be sent",
+    },
+    Metric {
+        name: "counterfoil_mails_waiting",
+        kind: Kind::Gauge,
+        starts: Starts::AtZero,
+        about: "Mails in the queue, up to five seconds ago",
     },
     Metric {
         name: "counterfoil_audit_lost_total",

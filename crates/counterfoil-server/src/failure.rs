@@ -199,7 +199,7 @@ impl From<StartError> for Failure {
         match error {
             StartError::Authority(error) => error.into(),
             StartError::Open(error) => error.into(),
-            StartError::NoStore | StartError::Threads(_) => Failure::refused(causes(&error)),
+            StartError::NoStore | StartError::NoMailStore | StartError::Threads(_) => Failure::refused(causes(&error)),
         }
     }
 }

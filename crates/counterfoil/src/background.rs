@@ -1,15 +1,16 @@
-//! The work that nobody asks for: following what changes in the store, writing down what was seen, and removing what has
-//! been dead for long.
+//! The work that nobody asks for: following what changes in the store, writing down what was seen, removing what has been dead
+//! for long, sending mails, and telling owners what they should know.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use counterfoil_core::authority::Delivery;
 use counterfoil_core::{Authority, Clock, Error};
 use metrics::{counter, gauge};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 /// A quarter of the time that what is cached may be answered, roughly: one answer may be lost, and the next one late.
 const FOLLOW_EVERY: Duration = Duration::from_millis(250);
@@ -20,6 +21,17 @@ const PURGE_EVERY: Duration = Duration::from_secs(60);
 const PURGE_BATCH: u32 = 500;
 /// Between two batches, so that the logins that wait for the store get their turn.
 const PURGE_PAUSE: Duration = Duration::from_millis(50);
+/// People wait for most mails.
+const MAIL_EVERY: Duration = Duration::from_millis(500);
+/// Mails that are being sent at once.
+const MAILS_AT_ONCE: usize = 4;
+/// How long mails that are being sent may take to be sent when everything ends. What has not been is sent after the next start.
+const LAST_MAILS: Duration = Duration::from_secs(5);
+/// How often it is counted how many mails wait.
+const COUNT_MAILS_EVERY: Duration = Duration::from_secs(5);
+/// Owners hear of a new device while they may still remember.
+const NOTICE_EVERY: Duration = Duration::from_secs(1);
+const REMIND_EVERY: Duration = Duration::from_secs(300);
 
 /// The tasks, and the word that ends them.
 #[derive(Debug)]
@@ -39,8 +51,14 @@ impl Background {
         let (stop, stopped) = watch::channel(false);
         let follower = follow(Arc::clone(authority), Arc::clone(clock), stopped.clone());
         let flusher = flush(Arc::clone(authority), Arc::clone(clock), measure, stopped.clone());
-        let purger = purge(Arc::clone(authority), Arc::clone(clock), stopped);
-        Background { stop, tasks: vec![tokio::spawn(follower), tokio::spawn(flusher), tokio::spawn(purger)] }
+        let purger = purge(Arc::clone(authority), Arc::clone(clock), stopped.clone());
+        let mut tasks = vec![tokio::spawn(follower), tokio::spawn(flusher), tokio::spawn(purger)];
+        if authority.has_mailer() {
+            tasks.push(tokio::spawn(send_mails(Arc::clone(authority), Arc::clone(clock), stopped.clone())));
+            tasks.push(tokio::spawn(count_mails(Arc::clone(authority), stopped.clone())));
+            tasks.push(tokio::spawn(tell_owners(Arc::clone(authority), Arc::clone(clock), stopped)));
+        }
+        Background { stop, tasks }
     }
 
     /// Ends all and waits until they have; the flusher writes what is left before it goes.
@@ -120,6 +138,99 @@ async fn purge(authority: Arc<Authority>, clock: Arc<dyn Clock>, mut stopped: wa
     }
 }
 
+async fn send_mails(authority: Arc<Authority>, clock: Arc<dyn Clock>, mut stopped: watch::Receiver<bool>) {
+    let mut health = Health::of("mail", "taking mails from the store and noting what became of them");
+    let mut under_way: JoinSet<Result<Delivery, Error>> = JoinSet::new();
+    let mut ticks = interval(MAIL_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Whether the store had as many as there was room for.
+    let mut more = false;
+    loop {
+        let room = MAILS_AT_ONCE - under_way.len();
+        if !more || room == 0 {
+            tokio::select! {
+                _ = ticks.tick(), if room > 0 => {}
+                Some(delivered) = under_way.join_next() => {
+                    note_delivery(delivered, &mut health);
+                    continue;
+                }
+                () = told_to_stop(&mut stopped) => break,
+            }
+        }
+        let limit = u32::try_from(room).unwrap_or(1);
+        let claimed = health.note(authority.claim_mails(limit, clock.now()).await).unwrap_or_default();
+        more = claimed.len() == room;
+        for mail in claimed {
+            let (authority, clock) = (Arc::clone(&authority), Arc::clone(&clock));
+            under_way.spawn(async move { authority.deliver(mail, clock.now()).await });
+        }
+        if *stopped.borrow() {
+            break;
+        }
+    }
+    let last = async {
+        while let Some(delivered) = under_way.join_next().await {
+            note_delivery(delivered, &mut health);
+        }
+    };
+    if timeout(LAST_MAILS, last).await.is_err() {
+        tracing::warn!("mails that were being sent were left; they are sent after the next start, some perhaps again");
+    }
+}
+
+fn note_delivery(delivered: Result<Result<Delivery, Error>, tokio::task::JoinError>, health: &mut Health) {
+    let outcome = match delivered {
+        Ok(delivered) => health.note(delivered).map(|delivery| match delivery {
+            Delivery::Sent => "sent",
+            Delivery::Postponed => "postponed",
+            Delivery::GivenUp => "given_up",
+            Delivery::Pointless => "pointless",
+        }),
+        Err(error) => {
+            tracing::error!(%error, "the sending of a mail ended before its time; it is tried again");
+            None
+        }
+    };
+    counter!("counterfoil_mails_total", "outcome" => outcome.unwrap_or("failed")).increment(1);
+}
+
+async fn count_mails(authority: Arc<Authority>, mut stopped: watch::Receiver<bool>) {
+    let mut health = Health::of("count_mails", "counting the mails that wait");
+    let mut ticks = interval(COUNT_MAILS_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = told_to_stop(&mut stopped) => return,
+        }
+        if let Some((_, waiting)) = health.note(authority.mails_waiting(0).await) {
+            // Far below 2⁵³.
+            gauge!("counterfoil_mails_waiting").set(waiting as f64);
+        }
+    }
+}
+
+async fn tell_owners(authority: Arc<Authority>, clock: Arc<dyn Clock>, mut stopped: watch::Receiver<bool>) {
+    let mut health = Health::of("notices", "telling owners of new devices and of tokens that expire");
+    let mut ticks = interval(NOTICE_EVERY);
+    let mut reminders = interval(REMIND_EVERY);
+    for timer in [&mut ticks, &mut reminders] {
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    }
+    loop {
+        let (told, last) = tokio::select! {
+            _ = ticks.tick() => (authority.notice_devices(clock.now()).await, false),
+            _ = reminders.tick() => (authority.remind(clock.now()).await, false),
+            // What was noted is in memory alone.
+            () = told_to_stop(&mut stopped) => (authority.notice_devices(clock.now()).await, true),
+        };
+        health.note(told);
+        if last {
+            return;
+        }
+    }
+}
+
 /// Also when the handle was dropped without a shutdown.
 async fn told_to_stop(stopped: &mut watch::Receiver<bool>) {
     stopped.wait_for(|stop| *stop).await.ok();
@@ -168,7 +279,7 @@ impl Health {
 }
 
 /// An error and its causes in one line.
-struct Chain<'a>(&'a dyn std::error::Error);
+pub(crate) struct Chain<'a>(pub(crate) &'a dyn std::error::Error);
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -10,12 +10,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use counterfoil_core::authority::MailParts;
 use counterfoil_core::cache::Cache;
 use counterfoil_core::event::Silent;
 use counterfoil_core::hashing::{Hashing, OnThisThread};
 use counterfoil_core::hook::BeforeIssuing;
+use counterfoil_core::mail::Mailer;
 use counterfoil_core::memory::MemoryStore;
 use counterfoil_core::seal::KeyRing;
+use counterfoil_core::store::MailStore;
 use counterfoil_core::{
     AccountStore, AuditStore, Authority, Clock, Entropy, Error, EventSink, Parts, Settings, TokenStore,
 };
@@ -30,6 +33,7 @@ use crate::background::Background;
 use crate::hashing_threads::{HashingCapacity, HashingThreads};
 use crate::hook_threads::HookThreads;
 use crate::subscribers::{Ears, Subscribers};
+use crate::watched_mailer::WatchedMailer;
 use crate::{EventSinks, MetricEvents, OsEntropy, SystemClock, TracingEvents};
 
 /// How long subscribers may take to hear what waits for them when everything ends.
@@ -168,6 +172,8 @@ pub struct Builder {
     events: Option<Arc<dyn EventSink>>,
     ears: Ears,
     hook: Option<Arc<dyn BeforeIssuing>>,
+    mailer: Option<Arc<dyn Mailer>>,
+    mail_store: Option<Arc<dyn MailStore>>,
     ring: Option<KeyRing>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -195,8 +201,8 @@ enum Store {
     Own(Arc<dyn TokenStore>, Arc<dyn AccountStore>),
 }
 
-/// The stores of a deployment; an audit log is not kept everywhere.
-type Stores = (Arc<dyn TokenStore>, Arc<dyn AccountStore>, Option<Arc<dyn AuditStore>>);
+/// The stores of a deployment; an audit log and mails are not kept everywhere.
+type Stores = (Arc<dyn TokenStore>, Arc<dyn AccountStore>, Option<Arc<dyn AuditStore>>, Option<Arc<dyn MailStore>>);
 
 impl Default for Builder {
     fn default() -> Self {
@@ -211,6 +217,8 @@ impl Default for Builder {
             events: None,
             ears: Vec::new(),
             hook: None,
+            mailer: None,
+            mail_store: None,
             ring: None,
             clock: Arc::new(SystemClock),
             entropy: Arc::new(OsEntropy),
@@ -319,6 +327,24 @@ impl Builder {
         Builder { hook: Some(Arc::new(HookThreads::new(Arc::new(hook), patience))), ..self }
     }
 
+    /// Sends mails, by a `counterfoil::mail::Postman` with templates and SMTP or by whatever else sends mails for you; without
+    /// it there are no confirmations, no new passwords for those who forgot theirs, and no notices. Where their links lead is
+    /// among the settings ([`AccountRules::links`](counterfoil_core::account_rules::AccountRules::links)).
+    ///
+    /// A request waits for no mail: it is queued in the store, sent in the background, and tried again, at most every half minute
+    /// and at least every half hour, until it is of no use any more.
+    #[must_use]
+    pub fn mail(self, mailer: Arc<dyn Mailer>) -> Builder {
+        Builder { mailer: Some(mailer), ..self }
+    }
+
+    /// Keeps the queue of mails here, and what their links are good for. In SQLite and in memory they are kept beside the rest
+    /// unless told otherwise; with stores of your own, [`Builder::mail`] needs it.
+    #[must_use]
+    pub fn mail_store(self, mails: Arc<dyn MailStore>) -> Builder {
+        Builder { mail_store: Some(mails), ..self }
+    }
+
     /// What seals the secrets of clients with `reissue = same`.
     #[must_use]
     pub fn key_ring(self, ring: KeyRing) -> Builder {
@@ -394,11 +420,11 @@ impl Builder {
     ) -> Result<Counterfoil, StartError> {
         #[cfg(feature = "sqlite")]
         let mut sqlite = None;
-        let (tokens, accounts, audit): Stores = match self.store {
+        let (tokens, accounts, audit, mails): Stores = match self.store {
             Store::NotSaid => return Err(StartError::NoStore),
             Store::Memory => {
                 let store = Arc::new(MemoryStore::default());
-                (Arc::clone(&store) as _, Arc::clone(&store) as _, Some(store))
+                (Arc::clone(&store) as _, Arc::clone(&store) as _, Some(Arc::clone(&store) as _), Some(store))
             }
             #[cfg(feature = "sqlite")]
             Store::Sqlite { path, absent } => {
@@ -412,9 +438,14 @@ impl Builder {
                 let options = OpenOptions { absent, rewound, ..options };
                 let store = Arc::new(SqliteStore::open(&path, &options).map_err(StartError::Open)?);
                 sqlite = Some(Arc::clone(&store));
-                (Arc::clone(&store) as _, Arc::clone(&store) as _, Some(store))
+                (Arc::clone(&store) as _, Arc::clone(&store) as _, Some(Arc::clone(&store) as _), Some(store))
             }
-            Store::Own(tokens, accounts) => (tokens, accounts, None),
+            Store::Own(tokens, accounts) => (tokens, accounts, None, None),
+        };
+        let mail = match (self.mailer, self.mail_store.or(mails)) {
+            (None, _) => None,
+            (Some(_), None) => return Err(StartError::NoMailStore),
+            (Some(mailer), Some(store)) => Some(MailParts { store, mailer: Arc::new(WatchedMailer::new(mailer)) }),
         };
         let cache = match self.cached {
             // A command beside a server is over before a second look-up.
@@ -428,7 +459,7 @@ impl Builder {
             tokens,
             accounts: self.accounts.unwrap_or(accounts),
             audit: self.audit.or(audit),
-            mail: None,
+            mail,
             hashing,
             entropy: self.entropy,
             events: Arc::new(events),
@@ -491,6 +522,8 @@ impl std::error::Error for NotBackedUp {
 pub enum StartError {
     /// The builder was not told where to keep things.
     NoStore,
+    /// The builder was told how to send mails, and not where to keep them.
+    NoMailStore,
     /// The store did not open.
     #[cfg(feature = "sqlite")]
     Open(OpenError),
@@ -506,6 +539,9 @@ impl fmt::Display for StartError {
             StartError::NoStore => {
                 f.write_str("no store was named: call `sqlite`, `store_url`, `memory` or `stores` first")
             }
+            StartError::NoMailStore => {
+                f.write_str("mails are to be sent, and no store for them was named: call `mail_store` as well")
+            }
             #[cfg(feature = "sqlite")]
             StartError::Open(error) => fmt::Display::fmt(error, f),
             StartError::Authority(error) => fmt::Display::fmt(error, f),
@@ -517,7 +553,7 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            StartError::NoStore => None,
+            StartError::NoStore | StartError::NoMailStore => None,
             #[cfg(feature = "sqlite")]
             StartError::Open(error) => error.source(),
             StartError::Authority(error) => error.source(),

@@ -19,6 +19,7 @@ mod subscribers;
 mod system_clock;
 mod testing;
 mod tracing_events;
+mod watched_mailer;
 
 #[cfg(feature = "sqlite")]
 pub use crate::counterfoil::NotBackedUp;

@@ -1,6 +1,6 @@
 //! The events as counters: [`MetricEvents`].
 
-use counterfoil_core::event::{Event, EventSink, Limit, LoginFailure, Occurrence, RevokedBy, Scope};
+use counterfoil_core::event::{Event, EventSink, Limit, LoginFailure, MailLoss, Occurrence, RevokedBy, Scope};
 use counterfoil_core::throttle::RouteClass;
 use metrics::counter;
 
@@ -41,6 +41,14 @@ impl EventSink for MetricEvents {
                 counter!("counterfoil_endings_total", "scope" => scope).increment(1);
             }
             Event::ReuseDetected(_) => counter!("counterfoil_reuses_detected_total").increment(1),
+            Event::MailLost { why, .. } => {
+                let why = match why {
+                    MailLoss::Expired => "expired",
+                    MailLoss::Refused => "refused",
+                    MailLoss::QueueFull => "queue_full",
+                };
+                counter!("counterfoil_mails_lost_total", "why" => why).increment(1);
+            }
             Event::MarksLost(lost) => counter!("counterfoil_marks_lost_total").increment(*lost),
             // Counted where requests are answered, or too rare to be watched.
             Event::LoginStarted { .. }
@@ -66,7 +74,6 @@ impl EventSink for MetricEvents {
             | Event::ResetAsked(_)
             | Event::PasswordReset(_)
             | Event::PasswordRefused(_)
-            | Event::MailLost { .. }
             | Event::RoleChanged(..)
             | Event::RotationLocked(_)
             | Event::RotationUnlocked(_)

@@ -63,6 +63,11 @@ pub enum Delivery {
 pub(super) struct LoginsNoted(Mutex<Vec<Token>>);
 
 impl Authority {
+    /// Whether there is anything to send mails by, be it known or not where their links lead.
+    pub fn has_mailer(&self) -> bool {
+        self.mail.is_some()
+    }
+
     /// Whether links can be mailed.
     pub fn sends_mail(&self) -> bool {
         self.mail.is_some() && self.chosen().settings.accounts.links != Links::default()
