@@ -69,7 +69,7 @@ pub(crate) async fn arrive(
     next: Next,
 ) -> Response {
     let refused_at_head = match route.access {
-        Access::Open => false,
+        Access::Open | Access::OpenOr(_) => false,
         Access::Token | Access::Ability(_) | Access::Service(_) | Access::Staff(_) => {
             !matches!(http.credential(request.method(), request.uri(), request.headers()), Ok(Some(_)))
         }
@@ -343,6 +343,11 @@ fn misfit(path: &Path, message: &str) -> Problem {
 pub(crate) struct SecretText(Zeroizing<String>);
 
 impl SecretText {
+    /// The text, which stays here and is wiped.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
     /// The text; what is left behind is empty.
     pub(crate) fn into_text(mut self) -> String {
         std::mem::take(&mut *self.0)

@@ -17,7 +17,7 @@ use crate::http::Http;
 use crate::openapi;
 use crate::problem::ProblemKind;
 use crate::router::{Access, Gives, Route, Takes};
-use crate::selection::Selection;
+use crate::selection::{Group, Selection};
 
 const STYLE: &str = include_str!("docs.css");
 
@@ -94,6 +94,7 @@ const INTRODUCTION: &str = "<p>Every route that this server has. A token goes in
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Chapter {
     Own,
+    Account,
     Services,
     Users,
     Clients,
@@ -103,8 +104,9 @@ enum Chapter {
 }
 
 impl Chapter {
-    const ALL: [Chapter; 7] = [
+    const ALL: [Chapter; 8] = [
         Chapter::Own,
+        Chapter::Account,
         Chapter::Services,
         Chapter::Users,
         Chapter::Clients,
@@ -121,8 +123,9 @@ impl Chapter {
             Access::Staff(_) if path.starts_with("/v1/admin/clients") => Chapter::Clients,
             Access::Staff(_) if path.starts_with("/v1/admin/tokens") => Chapter::Tokens,
             Access::Staff(_) => Chapter::Audit,
+            _ if route.group() == Group::Accounts => Chapter::Account,
             Access::Open if !path.starts_with("/v1/") => Chapter::Operations,
-            Access::Open | Access::Token | Access::Ability(_) => Chapter::Own,
+            Access::Open | Access::OpenOr(_) | Access::Token | Access::Ability(_) => Chapter::Own,
         }
     }
 
@@ -138,6 +141,7 @@ impl Chapter {
     const fn title(self) -> &'static str {
         match self {
             Chapter::Own => "One’s own tokens",
+            Chapter::Account => "One’s own account",
             Chapter::Services => "For services",
             Chapter::Users => "Administration: users",
             Chapter::Clients => "Administration: clients",
@@ -150,6 +154,7 @@ impl Chapter {
     const fn anchor(self) -> &'static str {
         match self {
             Chapter::Own => "own",
+            Chapter::Account => "account",
             Chapter::Services => "services",
             Chapter::Users => "users",
             Chapter::Clients => "clients",
@@ -209,6 +214,8 @@ fn write_route(page: &mut String, route: &Route, document: &Value) {
         Gives::Ok(_) => format!("200, {}", given("200")),
         Gives::OkOrTable(_) => format!("200, {}; or <code>text/csv</code>", given("200")),
         Gives::Created(_) => format!("201 with a <code>Location</code>, {}", given("201")),
+        Gives::CreatedOrAccepted(..) => format!("201, {}; or 202, {}", given("201"), given("202")),
+        Gives::Accepted => "202 without a body".to_owned(),
         Gives::Nothing => "204".to_owned(),
         Gives::Empty => "200 without a body".to_owned(),
         Gives::Html => "200, a page".to_owned(),
@@ -229,6 +236,10 @@ fn write_route(page: &mut String, route: &Route, document: &Value) {
 fn who(access: Access) -> String {
     match access {
         Access::Open => "anyone".to_owned(),
+        Access::OpenOr(ability) => format!(
+            "anyone; a token with the ability <code>{}</code> can take the place of something in the body",
+            escaped(ability.as_str())
+        ),
         Access::Token => "whoever has a token".to_owned(),
         Access::Ability(ability) => format!("a token with the ability <code>{}</code>", escaped(ability.as_str())),
         Access::Service(ability) => format!(

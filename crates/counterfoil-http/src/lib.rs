@@ -30,6 +30,7 @@ mod origin;
 mod parameter;
 mod payload;
 mod problem;
+mod reader;
 mod readiness;
 mod record;
 mod request_id;

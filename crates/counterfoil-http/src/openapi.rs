@@ -98,8 +98,9 @@ fn document(selection: &Selection) -> OpenApi {
             Takes::TokenForm => Some(TOKEN_FORM),
         };
         let gives = match route.gives {
-            Gives::Ok(shape) | Gives::OkOrTable(shape) | Gives::Created(shape) => Some(shape),
-            Gives::Nothing | Gives::Empty | Gives::Html | Gives::AnyJson => None,
+            Gives::Ok(shape) | Gives::OkOrTable(shape) | Gives::Created(shape) => vec![shape],
+            Gives::CreatedOrAccepted(made, asked) => vec![made, asked],
+            Gives::Accepted | Gives::Nothing | Gives::Empty | Gives::Html | Gives::AnyJson => Vec::new(),
         };
         for shape in takes.into_iter().chain(gives) {
             components = components.schemas_from_iter(shape.all());
@@ -115,6 +116,15 @@ fn operation(route: &Route) -> OperationBuilder {
         .parameters(Some(route.parameters.iter().copied().map(parameter)));
     operation = match route.access {
         Access::Open => operation.securities(Some([SecurityRequirement::default()])),
+        Access::OpenOr(ability) => operation
+            .description(Some(format!(
+                "Anyone. Where the body lacks what would show who asks, a token with the ability `{}` does.",
+                ability.as_str()
+            )))
+            .securities(Some([
+                SecurityRequirement::default(),
+                SecurityRequirement::new(BEARER, [ability.as_str()]),
+            ])),
         Access::Token => operation.security(SecurityRequirement::new::<_, [&str; 0], &str>(BEARER, [])),
         Access::Staff(ability) => operation
             .description(Some(format!(
@@ -154,6 +164,10 @@ fn operation(route: &Route) -> OperationBuilder {
             let location = HeaderBuilder::new().schema(Some(text_of(None))).description(Some("What was made.")).build();
             operation.response("201", with("Made.", shape).header("Location", location).build())
         }
+        Gives::CreatedOrAccepted(made, asked) => {
+            operation.response("201", with("Made.", made).build()).response("202", with("Asked for.", asked).build())
+        }
+        Gives::Accepted => operation.response("202", ResponseBuilder::new().description("Asked for.").build()),
         Gives::OkOrTable(shape) => {
             let table = ContentBuilder::new().schema(Some(text_of(None))).build();
             operation.response("200", with("Done.", shape).content("text/csv", table).build())
@@ -188,6 +202,7 @@ pub(crate) fn problems(route: &Route) -> Vec<(u16, Vec<ProblemKind>)> {
     };
     let of_access: &[ProblemKind] = match route.access {
         Access::Open => &[],
+        Access::OpenOr(_) => &[InvalidRequest, InvalidToken, InsufficientAbility, QuotaExceeded],
         Access::Token => &[InvalidRequest, TokenMissing, InvalidToken, QuotaExceeded],
         Access::Ability(_) | Access::Service(_) => {
             &[InvalidRequest, TokenMissing, InvalidToken, InsufficientAbility, QuotaExceeded]

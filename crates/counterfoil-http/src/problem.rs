@@ -345,6 +345,11 @@ impl Problem {
         self.kind
     }
 
+    /// What to do about it, for people.
+    pub(crate) fn into_detail(self) -> String {
+        self.detail.into_owned()
+    }
+
     /// What only the operator may see, if it is a fault of ours.
     pub(crate) fn cause(&self) -> Option<&Error> {
         self.cause.as_deref()

@@ -20,15 +20,16 @@ use crate::openapi::Shape;
 use crate::parameter::{self, Parameter};
 use crate::problem::Problem;
 use crate::problem::ProblemKind::{
-    self, AdminNeeded, BeyondMaker, CapReached, Conflict, InvalidCredentials, InvalidRequest, InvalidValue,
-    LoginNotAllowed, NameTaken, NotFound, RenewalNotAllowed, RotationLocked, UnknownClient,
+    self, AdminNeeded, BeyondMaker, CapReached, Conflict, EmailTaken, InvalidCredentials, InvalidRequest, InvalidValue,
+    LinkDead, LoginNotAllowed, NameTaken, NoMail, NotFound, Overloaded, QuotaExceeded, RegistrationClosed,
+    RenewalNotAllowed, RotationLocked, TooManyAttempts, UnknownClient, WrongPassword,
 };
 use crate::record::{NewToken, Page, Record};
 use crate::rights::{
     ACCOUNT_WRITE, ADMIN_READ, ADMIN_WRITE, KEYS_READ, KEYS_WRITE, TOKENS_INTROSPECT, TOKENS_READ, TOKENS_REVOKE,
     TOKENS_WRITE,
 };
-use crate::routes::{admin, keys, login, me, operations, services, tokens};
+use crate::routes::{admin, email, keys, login, me, operations, password, register, services, tokens};
 use crate::selection::Selection;
 use crate::settings::HttpSettings;
 
@@ -66,6 +67,8 @@ impl Route {
 pub enum Access {
     /// Anyone.
     Open,
+    /// Anyone; a live token with this ability can take the place of something in the body.
+    OpenOr(&'static LazyLock<Ability>),
     /// Whoever has a live token.
     Token,
     /// Whoever has a live token with this ability.
@@ -96,6 +99,10 @@ pub(crate) enum Gives {
     Created(Shape),
     /// 200 with a body, or with a table of the same.
     OkOrTable(Shape),
+    /// 201 with a body, or 202 with another.
+    CreatedOrAccepted(Shape, Shape),
+    /// 202 without a body: a mail may be on its way.
+    Accepted,
     /// 204.
     Nothing,
     /// 200 without a body, as RFC 7009 §2.2 has it.
@@ -122,9 +129,9 @@ pub static ROUTES: &[Route] = &[
             LoginNotAllowed,
             ProblemKind::IssueRefused,
             CapReached,
-            ProblemKind::QuotaExceeded,
-            ProblemKind::TooManyAttempts,
-            ProblemKind::Overloaded,
+            QuotaExceeded,
+            TooManyAttempts,
+            Overloaded,
         ],
         handler: || post(login::login),
     },
@@ -273,6 +280,116 @@ pub static ROUTES: &[Route] = &[
     },
     Route {
         method: Method::POST,
+        path: "/v1/me/export",
+        what: "Hand out all that is kept about this user, who shows the password again",
+        access: Access::Ability(&ACCOUNT_WRITE),
+        takes: Takes::Json(Shape::of::<me::PasswordBody>()),
+        parameters: &[],
+        gives: Gives::Ok(Shape::of::<admin::export::Export>()),
+        problems: &[WrongPassword, TooManyAttempts, NotFound, Overloaded],
+        handler: || post(me::export),
+    },
+    Route {
+        method: Method::POST,
+        path: "/v1/me/delete",
+        what: "Delete the account of this user, who shows the password again, and end all its tokens",
+        access: Access::Ability(&ACCOUNT_WRITE),
+        takes: Takes::Json(Shape::of::<me::PasswordBody>()),
+        parameters: &[],
+        gives: Gives::Nothing,
+        problems: &[WrongPassword, TooManyAttempts, NotFound, Overloaded],
+        handler: || post(me::delete),
+    },
+    Route {
+        method: Method::POST,
+        path: "/v1/register",
+        what: "Make an account for oneself, where anybody may",
+        access: Access::Open,
+        takes: Takes::Json(Shape::of::<register::RegisterBody>()),
+        parameters: &[],
+        gives: Gives::CreatedOrAccepted(Shape::of::<register::OwnUser>(), Shape::of::<register::ProofAsked>()),
+        problems: &[RegistrationClosed, NoMail, NameTaken, QuotaExceeded, Overloaded],
+        handler: || post(register::register),
+    },
+    Route {
+        method: Method::POST,
+        path: "/v1/email/confirm",
+        what: "Use a mailed link to prove an address",
+        access: Access::OpenOr(&ACCOUNT_WRITE),
+        takes: Takes::Json(Shape::of::<email::ConfirmBody>()),
+        parameters: &[],
+        gives: Gives::Ok(Shape::of::<email::ConfirmedUser>()),
+        problems: &[LinkDead, NoMail, WrongPassword, TooManyAttempts, EmailTaken, NameTaken, NotFound, Overloaded],
+        handler: || post(email::confirm),
+    },
+    Route {
+        method: Method::POST,
+        path: "/v1/email/resend",
+        what: "Have another link mailed to prove an address; whether there is anybody to mail it to is not told",
+        access: Access::OpenOr(&ACCOUNT_WRITE),
+        takes: Takes::Json(Shape::of::<email::ResendBody>()),
+        parameters: &[],
+        gives: Gives::Accepted,
+        problems: &[NoMail, NotFound, Overloaded],
+        handler: || post(email::resend),
+    },
+    Route {
+        method: Method::POST,
+        path: "/v1/email/change",
+        what: "Ask for another address: a link goes there, and the old one is told",
+        access: Access::Ability(&ACCOUNT_WRITE),
+        takes: Takes::Json(Shape::of::<email::ChangeEmailBody>()),
+        parameters: &[],
+        gives: Gives::Accepted,
+        problems: &[WrongPassword, NoMail, TooManyAttempts, NotFound, Overloaded],
+        handler: || post(email::change),
+    },
+    Route {
+        method: Method::POST,
+        path: "/v1/email/undo",
+        what: "Use the link that an old address got to have it back: every token ends, and so does the password",
+        access: Access::Open,
+        takes: Takes::Json(Shape::of::<email::UndoBody>()),
+        parameters: &[],
+        gives: Gives::Nothing,
+        problems: &[LinkDead, NoMail, EmailTaken],
+        handler: || post(email::undo),
+    },
+    Route {
+        method: Method::POST,
+        path: "/v1/password/change",
+        what: "Exchange the password: every other login token ends, and API keys if that is said",
+        access: Access::Ability(&ACCOUNT_WRITE),
+        takes: Takes::Json(Shape::of::<password::ChangePasswordBody>()),
+        parameters: &[],
+        gives: Gives::Nothing,
+        problems: &[WrongPassword, TooManyAttempts, NotFound, Overloaded],
+        handler: || post(password::change),
+    },
+    Route {
+        method: Method::POST,
+        path: "/v1/password/forgot",
+        what: "Have a link mailed to choose a new password; whether there is anybody to mail it to is not told",
+        access: Access::Open,
+        takes: Takes::Json(Shape::of::<password::ForgotBody>()),
+        parameters: &[],
+        gives: Gives::Accepted,
+        problems: &[NoMail, QuotaExceeded, Overloaded],
+        handler: || post(password::forgot),
+    },
+    Route {
+        method: Method::POST,
+        path: "/v1/password/reset",
+        what: "Use a mailed link to choose a new password: every login token ends, and nobody is logged in",
+        access: Access::Open,
+        takes: Takes::Json(Shape::of::<password::ResetBody>()),
+        parameters: &[],
+        gives: Gives::Ok(Shape::of::<password::GoOn>()),
+        problems: &[LinkDead, NoMail, Overloaded],
+        handler: || post(password::reset),
+    },
+    Route {
+        method: Method::POST,
         path: "/v1/introspect",
         what: "Tell a service what a token is (RFC 7662)",
         access: Access::Service(&TOKENS_INTROSPECT),
@@ -319,8 +436,30 @@ pub static ROUTES: &[Route] = &[
         takes: Takes::Json(Shape::of::<admin::users::NewUserBody>()),
         parameters: &[],
         gives: Gives::Created(Shape::of::<admin::users::User>()),
-        problems: &[AdminNeeded, NameTaken, ProblemKind::Overloaded],
+        problems: &[AdminNeeded, NameTaken, Overloaded],
         handler: || post(admin::users::create),
+    },
+    Route {
+        method: Method::POST,
+        path: "/v1/admin/users/reset",
+        what: "Mail users a link to choose a new password, and tell of each whether one is on its way",
+        access: Access::Staff(&ADMIN_WRITE),
+        takes: Takes::Json(Shape::of::<admin::links::UsersBody>()),
+        parameters: &[],
+        gives: Gives::Ok(Shape::of::<admin::links::Mailed>()),
+        problems: &[],
+        handler: || post(admin::links::reset),
+    },
+    Route {
+        method: Method::POST,
+        path: "/v1/admin/users/confirm",
+        what: "Mail users a link to prove their address, and tell of each whether one is on its way",
+        access: Access::Staff(&ADMIN_WRITE),
+        takes: Takes::Json(Shape::of::<admin::links::UsersBody>()),
+        parameters: &[],
+        gives: Gives::Ok(Shape::of::<admin::links::Mailed>()),
+        problems: &[],
+        handler: || post(admin::links::confirm),
     },
     Route {
         method: Method::GET,
@@ -763,7 +902,9 @@ impl Http {
     fn handler(&self, route: &'static Route) -> MethodRouter<Http> {
         let handler = match route.access {
             Access::Open => (route.handler)(),
-            Access::Token | Access::Ability(_) | Access::Staff(_) => (route.handler)().route_layer(Extension(Counted)),
+            Access::OpenOr(_) | Access::Token | Access::Ability(_) | Access::Staff(_) => {
+                (route.handler)().route_layer(Extension(Counted))
+            }
             Access::Service(_) => (route.handler)().route_layer(middleware::map_response(for_service)),
         };
         if !route.reads_body() {

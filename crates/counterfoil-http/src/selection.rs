@@ -17,6 +17,9 @@ pub enum Group {
     Keys,
     /// Who is asking.
     Me,
+    /// What people do with accounts of their own: register, prove and change their address, change or replace their password,
+    /// take along what is kept about them, and leave.
+    Accounts,
     /// Introspection and revocation, for services.
     Services,
     /// Administration.
@@ -29,11 +32,12 @@ pub enum Group {
 
 impl Group {
     /// All of them.
-    pub const ALL: [Group; 8] = [
+    pub const ALL: [Group; 9] = [
         Group::Login,
         Group::Tokens,
         Group::Keys,
         Group::Me,
+        Group::Accounts,
         Group::Services,
         Group::Admin,
         Group::Health,
@@ -50,6 +54,8 @@ impl Route {
             "/v1/introspect" | "/v1/revoke" => Group::Services,
             "/healthz" | "/readyz" => Group::Health,
             "/openapi.json" | "/docs" => Group::Description,
+            "/v1/register" | "/v1/me/export" | "/v1/me/delete" => Group::Accounts,
+            path if path.starts_with("/v1/email/") || path.starts_with("/v1/password/") => Group::Accounts,
             path if path.starts_with("/v1/admin/") => Group::Admin,
             path if path.starts_with("/v1/keys") => Group::Keys,
             _ => Group::Tokens,

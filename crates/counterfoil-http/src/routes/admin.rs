@@ -3,6 +3,7 @@
 pub(crate) mod audit;
 pub(crate) mod clients;
 pub(crate) mod export;
+pub(crate) mod links;
 pub(crate) mod tokens;
 pub(crate) mod users;
 

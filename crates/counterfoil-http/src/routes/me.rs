@@ -8,13 +8,16 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::arrival::Arrival;
-use crate::body;
+use crate::body::{self, SecretText};
+use crate::browser::Forgetting;
 use crate::caller::Caller;
 use crate::credentials::Place;
 use crate::http::Http;
 use crate::problem::Problem;
 use crate::record::Record;
 use crate::rights::ACCOUNT_WRITE;
+use crate::routes::admin::export::Export;
+use crate::routes::admin::users::password;
 
 /// Who is asking.
 #[derive(Debug, Serialize, ToSchema)]
@@ -68,4 +71,37 @@ pub(crate) async fn change(
     let Arrival { source, now, .. } = &caller.arrival;
     let account = caller.authority().lock_rotation(&caller.who, body.rotation_locked, source, *now).await?;
     Ok(Json(Me::of(Some(&account), token, &caller, &http).await?))
+}
+
+/// The password of one's account, asked again.
+// Not to be printed, hence without `Debug`.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PasswordBody {
+    /// It opens the account.
+    #[schema(value_type = String, format = Password)]
+    password: SecretText,
+}
+
+pub(crate) async fn export(
+    caller: Caller,
+    body::Json(body): body::Json<PasswordBody>,
+) -> Result<Json<Export>, Problem> {
+    caller.may(&ACCOUNT_WRITE)?;
+    let password = password("password", body.password)?;
+    let Arrival { source, now, .. } = &caller.arrival;
+    let export = caller.authority().export_own(&caller.who, password, source, *now).await?;
+    Ok(Json(Export::of(export, &caller)))
+}
+
+pub(crate) async fn delete(
+    State(http): State<Http>,
+    caller: Caller,
+    body::Json(body): body::Json<PasswordBody>,
+) -> Result<Forgetting, Problem> {
+    caller.may(&ACCOUNT_WRITE)?;
+    let password = password("password", body.password)?;
+    let Arrival { source, now, .. } = &caller.arrival;
+    caller.authority().delete_own(&caller.who, password, source, *now).await?;
+    Ok(Forgetting::by(&caller, &http))
 }

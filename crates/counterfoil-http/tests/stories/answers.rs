@@ -239,6 +239,7 @@ async fn the_description_has_every_route_and_no_dangling_reference() {
         assert!(ids.insert(operation["operationId"].as_str().unwrap()), "{operation}");
         let security = match route.access {
             Access::Open => json!([{}]),
+            Access::OpenOr(ability) => json!([{}, {"bearer": [ability.as_str()]}]),
             Access::Token => json!([{"bearer": []}]),
             Access::Ability(ability) | Access::Service(ability) | Access::Staff(ability) => {
                 json!([{"bearer": [ability.as_str()]}])
@@ -268,6 +269,7 @@ async fn answers_have_the_fields_that_the_description_promises() {
     let filter = json!({"kind": "key", "dry_run": true});
     let issue = json!({"user": account.subject});
     let login = json!({"username": "ada", "password": PASSWORD});
+    let register = json!({"username": "bob", "password": crate::post::NEW_PASSWORD});
     for (schema, answer) in [
         ("NewToken", server.anonymous().json(Method::POST, "/v1/login", &login).await),
         ("NewToken", ada.json(Method::POST, "/v1/keys", &json!({})).await),
@@ -288,6 +290,9 @@ async fn answers_have_the_fields_that_the_description_promises() {
         ("StaffRecord", root.get(&format!("/v1/admin/tokens/{}", ada.id)).await),
         ("NewToken", root.json(Method::POST, "/v1/admin/tokens", &issue).await),
         ("Revoked", root.json(Method::POST, "/v1/admin/tokens/revoke", &filter).await),
+        ("OwnUser", server.anonymous().tell("/v1/register", register).await),
+        ("Mailed", root.tell("/v1/admin/users/reset", json!({"ids": ["nobody"]})).await),
+        ("Export", root.tell("/v1/me/export", json!({"password": PASSWORD})).await),
         ("AuditEntries", root.get("/v1/admin/audit").await),
         ("Problem", ada.get("/nowhere").await),
         ("Problem", ada.get("/v1/tokens?limit=0").await),

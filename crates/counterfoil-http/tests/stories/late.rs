@@ -48,14 +48,15 @@ async fn send(actor: &Actor, route: &Route, path: &str, body: Body) -> Answer {
         if route.method == Method::DELETE && route.path == "/v1/tokens" { "/v1/tokens?keep=current" } else { path };
     let media = match route.access {
         Access::Service(_) => "application/x-www-form-urlencoded",
-        Access::Open | Access::Token | Access::Ability(_) | Access::Staff(_) => "application/json",
+        Access::Open | Access::OpenOr(_) | Access::Token | Access::Ability(_) | Access::Staff(_) => "application/json",
     };
     actor.typed(route.method.clone(), path, media, body).await
 }
 
 /// The routes that wait for a body and act for a caller.
 fn acting() -> impl Iterator<Item = &'static Route> {
-    ROUTES.iter().filter(|route| route.method != Method::GET && !matches!(route.access, Access::Open))
+    let is_open = |route: &Route| matches!(route.access, Access::Open | Access::OpenOr(_));
+    ROUTES.iter().filter(move |route| route.method != Method::GET && !is_open(route))
 }
 
 /// A laptop that lives for a minute, and a phone and a key that live on.

@@ -1,6 +1,7 @@
 //! The native routes, told as stories by actors who only see what a client sees.
 #![expect(clippy::unwrap_used, reason = "a test stops where something is missing")]
 
+mod accounts;
 mod administration;
 mod answers;
 mod cookies;
@@ -18,6 +19,7 @@ mod matrix;
 mod nested;
 mod outages;
 mod payload;
+mod post;
 mod proxies;
 mod secrets;
 mod services;

@@ -9,10 +9,12 @@ use axum::body::Body;
 use axum::http::Method;
 use counterfoil_core::account::{Account, NewAccount, Role};
 use counterfoil_core::authority::ClientOrder;
+use counterfoil_core::link::Purpose;
 use counterfoil_core::{Ability, AccountStore, By, Clock, Kind, TokenDigest};
 use counterfoil_http::{Access, ROUTES, Route, openapi};
 use serde_json::{Value, json};
 
+use crate::post::NEW_PASSWORD;
 use crate::world::{Actor, Answer, BARE, PASSWORD, TestServer};
 
 /// Everybody who might ask.
@@ -122,7 +124,7 @@ impl Who {
     /// What becomes of this caller at the door of this route.
     fn at_the_door(self, route: &Route) -> Result<(), Refused> {
         match (route.access, self) {
-            (Access::Open, _) => Ok(()),
+            (Access::Open | Access::OpenOr(_), _) => Ok(()),
             (_, Who::Nobody) => Err(Refused::NoToken),
             (_, Who::Inventor | Who::Latecomer | Who::Banned) => Err(Refused::InvalidToken),
             (Access::Token, _) => Ok(()),
@@ -156,7 +158,8 @@ impl Who {
         self.at_the_door(route)?;
         let exists = row.names.is_none() || row.may_be_nobodys || whose != Whose::Nobodys;
         match route.access {
-            Access::Open | Access::Token => Ok(()),
+            Access::Open | Access::OpenOr(_) if !exists => Err(Refused::DeadLink),
+            Access::Open | Access::OpenOr(_) | Access::Token => Ok(()),
             Access::Ability(_) if row.names.is_none() || whose == Whose::Own => Ok(()),
             Access::Ability(_) => Err(Refused::Unknown),
             Access::Service(_) => Ok(()),
@@ -192,6 +195,7 @@ enum Refused {
     Unknown,
     /// Staff may know what there is: which of both they are told first does not matter.
     NoAdminOrUnknown,
+    DeadLink,
 }
 
 /// Whose thing a request names.
@@ -230,13 +234,15 @@ enum Names {
     User,
     /// The id of a client, which is nobody's own.
     Client,
+    /// The secret of a link that was mailed to somebody.
+    Link(Purpose),
 }
 
 impl Names {
     fn owners(self) -> &'static [Whose] {
         match self {
             Names::Token(_) | Names::Text | Names::User => &Whose::ALL,
-            Names::Client => &[Whose::AUsers, Whose::Nobodys],
+            Names::Client | Names::Link(_) => &[Whose::AUsers, Whose::Nobodys],
         }
     }
 }
@@ -316,7 +322,7 @@ fn row(route: &'static str, gives: u16) -> Row {
 }
 
 fn rows() -> Vec<Row> {
-    use Names::{Client, Token, User};
+    use Names::{Client, Link, Token, User};
     use Staff::{AUsers, Nothing};
     let (login, key) = (Token(Kind::Login), Token(Kind::Key));
     vec![
@@ -335,11 +341,28 @@ fn rows() -> Vec<Row> {
         row("DELETE /v1/keys/{id}", 204).names(key),
         row("GET /v1/me", 200),
         row("PATCH /v1/me", 200).json(json!({"rotation_locked": true})),
+        row("POST /v1/me/export", 200).json(json!({"password": PASSWORD})),
+        row("POST /v1/me/delete", 204).json(json!({"password": PASSWORD})),
+        row("POST /v1/register", 201).json(json!({"username": "new", "password": NEW_PASSWORD})),
+        row("POST /v1/email/confirm", 200)
+            .json(json!({"token": "{id}", "password": PASSWORD}))
+            .names(Link(Purpose::Confirm)),
+        row("POST /v1/email/resend", 202).json(json!({"email": "anybody@example.org"})),
+        row("POST /v1/email/change", 202).json(json!({"email": "new@example.org", "password": PASSWORD})),
+        row("POST /v1/email/undo", 204).json(json!({"token": "{id}"})).names(Link(Purpose::UndoChange)),
+        row("POST /v1/password/change", 204)
+            .json(json!({"current_password": PASSWORD, "new_password": NEW_PASSWORD, "keys": true})),
+        row("POST /v1/password/forgot", 202).json(json!({"email": "anybody@example.org"})),
+        row("POST /v1/password/reset", 200)
+            .json(json!({"token": "{id}", "new_password": NEW_PASSWORD}))
+            .names(Link(Purpose::Reset)),
         row("POST /v1/introspect", 200).about_text(),
         row("POST /v1/revoke", 200).about_text(),
         row("GET /v1/admin/users", 200),
         row("POST /v1/admin/users", 201).json(json!({"username": "new", "password": PASSWORD})),
         row("POST /v1/admin/users", 201).json(json!({"username": "new", "role": "staff"})).staff(Nothing),
+        row("POST /v1/admin/users/reset", 200).json(json!({"ids": ["{id}"]})).names(User).may_be_nobodys(),
+        row("POST /v1/admin/users/confirm", 200).json(json!({"ids": ["{id}"]})).names(User).may_be_nobodys(),
         row("GET /v1/admin/users/{id}", 200).names(User),
         row("PATCH /v1/admin/users/{id}", 200).json(json!({"first_name": "Zoë"})).names(User).staff(AUsers),
         row("PATCH /v1/admin/users/{id}", 200).json(json!({"role": "user"})).names(User).staff(Nothing),
@@ -383,7 +406,7 @@ fn name(route: &Route) -> String {
 
 fn wanted(route: &Route) -> Option<&'static Ability> {
     match route.access {
-        Access::Open | Access::Token => None,
+        Access::Open | Access::OpenOr(_) | Access::Token => None,
         Access::Ability(wanted) | Access::Service(wanted) | Access::Staff(wanted) => Some(wanted),
     }
 }
@@ -471,17 +494,18 @@ impl Stage {
         let names = names.unwrap_or(Names::Token(Kind::Key));
         let kind = match names {
             Names::Token(kind) => kind,
-            Names::Text | Names::User | Names::Client => Kind::Key,
+            Names::Text | Names::User | Names::Client | Names::Link(_) => Kind::Key,
         };
         let token = self.server.issued_on("app", owner, kind, "*").await;
         let id = match (names, whose) {
-            (Names::Text, Whose::Nobodys) => NEVER_ISSUED.to_owned(),
+            (Names::Text | Names::Link(_), Whose::Nobodys) => NEVER_ISSUED.to_owned(),
             (Names::Token(_) | Names::User | Names::Client, Whose::Nobodys) => {
                 "019a9f3c-0000-7000-8000-000000000000".to_owned()
             }
             (Names::Token(_), _) => token.id.clone(),
             (Names::Text, _) => token.secret.clone(),
             (Names::User, _) => owner.subject.to_string(),
+            (Names::Link(purpose), _) => self.server.mailed_link(owner, purpose).await,
             (Names::Client, _) => {
                 let app = "app".parse().unwrap();
                 self.server.authority.client(&app).await.unwrap().id.to_string()
@@ -542,6 +566,10 @@ fn r28_the_description_declares_who_may_for_every_route_of_the_matrix() {
                     assert_eq!(operation["security"], json!([{}]), "{name}");
                     assert!(!answers("401") || path == "/v1/login", "{name}");
                 }
+                Access::OpenOr(ability) => {
+                    assert_eq!(operation["security"], json!([{}, {"bearer": [ability.as_str()]}]), "{name}");
+                    assert!(answers("401") && answers("403"), "{name}");
+                }
                 Access::Token => {
                     assert_eq!(operation["security"], json!([{"bearer": []}]), "{name}");
                     assert!(answers("401"), "{name}");
@@ -578,8 +606,17 @@ async fn r28_every_route_admits_those_it_declares_and_nobody_else() {
     for (route, row) in asked(&rows) {
         for (who, whose) in Who::ALL.into_iter().flat_map(|who| row.owners().iter().map(move |whose| (who, *whose))) {
             let stage = Stage::set(who).await;
-            let thing = stage.thing(row.names, whose).await;
-            let caller = stage.caller(who, route).await;
+            let (thing, caller) = match row.names {
+                // Links die while a latecomer's token does.
+                Some(Names::Link(_)) => {
+                    let caller = stage.caller(who, route).await;
+                    (stage.thing(row.names, whose).await, caller)
+                }
+                Some(_) | None => {
+                    let thing = stage.thing(row.names, whose).await;
+                    (thing, stage.caller(who, route).await)
+                }
+            };
             let answer = ask(&caller, route, row, &thing.id).await;
             let asked = format!("{} by {who:?} for {whose:?}: {}", name(route), answer.text());
             let outcome = who.outcome(route, row, whose);
@@ -600,6 +637,7 @@ async fn r28_every_route_admits_those_it_declares_and_nobody_else() {
                 Err(Refused::NoStaff) => problem(403, "staff-needed", ""),
                 Err(Refused::NoAdmin) => problem(403, "admin-needed", ""),
                 Err(Refused::Unknown) => problem(404, "not-found", ""),
+                Err(Refused::DeadLink) => problem(400, "link-dead", ""),
                 Err(Refused::NoAdminOrUnknown) if answer.status == 404 => problem(404, "not-found", ""),
                 Err(Refused::NoAdminOrUnknown) => problem(403, "admin-needed", ""),
                 Ok(()) => match row.keys_meet {

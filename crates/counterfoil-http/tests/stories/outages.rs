@@ -3,16 +3,18 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use counterfoil_core::account::{Account, AccountChange, Credentials, LoginName, Role};
+use counterfoil_core::account::{Account, AccountChange, Credentials, Email, LoginName, Role};
 use counterfoil_core::attempts::{Tries, TryLater};
 use counterfoil_core::audit::Entry;
 use counterfoil_core::client::Client;
 use counterfoil_core::entropy::PredictableEntropy;
 use counterfoil_core::hashing::{CheckTask, Checked, HashTask, Hashed, Hashing, OnThisThread, Overloaded};
+use counterfoil_core::link::{Link, Purpose};
+use counterfoil_core::mail::{MailId, MailOrder, Registration, Waiting};
 use counterfoil_core::password::{Cost, EncodedPassword};
 use counterfoil_core::seal::Sealed;
 use counterfoil_core::secret::{Candidates, CheckKey};
-use counterfoil_core::store::{AccountQuery, AuditQuery, NumberedEntry, SealedSecret, TokenFilter};
+use counterfoil_core::store::{AccountQuery, AuditQuery, Claimed, MailStore, NumberedEntry, SealedSecret, TokenFilter};
 use counterfoil_core::store::{
     Bump, Changes, ClientOutcome, ClientUpdate, ExpiringQuery, Formats, Found, Issue, IssueOutcome, NewClient,
     RenewOutcome, RevokeOutcome, RotateOutcome, Rotation, TokenQuery, Touch,
@@ -239,6 +241,77 @@ impl AuditStore for UnreliableStore {
 
     fn forget(&self, removed_before: Timestamp, anonymous_before: Timestamp, batch: u32) -> Answer<'_, u64> {
         self.through(|memory| memory.forget(removed_before, anonymous_before, batch))
+    }
+}
+
+impl MailStore for UnreliableStore {
+    fn post<'a>(
+        &'a self,
+        orders: &'a [MailOrder],
+        registration: Option<&'a Registration>,
+        most: u64,
+    ) -> Answer<'a, bool> {
+        self.through(|memory| memory.post(orders, registration, most))
+    }
+
+    fn claim(&self, now: Timestamp, until: Timestamp, limit: u32) -> Answer<'_, Claimed> {
+        self.through(|memory| memory.claim(now, until, limit))
+    }
+
+    fn done(&self, id: MailId) -> Answer<'_, ()> {
+        self.through(|memory| memory.done(id))
+    }
+
+    fn postpone<'a>(&'a self, id: MailId, next_try_at: Timestamp, error: &'a str) -> Answer<'a, ()> {
+        self.through(|memory| memory.postpone(id, next_try_at, error))
+    }
+
+    fn waiting_count(&self) -> Answer<'_, u64> {
+        self.through(|memory| memory.waiting_count())
+    }
+
+    fn waiting(&self, limit: u32) -> Answer<'_, Vec<Waiting>> {
+        self.through(|memory| memory.waiting(limit))
+    }
+
+    fn keep_link<'a>(&'a self, link: &'a Link) -> Answer<'a, bool> {
+        self.through(|memory| memory.keep_link(link))
+    }
+
+    fn link<'a>(&'a self, digest: &'a TokenDigest) -> Answer<'a, Option<Link>> {
+        self.through(|memory| memory.link(digest))
+    }
+
+    fn use_link<'a>(&'a self, digest: &'a TokenDigest, purpose: Purpose, now: Timestamp) -> Answer<'a, Option<Link>> {
+        self.through(|memory| memory.use_link(digest, purpose, now))
+    }
+
+    fn drop_links<'a>(&'a self, subject: &'a SubjectId, purposes: &'a [Purpose]) -> Answer<'a, ()> {
+        self.through(|memory| memory.drop_links(subject, purposes))
+    }
+
+    fn registration<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, Option<Registration>> {
+        self.through(|memory| memory.registration(subject))
+    }
+
+    fn registrations_of<'a>(&'a self, email: &'a Email, limit: u32) -> Answer<'a, Vec<Registration>> {
+        self.through(|memory| memory.registrations_of(email, limit))
+    }
+
+    fn forget_registration<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, ()> {
+        self.through(|memory| memory.forget_registration(subject))
+    }
+
+    fn forget_expired(&self, now: Timestamp, batch: u32) -> Answer<'_, u64> {
+        self.through(|memory| MailStore::forget_expired(memory, now, batch))
+    }
+
+    fn advance_reminders(&self, from: Option<Timestamp>, until: Timestamp) -> Answer<'_, bool> {
+        self.through(|memory| memory.advance_reminders(from, until))
+    }
+
+    fn reminded_until(&self) -> Answer<'_, Option<Timestamp>> {
+        self.through(|memory| memory.reminded_until())
     }
 }
 

@@ -74,6 +74,12 @@ async fn through_every_route(actor: &Actor, password: &str) -> Vec<Answer> {
                 json!({password: actor.secret, actor.secret.as_str(): password}),
                 json!({"expires_at": password, "abilities": [actor.secret]}),
                 json!({"name": {"password": password}}),
+                json!({"email": password, "password": password}),
+                json!({"token": actor.secret, "password": password}),
+                json!({"token": password, "new_password": password}),
+                json!({"current_password": actor.secret, "new_password": password}),
+                json!({"username": "ada", "password": password, "email": actor.secret, "next": password}),
+                json!({"ids": [password, actor.secret]}),
             ] {
                 answers.push(actor.json(route.method.clone(), &path, &body).await);
             }

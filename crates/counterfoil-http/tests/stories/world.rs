@@ -9,7 +9,8 @@ use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
 use counterfoil_core::account::{Account, NewAccount, Role};
-use counterfoil_core::authority::{ClientOrder, Expiry, TokenOrder};
+use counterfoil_core::account_rules::{AccountRules, EmailRule, Links, Registering};
+use counterfoil_core::authority::{ClientOrder, Expiry, MailParts, TokenOrder};
 use counterfoil_core::entropy::PredictableEntropy;
 use counterfoil_core::event::Silent;
 use counterfoil_core::password::{HashingParams, Password};
@@ -24,6 +25,7 @@ use serde_json::Value;
 use tower::ServiceExt;
 
 use crate::outages::{Outages, UnreliableEntropy, UnreliableHashing, UnreliableStore};
+use crate::post::{BASE, Postbox};
 
 /// 2026-11-20T11:00:00.000Z
 pub(crate) const START: Timestamp = Timestamp::from_millis(1_795_172_400_000);
@@ -39,6 +41,7 @@ pub(crate) struct TestServer {
     pub(crate) outages: Arc<Outages>,
     pub(crate) http: Http,
     pub(crate) router: Router,
+    pub(crate) postbox: Arc<Postbox>,
     entropy_seed: u64,
 }
 
@@ -65,11 +68,19 @@ impl TestServer {
         more: Router<Http>,
         entropy_seed: u64,
     ) -> TestServer {
+        let postbox = Arc::new(Postbox::default());
+        // Whoever reads the description may do what is in it.
+        let accounts = AccountRules {
+            registration: Registering::Anybody,
+            email: EmailRule::Optional,
+            links: Links { base: Some(BASE.to_owned()), ..Links::default() },
+            ..AccountRules::default()
+        };
         let parts = Parts {
             tokens: store.clone(),
             accounts: store.clone(),
             audit: Some(store.clone()),
-            mail: None,
+            mail: Some(MailParts { store: store.clone(), mailer: postbox.clone() }),
             hashing: Arc::new(UnreliableHashing(Arc::clone(&outages))),
             entropy: Arc::new(UnreliableEntropy::new(
                 Arc::clone(&outages),
@@ -78,12 +89,12 @@ impl TestServer {
             events: Arc::new(Silent),
             hook: None,
             ring: None,
-            settings: Settings { hashing: HashingParams::insecure_for_tests(), ..Settings::default() },
+            settings: Settings { hashing: HashingParams::insecure_for_tests(), accounts, ..Settings::default() },
         };
         let authority = Arc::new(Authority::open(parts, clock.now()).await.unwrap());
         let http = Http::new(Arc::clone(&authority), clock.clone(), settings);
         let router = http.router_with(more);
-        TestServer { authority, clock, store, outages, http, router, entropy_seed }
+        TestServer { authority, clock, store, outages, http, router, postbox, entropy_seed }
     }
 
     /// The same deployment after its process was stopped and started.
@@ -109,6 +120,13 @@ impl TestServer {
     /// Puts limits on the classes of routes.
     pub(crate) async fn limit_requests(&self, requests: RouteRates) {
         let settings = Settings { requests, ..self.authority.settings() };
+        self.authority.adopt(settings, None, self.clock.now()).await.unwrap();
+    }
+
+    /// Changes what people may do with accounts of their own.
+    pub(crate) async fn rule(&self, change: impl FnOnce(&mut AccountRules)) {
+        let mut settings = self.authority.settings();
+        change(&mut settings.accounts);
         self.authority.adopt(settings, None, self.clock.now()).await.unwrap();
     }
 
@@ -220,6 +238,10 @@ impl Actor {
 
     pub(crate) async fn json(&self, method: Method, path: &str, body: &Value) -> Answer {
         self.typed(method, path, "application/json", body.to_string()).await
+    }
+
+    pub(crate) async fn tell(&self, path: &str, body: Value) -> Answer {
+        self.json(Method::POST, path, &body).await
     }
 
     pub(crate) async fn form(&self, path: &str, body: &str) -> Answer {

@@ -9,7 +9,7 @@ use super::UserId;
 use super::audit::AuditEntry;
 use super::tokens::StaffRecord;
 use super::users::User;
-use crate::caller::Staff;
+use crate::caller::{Caller, Staff};
 use crate::problem::Problem;
 
 /// What is kept about one user, but for what their password hashes to and what they did to others.
@@ -29,17 +29,24 @@ pub(crate) struct Export {
     audit_next: Option<String>,
 }
 
+impl Export {
+    /// What `caller` gets to read.
+    pub(crate) fn of(export: UserExport, caller: &Caller) -> Export {
+        let UserExport { account, tries, tokens, more_tokens, entries, more_entries } = export;
+        let record = |token| StaffRecord::of(token, Some(account.username.clone()), caller.arrival.now);
+        let text = |place: Cursor, list| caller.authority().cursor_text(&place, list, &caller.who);
+        let last = tokens.last().filter(|_| more_tokens);
+        Export {
+            tokens_next: last.map(|last| text(Cursor::after(last.number), List::Tokens)),
+            tokens: tokens.into_iter().map(record).collect(),
+            audit: entries.into_iter().map(AuditEntry::from).collect(),
+            audit_next: more_entries.map(|number| text(Cursor::after(number), List::Audit)),
+            user: User::with_tries(account, tries),
+        }
+    }
+}
+
 pub(crate) async fn show(staff: Staff, UserId(id): UserId) -> Result<Json<Export>, Problem> {
-    let now = staff.now();
-    let UserExport { account, tries, tokens, more_tokens, entries, more_entries } =
-        staff.authority().export_user(&id, &staff.by, now).await?;
-    let record = |token| StaffRecord::of(token, Some(account.username.clone()), now);
-    Ok(Json(Export {
-        tokens_next: staff
-            .next(tokens.last().filter(|_| more_tokens).map(|last| Cursor::after(last.number)), List::Tokens),
-        tokens: tokens.into_iter().map(record).collect(),
-        audit: entries.into_iter().map(AuditEntry::from).collect(),
-        audit_next: staff.next(more_entries.map(Cursor::after), List::Audit),
-        user: User::with_tries(account, tries),
-    }))
+    let export = staff.authority().export_user(&id, &staff.by, staff.now()).await?;
+    Ok(Json(Export::of(export, &staff.caller)))
 }

@@ -206,17 +206,18 @@ pub(crate) async fn create(
         last_name: personal_name("last_name", body.last_name)?,
         role: body.role.map_or(Role::User, Role::from),
     };
-    let password = body.password.map(password).transpose()?;
+    let password = body.password.map(|text| password("password", text)).transpose()?;
     let account = staff.authority().create_user(new, password, &staff.by, staff.now()).await?;
     Ok(made(&prefix, "/v1/admin/users", account.subject.clone(), User::from(account)))
 }
 
-fn password(text: SecretText) -> Result<Password, Refusal> {
-    Password::new(text.into_bytes()).map_err(|error| Refusal::invalid("password", error))
+/// What somebody types or chooses as a password.
+pub(crate) fn password(field: &'static str, text: SecretText) -> Result<Password, Refusal> {
+    Password::new(text.into_bytes()).map_err(|error| Refusal::invalid(field, error))
 }
 
 /// Given or family name: at most 150 characters, none of them a control character.
-fn personal_name(field: &'static str, text: String) -> Result<String, Problem> {
+pub(crate) fn personal_name(field: &'static str, text: String) -> Result<String, Problem> {
     const MOST: usize = 150;
     if text.chars().count() > MOST || text.chars().any(char::is_control) {
         return Err(Refusal::invalid(field, format!("has at most {MOST} characters and no control characters")).into());
