@@ -6,6 +6,7 @@ use crate::client::Lifetime;
 use crate::link::Purpose;
 use crate::mail::LetterUrl;
 use crate::password_policy::PasswordPolicy;
+use crate::redirect::Redirects;
 use crate::secret::SecretToken;
 use crate::throttle::{Period, Rate};
 
@@ -29,6 +30,8 @@ pub struct AccountRules {
     pub undo_within: Lifetime,
     /// What links look like.
     pub links: Links,
+    /// Where the pages behind links may go on to. Nowhere.
+    pub redirects: Redirects,
     /// What the site is called, in mails and as a word that no password is made of.
     pub site: String,
     /// How many mails one address is sent on somebody's request. 5/h. Each of them works, so whoever asks for more than that in
@@ -62,6 +65,7 @@ impl Default for AccountRules {
             reset_within: RESET,
             undo_within: UNDO,
             links: Links::default(),
+            redirects: Redirects::default(),
             site: "counterfoil".to_owned(),
             mails_per_address: Rate::per(5, Period::Hour),
             mails_per_source: Rate::per(20, Period::Hour),

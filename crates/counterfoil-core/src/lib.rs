@@ -31,6 +31,7 @@ pub mod marks;
 pub mod memory;
 pub mod password;
 pub mod password_policy;
+pub mod redirect;
 pub mod refusal;
 pub mod seal;
 pub mod secret;

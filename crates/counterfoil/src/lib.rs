@@ -69,6 +69,7 @@ pub use counterfoil_core::password::{
     Cost, EncodedPassword, HashingParams, HashingParamsError, MAX_PASSWORD_BYTES, Password, PasswordTooLong,
 };
 pub use counterfoil_core::password_policy::{Blocklist, PasswordPolicy, TooWeak};
+pub use counterfoil_core::redirect::{NotARedirect, NotAllowed, RedirectTo, Redirects};
 pub use counterfoil_core::refusal::{Error, Invalid, Refusal};
 pub use counterfoil_core::seal::{KeyRing, NotAKeyRing};
 pub use counterfoil_core::secret::{NotAPrefix, Prefix, SCANNER_REGEX, SecretToken, TokenDigest};

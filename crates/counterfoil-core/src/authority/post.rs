@@ -228,10 +228,10 @@ impl Authority {
 
     /// Where somebody wants a page to go on to, if that is allowed.
     pub(super) fn judge_next(&self, next: Option<&str>) -> Result<Option<String>, Refusal> {
-        match next {
-            None => Ok(None),
-            Some(_) => Err(Refusal::invalid("next", "is not one of the pages that links may lead on to")),
-        }
+        let chosen = self.chosen();
+        let allowed = next.map(|next| chosen.settings.accounts.redirects.allowed(next)).transpose();
+        let allowed = allowed.map_err(|why| Refusal::invalid("next", why))?;
+        Ok(allowed.map(|to| to.as_str().to_owned()))
     }
 
     /// Where the page behind a link goes on to, if that is still allowed.

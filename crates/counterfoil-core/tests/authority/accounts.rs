@@ -10,6 +10,7 @@ use counterfoil_core::event::{Limit, LoginFailure, MailLoss};
 use counterfoil_core::language::Languages;
 use counterfoil_core::link::Purpose;
 use counterfoil_core::mail::{Letter, Mailer, NotSent, Sending};
+use counterfoil_core::redirect::Redirects;
 use counterfoil_core::{AccountChange, Email, Error, Event, Identity, Refusal, Source, UserAgent};
 
 use super::world::{PASSWORD, World, answer, any_key, life, password, refused};
@@ -735,4 +736,25 @@ fn r36_an_address_is_a_name_only_where_it_is_proved_first() {
     strict.register(own()).unwrap();
     let account = strict.confirm(&strict.link("confirm_registration"), PASSWORD).unwrap();
     assert_eq!(account.username.as_str(), ADDRESS);
+}
+
+#[test]
+fn a65_a_link_leads_on_to_a_listed_page_or_nowhere() {
+    let house = house(|rules| {
+        rules.unconfirmed = Unconfirmed::Waits;
+        rules.redirects = Redirects::new(["https://app.example.org/welcome"]).unwrap();
+    });
+    let leading_to = |next: &str| NewRegistration { next: Some(next.to_owned()), ..ada() };
+    for astray in
+        ["//evil.example", "https://app.example.org/", "https://app.example.org/welcome@evil.example", "/welcome"]
+    {
+        let Refusal::Invalid(invalid) = refused(house.register(leading_to(astray))) else { panic!("{astray}") };
+        assert_eq!(invalid.field, "next", "{astray}");
+    }
+    house.register(leading_to("https://APP.example.org:443/welcome")).unwrap();
+    let secret = house.link("confirm_registration");
+    let World { authority, source, .. } = &house.world;
+    let proof = Proof::Password(password(PASSWORD));
+    let confirmed = answer(authority.confirm_email(&secret, proof, source, house.world.now())).unwrap();
+    assert_eq!(confirmed.next.as_deref(), Some("https://app.example.org/welcome"));
 }
