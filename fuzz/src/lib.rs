@@ -6,6 +6,7 @@
 pub mod authorization;
 pub mod configuration;
 pub mod forwarded;
+pub mod mail;
 pub mod password;
 pub mod request;
 pub mod token;
