@@ -149,8 +149,9 @@ fn writeln(text: &mut String, line: fmt::Arguments<'_>) {
 
 /// The headers of a part, an empty line, and what it says.
 fn part(text: &mut String, subtype: &str, content: &str) {
-    // RFC 5322 §2.1.1 allows 998.
-    let as_it_is = content.is_ascii() && content.lines().all(|line| line.len() <= 900);
+    // RFC 5322 §2.1.1 allows 998 of a line; and half a line break is one to some servers and none to others.
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~' | b'\t');
+    let as_it_is = content.lines().all(|line| line.len() <= 900 && line.bytes().all(is_plain));
     let encoding = if as_it_is { "7bit" } else { "quoted-printable" };
     writeln(text, format_args!("Content-Type: text/{subtype}; charset=utf-8"));
     writeln(text, format_args!("Content-Transfer-Encoding: {encoding}\r\n"));
@@ -252,7 +253,13 @@ mod tests {
     fn a63_whatever_is_said_every_line_is_short_and_none_but_ours_is_a_header() {
         let long = "ü".repeat(3_000) + &" x".repeat(3_000);
         let hostile = "Grüße\u{7f}=?utf-8?Q?Bcc=3A?=";
-        for text in [&long, "a\r\nBcc: eve@example.org\r\n.\r\nQUIT\r\nü", " \t", "x \nü\t\n"] {
+        for text in [
+            &long,
+            "half\r.\rBcc: eve@example.org\0\r",
+            "a\r\nBcc: eve@example.org\r\n.\r\nQUIT\r\nü",
+            " \t",
+            "x \nü\t\n",
+        ] {
             let all = bytes(&Message { html: Some(Zeroizing::new(text.to_owned())), ..message(hostile, text) });
             assert!(all.is_ascii());
             assert!(all.split("\r\n").all(|line| line.len() <= 76 || line.starts_with("Content-Type")), "{all}");
