@@ -10,6 +10,7 @@ use crate::backup::{Backup, Restore};
 use crate::client::ClientCommand;
 use crate::key::KeyCommand;
 use crate::keyring::KeyringCommand;
+use crate::mail::MailCommand;
 use crate::serve::Rewound;
 use crate::token::TokenCommand;
 use crate::user::UserCommand;
@@ -57,6 +58,9 @@ pub(crate) enum Command {
     /// Settings: what there is, what is in force, whether it is sound
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Mails: what waits to be sent, and whether any arrive
+    #[command(subcommand)]
+    Mail(MailCommand),
     /// Say whether all is well: files, database, disk, clock, settings, key ring, server
     Doctor,
     /// Print the description of the HTTP interface

@@ -12,15 +12,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use counterfoil::{
-    AccountField, AccountRules, FailedLogins, HashingCapacity, HashingParams, HttpSettings, KeyRing, Lifetime,
-    NotAKeyRing, NotARate, Origin, Rate, RouteRates, Settings, TrustedProxy,
+    AccountField, FailedLogins, HashingCapacity, HashingParams, HttpSettings, KeyRing, Lifetime, NotAKeyRing, NotARate,
+    Origin, Rate, RouteRates, Settings, TrustedProxy,
 };
 use ipnet::IpNet;
 use tracing::Level;
 use zeroize::Zeroizing;
 
+use crate::account_settings;
 use crate::failure::{Failure, causes};
 use crate::listen::Place;
+use crate::mail_settings::{MailSettings, MailTransport};
 use crate::setting::Chosen;
 
 /// Every choice, judged. [`Config::default`] is what `counterfoil serve` runs with when nothing is said.
@@ -46,6 +48,8 @@ pub struct Config {
     pub cached_tokens: Option<NonZeroUsize>,
     /// What the authority goes by.
     pub authority: Settings,
+    /// How mails are written and sent.
+    pub mail: MailSettings,
     /// How many connections may be open at once; more wait until one ends.
     pub max_connections: NonZeroUsize,
     /// How long answers may wait for a client that makes no room for them.
@@ -113,6 +117,18 @@ impl Config {
             body_timeout: body_timeout(seconds("http.body_timeout")?, request_timeout)?,
             ..HttpSettings::default()
         };
+        let listen = chosen.required("listen", Place::parse)?;
+        let data_dir = chosen.required("data_dir", path)?;
+        let base_url = chosen.optional("base_url", base_url)?;
+        let host = base_url.as_deref().and_then(host_of);
+        let site = chosen.optional("site", site)?;
+        let site = site.or_else(|| host.clone()).unwrap_or_else(|| "counterfoil".to_owned());
+        let mail = MailSettings::judge(chosen, &data_dir, host.as_deref(), &site)?;
+        if base_url.is_none() && matches!(mail.transport, MailTransport::Smtp(_)) {
+            return Err(Failure::usage("base_url is not set, and mail.transport = \"smtp\"")
+                .hint("say what links in mails begin with: base_url = \"https://auth.example.org\""));
+        }
+        let links = base_url.clone().or_else(|| local_base(&listen, &mail));
         let authority = Settings {
             rotation_grace: ttl("tokens.rotation_grace")?,
             retention: ttl("tokens.retention")?,
@@ -124,7 +140,7 @@ impl Config {
                 api: chosen.optional("throttle.api", rate)?,
                 introspection: chosen.optional("throttle.introspection", rate)?,
             },
-            accounts: AccountRules::default(),
+            accounts: account_settings::judge(chosen, links, host.as_deref(), site, &mail.transport)?,
             audit_retention: ttl("audit.retention")?,
             audit_anonymous_after: ttl("audit.anonymous_after")?,
         };
@@ -134,9 +150,9 @@ impl Config {
             queue: chosen.number("hashing.queue", 1..=100_000)?.map_or(default.queue, at_least_one),
         };
         Ok(Config {
-            listen: chosen.required("listen", Place::parse)?,
-            data_dir: chosen.required("data_dir", path)?,
-            base_url: chosen.optional("base_url", base_url)?,
+            listen,
+            data_dir,
+            base_url,
             key_ring_file: chosen.optional("key_ring_file", path)?,
             shutdown_grace: seconds("shutdown_grace")?,
             log: Log {
@@ -149,6 +165,7 @@ impl Config {
                 .number("tokens.cached", 0..=100_000_000)?
                 .and_then(|tokens| NonZeroUsize::new(usize::try_from(tokens).ok()?)),
             authority,
+            mail,
             max_connections: chosen
                 .number("http.max_connections", 1..=1_000_000)?
                 .map_or(NonZeroUsize::MIN, at_least_one),
@@ -160,6 +177,16 @@ impl Config {
                 .unwrap_or(65_536),
             http,
         })
+    }
+
+    /// Links begin with `url`, where it was listened on any free port and nothing else is said.
+    pub(crate) fn listening_on(&mut self, url: &str) {
+        let on_any_port = matches!(self.listen, Place::Address(address) if address.port() == 0);
+        if let (None, true, Ok(listen)) = (&self.base_url, on_any_port, Place::parse(url.trim_start_matches("http://")))
+        {
+            let links = &mut self.authority.accounts.links;
+            links.base = links.base.take().or_else(|| local_base(&listen, &self.mail));
+        }
     }
 
     /// Reads the key ring, if one is named.
@@ -330,6 +357,26 @@ fn base_url(text: &str) -> Result<String, String> {
     }
 }
 
+/// The host that a base URL names, without a port.
+fn host_of(url: &str) -> Option<String> {
+    url.parse::<http::Uri>().ok()?.host().map(str::to_owned)
+}
+
+/// What links begin with where nothing is said, and everything stays on this machine: where it is listened.
+fn local_base(listen: &Place, mail: &MailSettings) -> Option<String> {
+    let Place::Address(address) = listen else { return None };
+    let stays_here = match mail.transport {
+        MailTransport::File { .. } | MailTransport::Console => true,
+        MailTransport::None | MailTransport::Smtp(_) => false,
+    };
+    (stays_here && address.ip().is_loopback() && address.port() != 0).then(|| format!("http://{address}"))
+}
+
+fn site(text: &str) -> Result<String, String> {
+    let fits = (1..=64).contains(&text.chars().count()) && text.trim() == text && !text.chars().any(char::is_control);
+    if fits { Ok(text.to_owned()) } else { Err("expected a name of 1 to 64 characters".to_owned()) }
+}
+
 fn log_format(text: &str) -> Result<LogFormat, String> {
     match text {
         "human" => Ok(LogFormat::Human),
@@ -446,11 +493,101 @@ mod tests {
             ("[log]\nlevel = \"loud\"", "expected error, warn, info, debug or trace"),
             ("[log]\nformat = \"xml\"", "expected human or json"),
             ("data_dir = \"\"", "expected a path"),
+            ("site = \"\"", "expected a name"),
+            ("[accounts]\nregistration = \"all\"", "expected nobody or anybody"),
+            ("[accounts]\nemail = \"maybe\"", "expected required, optional or refused"),
+            ("[accounts]\nunconfirmed = \"no\"", "expected log-in or wait"),
+            (
+                "[accounts]\nregistration = \"anybody\"\nunconfirmed = \"wait\"\n[mail]\ntransport = \"none\"",
+                "nobody could confirm",
+            ),
+            ("[accounts]\npassword_length = 7", "expected a whole number from 8 to 64"),
+            ("[accounts]\nblocklist_file = \"no/such/file\"", "accounts.blocklist_file = \"no/such/file\""),
+            ("[accounts]\nreset_within = \"0s\"", "expected a time from 1s"),
+            ("[accounts]\nmails_per_address = \"0/h\"", "a rate is a number from 1"),
+            ("[accounts]\ntell_new_device = \"yes\"", "expected true or false"),
+            ("[links]\nconfirm = \"https://app.example.org/\"", "with {token} once"),
+            ("[links]\nreset = \"http://app.example.org/{token}\"", "with {token} once"),
+            ("[links]\naccount = \"javascript:alert(1)\"", "expected https:// and a page"),
+            ("[links]\nnext = [\"http://app.example.org/done\"]", "links.next = "),
+            ("[links]\nnext = [\"https://*.example.org/\"]", "links.next = "),
+            ("[mail]\ntransport = \"pigeon\"", "expected file, smtp, console or none"),
+            ("[mail]\nfrom = \"Example\"", "expected an address, with or without a name"),
+            ("[mail]\nlanguage = \"e\"", "expected a language"),
+            ("[mail]\ntransport = \"smtp\"", "smtp.host is not set, and mail.transport = \"smtp\""),
+            (
+                "[mail]\ntransport = \"smtp\"\n[smtp]\nhost = \"smtp.example.org\"",
+                "mail.from is not set, and mail.transport = \"smtp\"",
+            ),
+            (
+                "[mail]\ntransport = \"smtp\"\nfrom = \"a@example.org\"\n[smtp]\nhost = \"smtp.example.org\"",
+                "base_url is not set, and mail.transport = \"smtp\"",
+            ),
+            (
+                "[mail]\ntransport = \"smtp\"\n[smtp]\nhost = \"smtp.example.org\"\nsecurity = \"none\"",
+                "without TLS anyone on the way to the mail server can use the links",
+            ),
+            ("[mail]\ntransport = \"smtp\"\n[smtp]\nhost = \"a b\"", "expected the name of a mail server"),
+            (
+                "[mail]\ntransport = \"smtp\"\n[smtp]\nhost = \"localhost\"\nsecurity = \"ssl\"",
+                "expected starttls, tls or none",
+            ),
+            ("[mail]\ntransport = \"smtp\"\n[smtp]\nhost = \"localhost\"\ntimeout = \"61s\"", "a minute at most"),
+            ("[mail]\ntransport = \"smtp\"\n[smtp]\nhost = \"localhost\"\nusername = \"a\"", "smtp.username = \"a\""),
+            ("[mail]\ntransport = \"smtp\"\n[smtp]\nhost = \"localhost\"\npassword = \"s3cr3t\"", "smtp.password = …"),
         ] {
             let refused = judged(file).expect_err(file);
             assert!(refused.contains(reason), "{file}: {refused}");
             assert!(refused.contains("counterfoil.toml") || refused.contains(" = "), "{file}: {refused}");
+            assert!(!refused.contains("s3cr3t"), "{refused}");
         }
+    }
+
+    #[test]
+    fn links_begin_with_what_is_set_or_stay_on_this_machine() {
+        let base = |file: &str| judged(file).expect(file).authority.accounts.links.base;
+        assert_eq!(base("").as_deref(), Some("http://127.0.0.1:8080"));
+        assert_eq!(base("base_url = \"https://auth.example.org/\"").as_deref(), Some("https://auth.example.org"));
+        for elsewhere in ["listen = \"192.0.2.1:8080\"", "listen = \"unix:socket\"", "[mail]\ntransport = \"none\""] {
+            assert_eq!(base(elsewhere), None, "{elsewhere}");
+        }
+        let mut any_port = judged("listen = \"127.0.0.1:0\"").expect("fine");
+        assert_eq!(any_port.authority.accounts.links.base, None);
+        any_port.listening_on("http://127.0.0.1:4321");
+        assert_eq!(any_port.authority.accounts.links.base.as_deref(), Some("http://127.0.0.1:4321"));
+    }
+
+    #[test]
+    fn a_site_and_a_sender_are_made_of_what_is_known() {
+        let of = |file: &str| {
+            let config = judged(file).expect(file);
+            (config.authority.accounts.site, config.mail.from.to_string())
+        };
+        let said = |site: &str, from: &str| (site.to_owned(), from.to_owned());
+        assert_eq!(of(""), said("counterfoil", "counterfoil <no-reply@localhost>"));
+        let example = "base_url = \"https://auth.example.org:444\"";
+        assert_eq!(of(example), said("auth.example.org", "auth.example.org <no-reply@auth.example.org>"));
+        assert_eq!(of("base_url = \"http://[::1]:8080\"\nsite = \"Ex\""), said("Ex", "Ex <no-reply@localhost>"));
+        let named = format!("{example}\nsite = \"Example\"\n[mail]\nfrom = \"x@example.org\"");
+        assert_eq!(of(&named), said("Example", "x@example.org"));
+    }
+
+    #[test]
+    fn a_mail_server_is_read_with_the_password_from_a_file() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("password");
+        fs::write(&file, "s3cr3t \r\n").expect("written");
+        let text = format!(
+            "base_url = \"https://auth.example.org\"\n[mail]\ntransport = \"smtp\"\nfrom = \"x@example.org\"\n[smtp]\nhost = \
+             \"smtp.example.org\"\nusername = \"x\"\npassword_file = {:?}",
+            file.to_str().expect("UTF-8")
+        );
+        let config = judged(&text).expect("fine");
+        let MailTransport::Smtp(smtp) = &config.mail.transport else { panic!("{:?}", config.mail) };
+        assert_eq!(smtp.login.as_ref().expect("a login").password.as_str(), "s3cr3t ");
+        assert!(!format!("{config:?}").contains("s3cr3t"));
+        let both = judged(&format!("{text}\npassword = \"x\"")).expect_err("two passwords");
+        assert!(both.contains("both say the password"), "{both}");
     }
 
     #[test]

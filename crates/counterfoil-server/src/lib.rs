@@ -1,6 +1,7 @@
 //! The counterfoil server as a library: what the program `counterfoil` consists of, so that tests can start it in their own
 //! process. Services in Rust depend on the crate `counterfoil` instead.
 
+mod account_settings;
 mod audit;
 mod backup;
 mod cli;
@@ -15,6 +16,8 @@ mod key;
 mod keyring;
 mod listen;
 mod log;
+mod mail;
+mod mail_settings;
 mod office;
 mod output;
 mod password_input;
@@ -48,6 +51,7 @@ use crate::setting::Chosen;
 pub use config::{Config, Log, LogFormat};
 pub use failure::Failure;
 pub use listen::{Listener, Place};
+pub use mail_settings::{MailSettings, MailTransport};
 pub use serve::App;
 
 /// Opens what `config` says for serving. [`App::serve`] does the rest.
@@ -109,6 +113,10 @@ fn run(cli: Cli, output: Output, environment: &[(OsString, OsString)]) -> Result
                 runtime(Builder::new_current_thread().enable_all())?.block_on(run_sealed(command, config, output))
             };
             command.run(config, output, sealed).map(done)
+        }
+        Command::Mail(command) => {
+            let config = Config::judge(&chosen(&cli.common, None, environment)?)?;
+            runtime(Builder::new_current_thread().enable_all())?.block_on(command.run(&config, output)).map(done)
         }
         Command::Doctor => {
             let chosen = chosen(&cli.common, None, environment);
@@ -180,6 +188,7 @@ fn run_config(
         ConfigCommand::Check => {
             let config = Config::judge(&chosen(common, None, environment)?)?;
             config.key_ring()?;
+            config.mail.check()?;
             output.answer("the settings are sound", &json!({ "sound": true }))
         }
         ConfigCommand::Show => {
@@ -271,7 +280,7 @@ async fn run_until_stopped<Read>(start: Start<Read>) -> Result<ExitCode, Failure
 where
     Read: Fn() -> Result<Chosen, Failure> + Send + 'static,
 {
-    let Start { config, chosen, rewound, demo, volume, read } = start;
+    let Start { mut config, chosen, rewound, demo, volume, read } = start;
     let deaf = |error: io::Error| Failure::caused_by("cannot hear signals", &error);
     let (stop, again) = serve::told_to_stop().map_err(deaf)?;
     let hangups = Hangups::hear().map_err(deaf)?;
@@ -282,6 +291,7 @@ where
         Some(place) => Some((Exposition::begin()?, place.open().await?)),
         None => None,
     };
+    config.listening_on(&url);
     let app = App::open(&config, rewound).await?;
     // Until requests have been finished at the end.
     let mut exposing = JoinSet::new();
@@ -290,7 +300,7 @@ where
         exposing.spawn(app.expose(&exposition, listener));
         tracing::info!(metrics = %url, "what is measured is shown");
     }
-    tokio::spawn(Reloading::new(read, chosen, app.adoption(), volume).run(hangups));
+    tokio::spawn(Reloading::new(read, chosen, app.adoption(url.clone()), volume).run(hangups));
     let mut announcement = format!("listening on {url}\n");
     if demo {
         let counterfoil = app.counterfoil();

@@ -6,6 +6,7 @@ use counterfoil::{Account, Authority, Counterfoil, Error, Now, Refusal, SubjectI
 
 use crate::config::Config;
 use crate::failure::{Failure, causes};
+use crate::mail_settings::CurrentMailer;
 use crate::output::{self, Output};
 
 /// A deployment opened for one command. A server may be running on the same data: what is changed here holds there at once,
@@ -21,7 +22,9 @@ pub(crate) struct Office {
 impl Office {
     /// Opens what there is; with `found`, begins a deployment where there is none.
     pub(crate) async fn open(config: &Config, found: bool, output: Output) -> Result<Office, Failure> {
-        let builder = Counterfoil::builder().settings(config.authority.clone());
+        // What is mailed from here waits for the server.
+        let builder =
+            Counterfoil::builder().settings(config.authority.clone()).mail(Arc::new(CurrentMailer::new(None)));
         let builder = if found { builder.sqlite(&config.data_dir) } else { builder.existing_sqlite(&config.data_dir) };
         let (builder, key_ring_ids) = match config.key_ring()? {
             Some(ring) => {

@@ -57,9 +57,10 @@ impl<Read: Fn() -> Result<Chosen, Failure>> Reloading<Read> {
         let chosen = (self.read)()?;
         let config = Config::judge(&chosen)?;
         let ring = config.key_ring()?;
-        self.adoption.adopt(&config, ring).await?;
+        let level = config.log.level;
+        self.adoption.adopt(config, ring).await?;
         // Nothing fails from here on.
-        self.volume.turn_to(config.log.level);
+        self.volume.turn_to(level);
         for key in chosen.changed_since(&self.started, Reload::Restart) {
             tracing::warn!(setting = key, "a changed setting takes effect when the server is started again");
         }

@@ -22,6 +22,7 @@ use crate::connection::{Admitted, Entrance};
 use crate::exposition::Exposition;
 use crate::failure::{Failure, causes};
 use crate::listen::Listener;
+use crate::mail_settings::CurrentMailer;
 use crate::service_manager;
 
 /// Fields of the head of a request; beyond it the answer is 431.
@@ -50,6 +51,7 @@ pub(crate) enum Rewound {
 pub struct App {
     counterfoil: Counterfoil,
     http: Http,
+    mailer: Arc<CurrentMailer>,
     in_force: watch::Sender<InForce>,
     max_connections: NonZeroUsize,
     shutdown_grace: Duration,
@@ -75,6 +77,9 @@ impl InForce {
 #[derive(Debug)]
 pub(crate) struct Adoption {
     http: Http,
+    mailer: Arc<CurrentMailer>,
+    /// Where it is listened.
+    url: String,
     in_force: watch::Sender<InForce>,
 }
 
@@ -82,14 +87,17 @@ impl Adoption {
     /// Requests from now on, on whatever connection, go by `config`; those under way finish as they began.
     ///
     /// # Errors
-    /// When the key ring is gone or another one, or the store cannot tell; then nothing has changed.
-    pub(crate) async fn adopt(&self, config: &Config, ring: Option<KeyRing>) -> Result<(), Failure> {
+    /// When the key ring is gone or another one, a template does not work, or the store cannot tell; then nothing has changed.
+    pub(crate) async fn adopt(&self, mut config: Config, ring: Option<KeyRing>) -> Result<(), Failure> {
+        config.listening_on(&self.url);
+        let mailer = config.mail.postman()?;
         let authority = self.http.authority();
         // The hashing threads have the memory for those they were started with.
         let settings = Settings { hashing: authority.settings().hashing, ..config.authority.clone() };
         authority.adopt(settings, ring, self.http.clock().now()).await?;
+        self.mailer.replace(mailer);
         let http = self.http.with_settings(config.http.clone());
-        self.in_force.send_replace(InForce::new(&http, config));
+        self.in_force.send_replace(InForce::new(&http, &config));
         Ok(())
     }
 }
@@ -97,8 +105,10 @@ impl Adoption {
 impl App {
     /// Opens the store and starts the work in the background. Nothing is served yet.
     pub(crate) async fn open(config: &Config, rewound: Rewound) -> Result<App, Failure> {
+        let mailer = Arc::new(CurrentMailer::new(config.mail.postman()?));
         let builder = Counterfoil::builder()
             .sqlite(&config.data_dir)
+            .mail(Arc::clone(&mailer) as _)
             .settings(config.authority.clone())
             .hashing(config.capacity)
             .cached_tokens(config.cached_tokens);
@@ -117,6 +127,7 @@ impl App {
         Ok(App {
             counterfoil,
             http,
+            mailer,
             in_force,
             max_connections: config.max_connections,
             shutdown_grace: config.shutdown_grace,
@@ -133,9 +144,10 @@ impl App {
         self.in_force.borrow().router.clone()
     }
 
-    /// What puts new settings in force while [`App::serve`] runs.
-    pub(crate) fn adoption(&self) -> Adoption {
-        Adoption { http: self.http.clone(), in_force: self.in_force.clone() }
+    /// What puts new settings in force while [`App::serve`] runs, listening on `url`.
+    pub(crate) fn adoption(&self, url: String) -> Adoption {
+        let (http, mailer, in_force) = (self.http.clone(), Arc::clone(&self.mailer), self.in_force.clone());
+        Adoption { http, mailer, url, in_force }
     }
 
     /// Serves until `stop`; then takes no more connections, lets the requests under way finish within the grace, and closes

@@ -36,7 +36,11 @@ pub(crate) enum Reload {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Text,
+    /// A text that is not shown.
+    Secret,
     Number,
+    /// `true` or `false`.
+    Switch,
     /// Separated by commas in the environment.
     List,
 }
@@ -65,7 +69,17 @@ pub(crate) const SETTINGS: &[Setting] = &[
         kind: Kind::Text,
         default: "",
         reload: Reload::Restart,
-        about: "What links in mails and pages begin with: https:// and a host, http:// on this machine alone.",
+        about: "What links in mails and pages begin with: https:// and a host, http:// on this machine alone. Unset, they begin \
+                with the address that is listened on, if only this machine reaches it and no mail goes anywhere else; otherwise \
+                none are mailed.",
+    },
+    Setting {
+        key: "site",
+        kind: Kind::Text,
+        default: "",
+        reload: Reload::OnHangup,
+        about: "What the site is called, in mails and pages, and a word that nobody's password may be made of. Unset: the host of \
+                base_url, or counterfoil.",
     },
     Setting {
         key: "trusted_proxies",
@@ -315,6 +329,237 @@ pub(crate) const SETTINGS: &[Setting] = &[
                 are. Unset: nowhere, and nothing is measured. Nobody is asked for a token there; on another address than \
                 this machine's own, whoever reaches it reads how many logins fail.",
     },
+    Setting {
+        key: "accounts.registration",
+        kind: Kind::Text,
+        default: "\"nobody\"",
+        reload: Reload::OnHangup,
+        about: "Who may make an account for themselves: nobody or anybody. Anybody is anybody who reaches the server, programs \
+                included.",
+    },
+    Setting {
+        key: "accounts.email",
+        kind: Kind::Text,
+        default: "\"required\"",
+        reload: Reload::OnHangup,
+        about: "Whether who registers gives an address: required, optional or refused. Without one nobody replaces a forgotten \
+                password. Where it is required, nobody is told whether somebody has that address already.",
+    },
+    Setting {
+        key: "accounts.unconfirmed",
+        kind: Kind::Text,
+        default: "\"log-in\"",
+        reload: Reload::OnHangup,
+        about: "What they may do whose address is not confirmed: log-in, by their name, or wait. With wait no account is made \
+                before its address is confirmed.",
+    },
+    Setting {
+        key: "accounts.password_length",
+        kind: Kind::Number,
+        default: "15",
+        reload: Reload::OnHangup,
+        about: "How many characters a password has that people choose, from 8 to 64. Fewer are guessed sooner from a stolen \
+                database.",
+    },
+    Setting {
+        key: "accounts.blocklist_file",
+        kind: Kind::Text,
+        default: "",
+        reload: Reload::OnHangup,
+        about: "A file with passwords, one in a line, that nobody may choose, besides the usual ones.",
+    },
+    Setting {
+        key: "accounts.confirm_within",
+        kind: Kind::Text,
+        default: "\"24h\"",
+        reload: Reload::OnHangup,
+        about: "How long a mailed link to confirm an address works.",
+    },
+    Setting {
+        key: "accounts.reset_within",
+        kind: Kind::Text,
+        default: "\"1h\"",
+        reload: Reload::OnHangup,
+        about: "How long a mailed link to choose a new password works. Too long, and whoever gets at old mail gets in.",
+    },
+    Setting {
+        key: "accounts.undo_within",
+        kind: Kind::Text,
+        default: "\"7d\"",
+        reload: Reload::OnHangup,
+        about: "How long the old address can take back that an account was given another one.",
+    },
+    Setting {
+        key: "accounts.mails_per_address",
+        kind: Kind::Text,
+        default: "\"5/h\"",
+        reload: Reload::OnHangup,
+        about: "How many mails one address gets because somebody asked. Too many, and your server is a way to pester people.",
+    },
+    Setting {
+        key: "accounts.mails_per_source",
+        kind: Kind::Text,
+        default: "\"20/h\"",
+        reload: Reload::OnHangup,
+        about: "How many mails and registrations one address of the network may ask for. Too few, and an office behind one address \
+                locks itself out.",
+    },
+    Setting {
+        key: "accounts.tell_new_device",
+        kind: Kind::Switch,
+        default: "true",
+        reload: Reload::OnHangup,
+        about: "Whether owners are mailed that a device logged in that had not been seen before.",
+    },
+    Setting {
+        key: "accounts.tell_expiring",
+        kind: Kind::Text,
+        default: "",
+        reload: Reload::OnHangup,
+        about: "How long before an API key expires its owner is mailed: \"7d\". Unset: they are not.",
+    },
+    Setting {
+        key: "accounts.tell_expiring_logins",
+        kind: Kind::Switch,
+        default: "false",
+        reload: Reload::OnHangup,
+        about: "Whether the same goes for login tokens.",
+    },
+    Setting {
+        key: "links.confirm",
+        kind: Kind::Text,
+        default: "",
+        reload: Reload::OnHangup,
+        about: "The page of yours where addresses are confirmed, with {token} where the secret goes: \
+                \"https://app.example.org/confirm#{token}\". Unset: a page of this server's. Behind a # the secret is in nobody's \
+                log.",
+    },
+    Setting {
+        key: "links.reset",
+        kind: Kind::Text,
+        default: "",
+        reload: Reload::OnHangup,
+        about: "The same for choosing a new password.",
+    },
+    Setting {
+        key: "links.account",
+        kind: Kind::Text,
+        default: "",
+        reload: Reload::OnHangup,
+        about: "The page of yours where people look after their account. Unset: base_url.",
+    },
+    Setting {
+        key: "links.next",
+        kind: Kind::List,
+        default: "[]",
+        reload: Reload::OnHangup,
+        about: "The pages that those behind mailed links may lead on to, when whoever asked for the mail names one: each by its \
+                whole URL. Every page that is not listed is refused, or links of yours would lead to anybody's.",
+    },
+    Setting {
+        key: "mail.transport",
+        kind: Kind::Text,
+        default: "\"file\"",
+        reload: Reload::OnHangup,
+        about: "How mails leave: file, each into a file of its own; smtp, by a mail server; console, onto stderr, links and all, so \
+                for trying out alone; none, and nothing that needs mail is offered.",
+    },
+    Setting {
+        key: "mail.directory",
+        kind: Kind::Text,
+        default: "",
+        reload: Reload::OnHangup,
+        about: "Where mail.transport = \"file\" puts them; the newest 1000 are kept. Unset: mail in data_dir. Who reads them can use \
+                their links.",
+    },
+    Setting {
+        key: "mail.from",
+        kind: Kind::Text,
+        default: "",
+        reload: Reload::OnHangup,
+        about: "Whom mails come from: \"Example <no-reply@example.org>\". It has to be set for smtp; the mail server has to let you \
+                write in that name, or readers never see the mails.",
+    },
+    Setting {
+        key: "mail.reply_to",
+        kind: Kind::Text,
+        default: "",
+        reload: Reload::OnHangup,
+        about: "Whom answers go to. Unset: mail.from.",
+    },
+    Setting {
+        key: "mail.language",
+        kind: Kind::Text,
+        default: "\"en\"",
+        reload: Reload::OnHangup,
+        about: "What mails are written in for whom no other language is known: en, de, or one that mail.templates adds.",
+    },
+    Setting {
+        key: "mail.templates",
+        kind: Kind::Text,
+        default: "",
+        reload: Reload::OnHangup,
+        about: "A directory of templates that replace those of the program and add languages: docs/mail.md. One that does not work \
+                stops the start.",
+    },
+    Setting {
+        key: "smtp.host",
+        kind: Kind::Text,
+        default: "",
+        reload: Reload::OnHangup,
+        about: "The mail server, by the name that its certificate bears.",
+    },
+    Setting {
+        key: "smtp.port",
+        kind: Kind::Number,
+        default: "",
+        reload: Reload::OnHangup,
+        about: "Its port. Unset: 587 for starttls, 465 for tls, 25 for none.",
+    },
+    Setting {
+        key: "smtp.security",
+        kind: Kind::Text,
+        default: "\"starttls\"",
+        reload: Reload::OnHangup,
+        about: "starttls: the connection turns to TLS before anything is said; tls: TLS from the start; none: for a server on this \
+                machine alone.",
+    },
+    Setting {
+        key: "smtp.username",
+        kind: Kind::Text,
+        default: "",
+        reload: Reload::OnHangup,
+        about: "As whom the server logs in there. Unset: it does not.",
+    },
+    Setting {
+        key: "smtp.password",
+        kind: Kind::Secret,
+        default: "",
+        reload: Reload::OnHangup,
+        about: "With which password. In a file that others read, or an environment that they see, it is not yours alone: use \
+                smtp.password_file.",
+    },
+    Setting {
+        key: "smtp.password_file",
+        kind: Kind::Text,
+        default: "",
+        reload: Reload::OnHangup,
+        about: "The file that the password is in, without one line break at its end.",
+    },
+    Setting {
+        key: "smtp.ca_file",
+        kind: Kind::Text,
+        default: "",
+        reload: Reload::OnHangup,
+        about: "A file with certificates in PEM that are trusted besides those of the system, to know a mail server of your own by.",
+    },
+    Setting {
+        key: "smtp.timeout",
+        kind: Kind::Text,
+        default: "\"30s\"",
+        reload: Reload::OnHangup,
+        about: "How long handing over one mail may take, a minute at most; then it is tried again later.",
+    },
 ];
 
 /// Where a value came from.
@@ -337,10 +582,17 @@ impl fmt::Display for Origin {
     }
 }
 
-/// The raw value of each setting that has one, and where it came from.
-#[derive(Debug, Clone)]
+/// The raw value of each setting that has one, and where it came from. One of them may be a password, hence no `Debug` of the
+/// values.
+#[derive(Clone)]
 pub(crate) struct Chosen {
     values: BTreeMap<&'static str, (Value, Origin)>,
+}
+
+impl fmt::Debug for Chosen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.values.keys()).finish()
+    }
 }
 
 /// Not a setting, but where the file with them is.
@@ -455,6 +707,12 @@ impl Chosen {
         })
     }
 
+    /// What is on or off.
+    pub(crate) fn switch(&self, key: &'static str) -> Result<bool, Failure> {
+        let Some((value, _)) = self.values.get(key) else { return Ok(false) };
+        value.as_bool().ok_or_else(|| self.refused(key, "expected true or false"))
+    }
+
     /// The meanings of a list of texts.
     pub(crate) fn list<T>(
         &self,
@@ -469,8 +727,10 @@ impl Chosen {
         meant.map_err(|why| self.refused(key, &why))
     }
 
-    fn refused(&self, key: &'static str, why: &str) -> Failure {
+    /// Why a setting is refused that has a meaning, and only makes no sense with others.
+    pub(crate) fn refused(&self, key: &'static str, why: &str) -> Failure {
         let Some((value, origin)) = self.values.get(key) else { return Failure::usage(format!("{key}: {why}")) };
+        let value = if is_secret(key) { "…".to_owned() } else { value.to_string() };
         Failure::usage(format!("{key} = {value} ({origin}): {why}"))
             .hint("`counterfoil config defaults` says what each setting does")
     }
@@ -489,6 +749,7 @@ impl Chosen {
         let lines = SETTINGS.iter().map(|setting| {
             let (table, name) = split(setting.key);
             match self.values.get(setting.key) {
+                Some((_, origin)) if is_secret(setting.key) => (table, format!("# {name} is set  # {origin}\n")),
                 Some((value, origin)) => (table, format!("{name} = {value}  # {origin}\n")),
                 None => (table, format!("# {name} is not set\n")),
             }
@@ -500,6 +761,7 @@ impl Chosen {
     pub(crate) fn to_json(&self) -> serde_json::Value {
         let entries = SETTINGS.iter().map(|setting| {
             let (value, origin) = match self.values.get(setting.key) {
+                Some((_, origin)) if is_secret(setting.key) => (json!("…"), origin.to_string()),
                 Some((value, origin)) => (json!(value), origin.to_string()),
                 None => (json!(null), Origin::Default.to_string()),
             };
@@ -551,6 +813,10 @@ fn split(key: &'static str) -> (&'static str, &'static str) {
     key.split_once('.').unwrap_or(("", key))
 }
 
+fn is_secret(key: &str) -> bool {
+    SETTINGS.iter().any(|setting| setting.key == key && setting.kind == Kind::Secret)
+}
+
 fn variable(key: &str) -> String {
     format!("COUNTERFOIL_{}", key.to_uppercase().replace('.', "_"))
 }
@@ -569,7 +835,8 @@ impl Kind {
     /// What a text of the environment would be in the file. What does not fit stays a text and is refused as one.
     fn value_of(self, text: &str) -> Value {
         match self {
-            Kind::Text => Value::String(text.to_owned()),
+            Kind::Text | Kind::Secret => Value::String(text.to_owned()),
+            Kind::Switch => text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Boolean),
             Kind::Number => text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Integer),
             Kind::List => {
                 let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());

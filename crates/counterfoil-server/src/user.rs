@@ -38,6 +38,12 @@ pub(crate) enum UserCommand {
         /// User name or confirmed e-mail address
         name: String,
     },
+    /// Take the addresses of users as confirmed, because you know that they are theirs
+    Confirm(Several),
+    /// Mail users a link to confirm their address
+    SendConfirmation(Several),
+    /// Mail users a link to choose a new password
+    ResetPassword(Several),
     /// Set a password; ends the user's logins, not the API keys
     SetPassword {
         /// User name or confirmed e-mail address
@@ -70,6 +76,14 @@ pub(crate) enum UserCommand {
         #[arg(long)]
         yes: bool,
     },
+}
+
+/// One after the other; where one fails, the others are done all the same.
+#[derive(Debug, Args)]
+pub(crate) struct Several {
+    /// User names or confirmed e-mail addresses
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -230,6 +244,23 @@ impl UserCommand {
                 done(office, &account, "may try the password again")
             }
             UserCommand::Export { name } => export(office, &office.user(&name).await?).await,
+            UserCommand::Confirm(several) => {
+                several
+                    .each(office, "has a confirmed address now", async |account| confirm(office, &account).await)
+                    .await
+            }
+            UserCommand::SendConfirmation(several) => {
+                let send = async |account: Account| {
+                    Ok(authority.send_confirmation(&account.subject, &operator, office.now()).await?)
+                };
+                several.each(office, "is mailed a link to confirm the address", send).await
+            }
+            UserCommand::ResetPassword(several) => {
+                let send = async |account: Account| {
+                    Ok(authority.start_reset(&account.subject, &operator, office.now()).await?)
+                };
+                several.each(office, "is mailed a link to choose a new password", send).await
+            }
             UserCommand::SetPassword { name, password } => {
                 let account = office.user(&name).await?;
                 let NewPassword { password, encoding } = password.read(account.username.as_str())?;
@@ -292,6 +323,54 @@ impl Create {
         encoding.remark();
         office.output.answer(&format!("created {} ({})", account.username, account.subject), &value(&account))
     }
+}
+
+impl Several {
+    /// Does it for each of them, says of each what came of it, and fails in the end if one did.
+    async fn each(
+        &self,
+        office: &Office,
+        done: &str,
+        act: impl AsyncFn(Account) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut told = Vec::new();
+        let mut failed = 0;
+        for name in &self.names {
+            let outcome = match office.user(name).await {
+                Ok(account) => act(account).await,
+                Err(failure) => Err(failure),
+            };
+            failed += usize::from(outcome.is_err());
+            told.push(match &outcome {
+                Ok(()) => (vec![name.clone(), done.to_owned()], json!({ "name": name, "done": true })),
+                Err(failure) => {
+                    let (why, hint) = failure.parts();
+                    let line = format!("failed: {why}");
+                    (vec![name.clone(), line], json!({ "name": name, "done": false, "error": why, "hint": hint }))
+                }
+            });
+        }
+        let mut list = office.output.list(&["name", "outcome"]);
+        list.page(told)?;
+        list.end()?;
+        match failed {
+            0 => Ok(()),
+            _ => Err(Failure::refused(format!("{failed} of {} failed", self.names.len()))
+                .hint("what went wrong stands beside each name")),
+        }
+    }
+}
+
+async fn confirm(office: &Office, account: &Account) -> Result<(), Failure> {
+    let Some(email) = account.email.clone() else {
+        return Err(Failure::refused(format!("{} has no address", account.username))
+            .hint("name it with `counterfoil user update NAME --email ADDRESS`"));
+    };
+    let now = office.now();
+    // Of this address, should they have another one by now.
+    let change = AccountChange::EmailConfirmed(email, now.wall);
+    office.authority().change_user(&account.subject, vec![change], &By::operator(), now).await?;
+    Ok(())
 }
 
 impl List {

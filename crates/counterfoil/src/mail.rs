@@ -12,6 +12,7 @@ mod smtp_transport;
 mod templates;
 
 pub use console_transport::ConsoleTransport;
+pub use counterfoil_core::language::is_tag as is_language;
 pub use file_transport::FileTransport;
 pub use message::{Mailbox, Message, NotAMailbox};
 pub use postman::{Postman, Transport};

@@ -16,6 +16,9 @@ mod hanging_up;
 mod in_process;
 #[cfg(unix)]
 mod key_rings;
+#[path = "../../../counterfoil/tests/mail/server.rs"]
+mod mail_server;
+mod mailing;
 mod measuring;
 mod reloading;
 mod running;

@@ -23,18 +23,25 @@ pub struct FileTransport {
 }
 
 impl FileTransport {
-    /// Into `directory`, which is made where it is absent.
+    /// Into `directory`, which is made with the first mail where it is absent.
+    pub fn new(directory: impl Into<PathBuf>) -> FileTransport {
+        FileTransport { directory: directory.into(), most: MOST }
+    }
+
+    /// Makes the directory now where it is absent, so that a wrong one is known before there is a mail.
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn new(directory: impl Into<PathBuf>) -> io::Result<FileTransport> {
-        let directory = directory.into();
-        let mut builder = fs::DirBuilder::new();
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-        builder.recursive(true).create(&directory)?;
-        Ok(FileTransport { directory, most: MOST })
+    pub fn prepare(&self) -> io::Result<()> {
+        prepare(&self.directory)
     }
+}
+
+fn prepare(directory: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(directory)
 }
 
 impl Transport for FileTransport {
@@ -52,6 +59,7 @@ impl Transport for FileTransport {
 }
 
 fn keep(directory: &Path, name: &str, content: &[u8], most: usize) -> io::Result<()> {
+    prepare(directory)?;
     // Left out by the listing below, and by programs that look for mails.
     let draft = directory.join(format!(".{name}"));
     let written = write(&draft, content).and_then(|()| fs::rename(&draft, directory.join(name)));
@@ -126,7 +134,7 @@ mod tests {
     async fn each_mail_is_a_file_that_its_owner_alone_reads() {
         let scratch = tempfile::tempdir().expect("a directory");
         let directory = scratch.path().join("data/mail");
-        let transport = FileTransport::new(&directory).expect("a transport");
+        let transport = FileTransport::new(&directory);
         transport.carry(&message(1)).await.expect("kept");
         transport.carry(&message(0)).await.expect("kept");
         transport.carry(&message(1)).await.expect("the same again");
@@ -153,7 +161,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let foreign = directory.path().join("0-notes.eml");
         fs::write(&foreign, "mine").expect("written");
-        let transport = FileTransport::new(directory.path()).expect("a transport");
+        let transport = FileTransport::new(directory.path());
         assert_eq!(transport.most, 1_000);
         let transport = FileTransport { most: 3, ..transport };
         for second in [4, 0, 1, 2, 3] {
@@ -165,11 +173,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_directory_that_is_gone_is_a_reason_to_try_again() {
+    async fn a_place_where_nothing_can_be_written_is_a_reason_to_try_again() {
         let scratch = tempfile::tempdir().expect("a directory");
-        let transport = FileTransport::new(scratch.path().join("mail")).expect("a transport");
-        fs::remove_dir(scratch.path().join("mail")).expect("removed");
+        let directory = scratch.path().join("mail");
+        let transport = FileTransport::new(&directory);
+        fs::write(&directory, "in the way").expect("written");
+        transport.prepare().expect_err("a file is in the way");
         let failed = transport.carry(&message(1)).await.expect_err("nowhere to write");
         assert!(matches!(failed, NotSent::Later(_)));
+        fs::remove_file(&directory).expect("removed");
+        transport.carry(&message(1)).await.expect("kept");
     }
 }

@@ -24,7 +24,7 @@ pub trait Transport: Send + Sync + fmt::Debug {
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # let directory = tempfile::tempdir()?;
-/// let transport = FileTransport::new(directory.path())?;
+/// let transport = FileTransport::new(directory.path());
 /// let postman = Postman::new(Templates::embedded()?, "Example <no-reply@example.org>".parse()?, Arc::new(transport));
 /// # Ok(())
 /// # }
