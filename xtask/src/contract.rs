@@ -183,9 +183,9 @@ mod tests {
 
     #[test]
     fn too_few_cases_are_no_trial() {
-        let refused = judged(r#"{"GET /v1/me": {"200": 1000, "401": 999}}"#).unwrap_err();
-        assert_eq!(refused, "1999 cases, fewer than 2000");
-        judged(r#"{"GET /v1/me": {"200": 1000, "401": 1000}}"#).unwrap();
+        let refused = judged(r#"{"GET /v1/me": {"200": 500, "401": 499}}"#).unwrap_err();
+        assert_eq!(refused, "999 cases, fewer than 1000");
+        judged(r#"{"GET /v1/me": {"200": 500, "401": 500}}"#).unwrap();
     }
 
     #[test]
