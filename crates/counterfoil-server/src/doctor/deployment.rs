@@ -131,7 +131,24 @@ async fn records(office: &Office, now: Now, report: &mut Report) {
         },
         Err(error) => report.failed("audit log", &error.into()),
     }
+    mails(office, report).await;
     sealed(office, report).await;
+}
+
+/// Whether mails wait because none are sent.
+async fn mails(office: &Office, report: &mut Report) {
+    match office.authority().mails_waiting(1).await {
+        Ok((_, 0)) => report.ok("mails", "none wait"),
+        Ok((waiting, count)) => match waiting.into_iter().find_map(|mail| mail.last_error) {
+            Some(error) => report.warning(
+                "mails",
+                format!("{count} wait; what went wrong last with the next of them: {error}"),
+                "`counterfoil mail queue` lists them, `counterfoil mail test ADDRESS` sends one now",
+            ),
+            None => report.ok("mails", format!("{count} wait to be sent")),
+        },
+        Err(error) => report.failed("mails", &error.into()),
+    }
 }
 
 /// Whether the ring opens every secret that is sealed.

@@ -9,6 +9,7 @@ use tracing::Level;
 use super::Report;
 use crate::config::Config;
 use crate::listen::Place;
+use crate::mail_settings::MailTransport;
 
 pub(super) fn look(config: &Config, report: &mut Report) {
     let before = report.0.len();
@@ -57,6 +58,17 @@ pub(super) fn look(config: &Config, report: &mut Report) {
                 "leave it out unless clients need it",
             );
         }
+    }
+    if let Err(failure) = config.mail.check() {
+        report.failed("settings", &failure);
+    }
+    if config.base_url.is_some() && matches!(config.mail.transport, MailTransport::File { .. } | MailTransport::Console)
+    {
+        report.warning(
+            "settings",
+            "mail.transport: links lead to base_url, and nobody gets a mail with one",
+            "name a mail server, or hand out what is in the files yourself",
+        );
     }
     if report.0.len() == before {
         report.ok("settings", "sound, and nothing in them is unusual");

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::exchange::PATIENCE;
+use crate::exchange::{PATIENCE, send};
 use crate::mail_server::{Certified, MailServer};
-use crate::running::{Site, any_file_has, within};
+use crate::running::{Site, any_file_has, clock, within};
 
 /// The mails in a directory, oldest first.
 fn mails(directory: &Path) -> Vec<String> {
@@ -91,6 +92,8 @@ fn a_mail_server_gets_what_the_command_line_asks_for_and_the_queue_empties() {
     assert_eq!(waiting[0]["mail"], "reset_password");
     assert_eq!(waiting[0]["to"], "ada@example.org");
     assert!(waiting[0]["last_error"].as_str().is_some_and(|why| why.contains("is not to be reached")), "{waiting}");
+    let told = site.operate(&format!("doctor --config {config}")).stdout;
+    assert!(told.contains("1 wait; what went wrong last with the next of them: the mail server localhost:"), "{told}");
     site.write("counterfoil.toml", &settings(mail_server.port()));
     server.signal(Signal::HUP);
     server.log_with("the settings were read again and are in force");
@@ -102,6 +105,46 @@ fn a_mail_server_gets_what_the_command_line_asks_for_and_the_queue_empties() {
     let shown = site.operate(&format!("config show --config {config}"));
     assert!(!shown.stdout.contains("s3cr3t") && !server.log().contains("s3cr3t"), "{}", shown.stdout);
     server.stop();
+}
+
+#[test]
+fn f35_whoever_asks_for_a_mail_hears_the_same_at_once_whatever_the_mail_server_does() {
+    let away = std::net::TcpListener::bind("127.0.0.1:0").and_then(|at| at.local_addr()).expect("a port").port();
+    let (silent, good) = (MailServer::start(&["--silent"]), MailServer::start::<&str>(&[]));
+    let (mut answers, mut running) = (Vec::new(), Vec::new());
+    for (port, owner) in [
+        (away, "ada@example.org"),
+        (silent.port(), "ada@example.org"),
+        (good.port(), "later-ada@example.org"),
+        (good.port(), "never-ada@example.org"),
+        (good.port(), "slow-ada@example.org"),
+        (good.port(), "ada@example.org"),
+    ] {
+        let site = Site::new();
+        let config = site.write(
+            "counterfoil.toml",
+            &format!(
+                "base_url = \"https://auth.example.org\"\n[mail]\ntransport = \"smtp\"\nfrom = \"x@example.org\"\n[smtp]\nhost = \
+                 \"127.0.0.1\"\nport = {port}\nsecurity = \"none\"\n"
+            ),
+        );
+        site.operate(&format!("user create ada --email {owner} --email-confirmed --no-password"));
+        let server = site.serve(&format!("--config {config}"));
+        // The second one while the first is being sent, to nobody.
+        for email in [owner, "nobody@example.org"] {
+            let begun = clock();
+            let headers = [("Content-Type", "application/json")];
+            let body = json!({ "email": email }).to_string();
+            let answer = send(server.address, "POST", "/v1/password/forgot", &headers, &body);
+            // Sending gives up after half a minute; the limit is for a busy machine.
+            assert!(clock() - begun < Duration::from_secs(10), "{owner}: whoever asks waits for the mail server");
+            answers.push((answer.status, answer.body));
+        }
+        running.push((server, site));
+    }
+    assert_eq!(answers[0].0, 202, "{answers:?}");
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+    within(PATIENCE, || good.arrived().into_iter().next());
 }
 
 #[test]

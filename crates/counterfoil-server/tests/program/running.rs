@@ -240,7 +240,7 @@ pub(crate) fn within<T>(limit: Duration, mut ask: impl FnMut() -> Option<T>) -> 
     clippy::disallowed_methods,
     reason = "how long another process takes cannot be told by a clock that stands still"
 )]
-fn clock() -> Instant {
+pub(crate) fn clock() -> Instant {
     Instant::now()
 }
 
