@@ -23,6 +23,7 @@ mod rows;
 mod server;
 mod start;
 mod storm;
+mod timing;
 mod writes;
 
 use std::path::PathBuf;
@@ -102,6 +103,7 @@ fn main() -> ExitCode {
             "bare-server" => return start::serve_bare(),
             "bare-protected" => return protected::serve(None),
             "protected" => return protected::serve(arguments.next().as_deref()),
+            "timing" => return timing::run(arguments),
             "--json" => json = arguments.next().map(PathBuf::from),
             group => wanted.push(group.to_uppercase()),
         }

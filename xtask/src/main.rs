@@ -26,6 +26,7 @@ mod smtp_server;
 mod steps;
 mod supply;
 mod test;
+mod timing;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -100,6 +101,11 @@ const COMMANDS: &[Command] = &[
         name: "fuzz",
         about: "feed everything that strangers may write to what reads it: fuzz [TARGET…] [--seconds N]",
         run: fuzz::run,
+    },
+    Command {
+        name: "timing",
+        about: "whether the time of an answer tells who has an account: timing [--pairs N] [--smoke]",
+        run: timing::run,
     },
 ];
 

@@ -2,7 +2,9 @@
 
 use crate::install::{self, Debian};
 use crate::steps::Steps;
-use crate::{Failure, check, contract, crash, front_page, fuzz, model, process, publish, smoke, smtp_server, supply};
+use crate::{
+    Failure, check, contract, crash, front_page, fuzz, model, process, publish, smoke, smtp_server, supply, timing,
+};
 
 /// Programs that the tests call and that a machine with only Rust and Python may lack.
 const PROGRAMS: &[Debian] =
@@ -27,6 +29,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     steps.take("contract", contract::smoke)?;
     steps.take("fuzzing", fuzz::smoke)?;
     steps.take("crashes", crash::smoke)?;
+    steps.take("timing", timing::smoke)?;
     steps.sum_up();
     println!("\n{} passed, {} failed", tally.passed, tally.failed);
     Ok(())
