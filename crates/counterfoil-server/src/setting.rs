@@ -948,6 +948,19 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_is_set_and_shown_nowhere() {
+        let set = environment(&[("COUNTERFOIL_SMTP_PASSWORD", "s3cr3t")]);
+        let chosen = Chosen::read(None, &set).expect("read");
+        let told = chosen.optional("smtp.password", |text| Ok(text.to_owned())).expect("a text");
+        assert_eq!(told.as_deref(), Some("s3cr3t"));
+        let refused = chosen.refused("smtp.password", "no").to_string();
+        let shown = format!("{} {} {chosen:?} {refused}", chosen.to_toml(), chosen.to_json());
+        assert!(!shown.contains("s3cr3t"), "{shown}");
+        assert!(shown.contains("# password is set  # $COUNTERFOIL_SMTP_PASSWORD\n"), "{shown}");
+        Chosen::defaults().read_file(Path::new("shown.toml"), &chosen.to_toml()).expect("reads back");
+    }
+
+    #[test]
     fn the_settings_in_force_are_a_file_that_reads_back() {
         let chosen = Chosen::defaults();
         let mut again = Chosen::defaults();

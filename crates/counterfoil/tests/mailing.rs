@@ -222,6 +222,17 @@ async fn f35_nothing_is_said_to_a_mail_server_that_does_not_prove_who_it_is() {
 }
 
 #[tokio::test]
+async fn f35_an_answer_put_in_before_tls_began_makes_no_mail_look_sent() {
+    let certified = Certified::for_name("localhost");
+    let [option, certificate, key] = certified.option();
+    let server = MailServer::start(&[&option, &certificate, &key, "--meddled-with"]);
+    let postman = postman(over_tls(server.port(), SmtpSecurity::StartTls, &certified));
+    let said = format!("the mail server localhost:{} answers what it was not asked", server.port());
+    assert_eq!(fail(&postman, "ada@example.org").await, Failed::Later(said));
+    assert!(server.arrived().is_empty());
+}
+
+#[tokio::test]
 async fn f35_a_login_that_the_mail_server_refuses_loses_no_mail() {
     let server = MailServer::start(&["--login", "counterfoil", "right"]);
     for (login, said) in [

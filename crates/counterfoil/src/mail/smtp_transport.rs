@@ -273,7 +273,12 @@ impl SmtpTransport {
                 self.later(format_args!("does not take this mail now: {said}"))
             }
         };
-        connection.command(Data).await.map_err(|error| refused(&error))?;
+        let begun = connection.command(Data).await.map_err(|error| refused(&error))?;
+        // Another answer is that to another command: somebody has put one in before TLS began, and what follows would be taken
+        // for what it is not. (CVE-2011-0411 and its kin)
+        if !begun.has_code(354) {
+            return Err(self.later(format_args!("answers what it was not asked")));
+        }
         let content = message.to_bytes();
         // What ends it begins with a line break.
         let content = content.strip_suffix(b"\r\n").unwrap_or(&content);

@@ -75,6 +75,13 @@ class Keeper:
         return "250 OK"
 
 
+class Meddler(SMTP):
+    """As it looks where somebody on the way puts an answer in before TLS begins."""
+
+    async def push(self, status):
+        await super().push(status + "\r\n250 put in" if "Ready to start TLS" in str(status) else status)
+
+
 async def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("directory")
@@ -82,6 +89,7 @@ async def main():
     parser.add_argument("--tls-from-the-start", action="store_true")
     parser.add_argument("--login", nargs=2, metavar=("USERNAME", "PASSWORD"))
     parser.add_argument("--no-smtputf8", action="store_true")
+    parser.add_argument("--meddled-with", action="store_true", help="an answer is put in before TLS begins")
     parser.add_argument("--silent", action="store_true", help="take connections and say nothing")
     options = parser.parse_args()
 
@@ -100,7 +108,7 @@ async def main():
     def serve():
         if options.silent:
             return asyncio.Protocol()
-        return SMTP(
+        return (Meddler if options.meddled_with else SMTP)(
             keeper,
             tls_context=None if wrapped else context,
             require_starttls=context is not None and not wrapped,
