@@ -1245,6 +1245,7 @@ fn a62_a_name_that_looks_like_a_taken_one_is_refused_where_people_choose_and_kep
     };
     assert!(added("Bill", Distinct::ByLook));
     for name in ["Bill", "BILL", "Вill", "biIl", "bil1", "BiII", "b\u{200b}ill"] {
+        assert!(wait(accounts.has_lookalike(&name.parse().expect("a name"))), "{name:?}");
         assert!(!added(name, Distinct::ByLook), "{name:?}");
     }
     for (name, imported) in [("bil1", true), ("biIl", true), ("BILL", false)] {
@@ -1254,6 +1255,7 @@ fn a62_a_name_that_looks_like_a_taken_one_is_refused_where_people_choose_and_kep
         (world.named("bill"), world.named("bil1"), world.named("biIl")),
         (vec!["Bill".to_owned()], vec!["bil1".to_owned()], vec!["biIl".to_owned()])
     );
+    assert!(!wait(accounts.has_lookalike(&"billy".parse().expect("a name"))));
     assert!(added("billy", Distinct::ByLook) && added("будда", Distinct::ByLook));
 
     // Each looks like every other one, and none is one of the others' in another case.

@@ -858,6 +858,10 @@ impl AccountStore for MemoryStore {
         done(!taken)
     }
 
+    fn has_lookalike<'a>(&'a self, name: &'a Username) -> Answer<'a, bool> {
+        done(self.lock().accounts.iter().any(|row| row.account.username.looks_like(name)))
+    }
+
     fn named<'a>(&'a self, name: &'a LoginName) -> Answer<'a, Vec<Credentials>> {
         let state = self.lock();
         let meant = |account: &Account| {

@@ -635,6 +635,10 @@ pub trait AccountStore: Send + Sync + fmt::Debug {
         distinct: Distinct,
     ) -> Answer<'a, bool>;
 
+    /// Whether an account has a name that people could take for this one: see [`Username::looks_like`]. Said early to whoever
+    /// wants the name; [`AccountStore::create`] restates it.
+    fn has_lookalike<'a>(&'a self, name: &'a Username) -> Answer<'a, bool>;
+
     /// Every account that `name` could mean: of that user name exactly, or folded, or with that confirmed address folded.
     /// At most eight; [`LoginName::choose`] decides.
     fn named<'a>(&'a self, name: &'a LoginName) -> Answer<'a, Vec<Credentials>>;

@@ -10,7 +10,7 @@ use axum::routing::{get, post};
 use axum::{Router, http::StatusCode};
 use counterfoil::{
     Account, AccountChange, AccountQuery, AccountStore, Answer, Authenticated, Cost, Counterfoil, Credentials,
-    Distinct, EncodedPassword, LoginName, Problem, Role, StoreError, SubjectId, Timestamp,
+    Distinct, EncodedPassword, LoginName, Problem, Role, StoreError, SubjectId, Timestamp, Username,
 };
 
 /// One row of the table: passwords as Django wrote them, which counterfoil verifies and replaces at the next login.
@@ -93,6 +93,9 @@ impl AccountStore for Users {
     }
 
     // What the service does by itself is not done through counterfoil.
+    fn has_lookalike<'a>(&'a self, _: &'a Username) -> Answer<'a, bool> {
+        done(false)
+    }
 
     fn create<'a>(&'a self, _: &'a Account, _: &'a EncodedPassword, _: Distinct) -> Answer<'a, bool> {
         Box::pin(async { Err(StoreError::new("adding a user", "users sign up elsewhere")) })

@@ -125,13 +125,14 @@ impl Authority {
         self.judge_password("password", &new.password, &context)
     }
 
-    /// Whether nobody has this name; said early, and restated when the account is made.
+    /// Whether nobody has this name, or one that people could take for it; said early, and restated when the account is made.
     async fn is_free(&self, username: &Username) -> Result<(), Error> {
         let Some(name) = LoginName::new(username.as_str()) else { return Err(Refusal::UsernameTaken.into()) };
         let folded = username.folded();
         let named = self.accounts.named(&name).await?;
-        let taken = |credentials: &Credentials| credentials.account.username.folded() == folded;
-        if named.iter().any(taken) { Err(Refusal::UsernameTaken.into()) } else { Ok(()) }
+        let is_it = |credentials: &Credentials| credentials.account.username.folded() == folded;
+        let taken = self.accounts.has_lookalike(username).await? || named.iter().any(is_it);
+        if taken { Err(Refusal::UsernameTaken.into()) } else { Ok(()) }
     }
 
     /// A subject that nobody has been.

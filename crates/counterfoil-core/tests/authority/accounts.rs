@@ -723,6 +723,23 @@ fn a62_whoever_registers_is_taken_for_nobody_else() {
 }
 
 #[test]
+fn a62_a_name_that_looks_taken_is_said_so_before_anybody_proves_an_address() {
+    let house = strict();
+    house.make(NewAccount::named("сосо".parse().unwrap()));
+    let alike = NewRegistration { username: "coco".parse().unwrap(), ..ada() };
+    assert_eq!(refused(house.register(alike)), Refusal::UsernameTaken);
+    // Made meanwhile, it is said before the link is spent.
+    let bob = NewRegistration { username: "scope".parse().unwrap(), ..ada() };
+    house.register(bob).unwrap();
+    let link = house.link("confirm_registration");
+    let lookalike = house.make(NewAccount::named("ѕсоре".parse().unwrap()));
+    assert_eq!(refused(house.confirm(&link, PASSWORD)), Refusal::UsernameTaken);
+    let World { authority, .. } = &house.world;
+    answer(authority.delete_user(&lookalike.subject, &house.world.by(), house.world.now())).unwrap();
+    house.confirm(&link, PASSWORD).unwrap();
+}
+
+#[test]
 fn r36_an_address_is_a_name_only_where_it_is_proved_first() {
     let with_address = || NewRegistration { username: "bob@example.org".parse().unwrap(), ..ada() };
     let own = || NewRegistration { username: ADDRESS.parse().unwrap(), ..ada() };

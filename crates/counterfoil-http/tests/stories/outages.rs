@@ -22,6 +22,7 @@ use counterfoil_core::store::{
 use counterfoil_core::{
     AccountStore, Answer, AuditStore, ClientId, ClientName, Distinct, Entropy, EntropyError, Kind, MemoryStore,
     StoreError, Subject, SubjectId, SubjectState, Timestamp, Token, TokenDigest, TokenId, TokenName, TokenStore,
+    Username,
 };
 
 /// What is broken right now.
@@ -323,6 +324,10 @@ impl AccountStore for UnreliableStore {
         distinct: Distinct,
     ) -> Answer<'a, bool> {
         self.through(|memory| memory.create(account, password, distinct))
+    }
+
+    fn has_lookalike<'a>(&'a self, name: &'a Username) -> Answer<'a, bool> {
+        self.through(|memory| memory.has_lookalike(name))
     }
 
     fn named<'a>(&'a self, name: &'a LoginName) -> Answer<'a, Vec<Credentials>> {

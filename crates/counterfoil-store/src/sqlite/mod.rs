@@ -55,7 +55,7 @@ use counterfoil_core::store::{
     SealedSecret, TokenFilter, TokenQuery, Touch,
 };
 use counterfoil_core::token::{Kind, Token, TokenId, TokenName};
-use counterfoil_core::username::Distinct;
+use counterfoil_core::username::{Distinct, Username};
 use counterfoil_core::{
     AccountStore, Answer, AuditStore, Email, MailStore, Subject, SubjectId, SubjectState, Timestamp, TokenStore,
 };
@@ -537,6 +537,10 @@ impl AccountStore for SqliteStore {
         self.write("making an account", Purpose::Ordinary, move |connection| {
             accounts::create(connection, &account, &password, distinct)
         })
+    }
+
+    fn has_lookalike<'a>(&'a self, name: &'a Username) -> Answer<'a, bool> {
+        self.look_up("looking for a name that looks alike", name, accounts::has_lookalike)
     }
 
     fn named<'a>(&'a self, name: &'a LoginName) -> Answer<'a, Vec<Credentials>> {
