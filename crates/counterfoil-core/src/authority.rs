@@ -35,7 +35,7 @@ pub use limits::FailedLogins;
 pub use login::{LoggedIn, Login};
 pub use own_password::ChangeOfPassword;
 pub use pages::{Cursor, List, Page, PageRequest, Place};
-pub use post::{Delivery, MailParts};
+pub use post::{Delivery, Linked, MailParts};
 pub use records::{AuditPage, UserExport};
 pub use registration::{NewRegistration, Registered};
 pub use services::Introspected;

@@ -37,6 +37,9 @@ pub(crate) struct Json<T>(pub(crate) T);
 /// A JSON object or a form.
 pub(crate) struct JsonOrForm<T>(pub(crate) T);
 
+/// A form that a page sends.
+pub(crate) struct Form<T>(pub(crate) T);
+
 /// A form about a token: what services send (RFC 7662 §2.1, RFC 7009 §2.1). Fields that are not ours are ignored, as
 /// extensions of both are.
 pub(crate) struct TokenForm(pub(crate) SecretToken);
@@ -115,6 +118,14 @@ impl<T: DeserializeOwned> FromRequest<Http> for Json<T> {
 
     async fn from_request(mut request: Request, _: &Http) -> Result<Self, Problem> {
         json(&Arrived::with(&mut request).whole()?.bytes).map(Json)
+    }
+}
+
+impl<T: DeserializeOwned> FromRequest<Http> for Form<T> {
+    type Rejection = Problem;
+
+    async fn from_request(mut request: Request, _: &Http) -> Result<Self, Problem> {
+        form(&Arrived::with(&mut request).whole()?.bytes).map(Form)
     }
 }
 
@@ -222,8 +233,8 @@ fn media_taken(takes: Takes, headers: &HeaderMap) -> Result<Media, Problem> {
     let media = media_type(headers)?;
     match (takes, media) {
         (Takes::Nothing, _) | (Takes::Json(_) | Takes::JsonOrForm(_), Media::Json) => Ok(media),
-        (Takes::JsonOrForm(_) | Takes::TokenForm, Media::Form) => Ok(media),
-        (Takes::TokenForm, Media::Json | Media::Other) => {
+        (Takes::JsonOrForm(_) | Takes::Form | Takes::TokenForm, Media::Form) => Ok(media),
+        (Takes::Form | Takes::TokenForm, Media::Json | Media::Other) => {
             Err(wrong_type("Send a form as application/x-www-form-urlencoded."))
         }
         (Takes::Json(_), Media::Form | Media::Other) => Err(wrong_type("Send a JSON object as application/json.")),

@@ -86,7 +86,7 @@ fn written(selection: &Selection) -> String {
     page
 }
 
-const INTRODUCTION: &str = "<p>Every route that this server has. A token goes into the header \
+const INTRODUCTION: &str = "<p>Every route that this server has for programs. A token goes into the header \
      <code>Authorization: Bearer …</code>, never into the address. Bodies are JSON unless it says otherwise, times are \
      RFC 3339 in UTC, and what is refused is told as a <a href=\"#problems\">problem</a>.</p>";
 
@@ -130,7 +130,7 @@ impl Chapter {
     }
 
     fn routes(self, selection: &Selection) -> impl Iterator<Item = &'static Route> {
-        selection.routes().filter(move |route| Chapter::of(route) == self)
+        selection.routes().filter(move |route| !route.is_page() && Chapter::of(route) == self)
     }
 
     /// Those with something in them.
@@ -204,7 +204,7 @@ fn write_route(page: &mut String, route: &Route, document: &Value) {
     }
     let body = |what: &str| format!("{what}, {}", shape(media(&operation["requestBody"]["content"])));
     match route.takes {
-        Takes::Nothing => {}
+        Takes::Nothing | Takes::Form => {}
         Takes::Json(_) => push(page, format_args!("<dt>Body</dt><dd>{}</dd>", body("JSON"))),
         Takes::JsonOrForm(_) => push(page, format_args!("<dt>Body</dt><dd>{}</dd>", body("JSON or a form"))),
         Takes::TokenForm => push(page, format_args!("<dt>Body</dt><dd>{}</dd>", body("a form"))),
@@ -218,7 +218,7 @@ fn write_route(page: &mut String, route: &Route, document: &Value) {
         Gives::Accepted => "202 without a body".to_owned(),
         Gives::Nothing => "204".to_owned(),
         Gives::Empty => "200 without a body".to_owned(),
-        Gives::Html => "200, a page".to_owned(),
+        Gives::Html | Gives::Page => "200, a page".to_owned(),
         Gives::AnyJson => "200, JSON".to_owned(),
     };
     push(page, format_args!("<dt>Gives</dt><dd>{gives}</dd><dt>Problems</dt><dd>"));

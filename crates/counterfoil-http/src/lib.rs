@@ -27,6 +27,7 @@ mod meter;
 mod nested;
 mod openapi;
 mod origin;
+mod pages;
 mod parameter;
 mod payload;
 mod problem;

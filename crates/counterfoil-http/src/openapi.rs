@@ -90,17 +90,18 @@ fn document(selection: &Selection) -> OpenApi {
         ),
     );
     components = components.schemas_from_iter(Shape::of::<Document<'_>>().all());
-    for route in selection.routes() {
+    for route in selection.routes().filter(|route| !route.is_page()) {
         paths.add_path_operation(route.path, vec![method(&route.method)], operation(route));
         let takes = match route.takes {
             Takes::Nothing => None,
             Takes::Json(shape) | Takes::JsonOrForm(shape) => Some(shape),
             Takes::TokenForm => Some(TOKEN_FORM),
+            Takes::Form => None,
         };
         let gives = match route.gives {
             Gives::Ok(shape) | Gives::OkOrTable(shape) | Gives::Created(shape) => vec![shape],
             Gives::CreatedOrAccepted(made, asked) => vec![made, asked],
-            Gives::Accepted | Gives::Nothing | Gives::Empty | Gives::Html | Gives::AnyJson => Vec::new(),
+            Gives::Accepted | Gives::Nothing | Gives::Empty | Gives::Html | Gives::Page | Gives::AnyJson => Vec::new(),
         };
         for shape in takes.into_iter().chain(gives) {
             components = components.schemas_from_iter(shape.all());
@@ -149,7 +150,7 @@ fn operation(route: &Route) -> OperationBuilder {
         media.iter().fold(body, |body, media| body.content(*media, content())).build()
     };
     operation = match route.takes {
-        Takes::Nothing => operation,
+        Takes::Nothing | Takes::Form => operation,
         Takes::Json(shape) => operation.request_body(Some(body(&["application/json"], shape))),
         Takes::JsonOrForm(shape) => operation.request_body(Some(body(&["application/json", FORM], shape))),
         Takes::TokenForm => operation.request_body(Some(body(&[FORM], TOKEN_FORM))),
@@ -173,7 +174,7 @@ fn operation(route: &Route) -> OperationBuilder {
             operation.response("200", with("Done.", shape).content("text/csv", table).build())
         }
         Gives::Empty => operation.response("200", ResponseBuilder::new().description("Done.").build()),
-        Gives::Html => {
+        Gives::Html | Gives::Page => {
             let page = ContentBuilder::new().schema(Some(text_of(None))).build();
             operation.response("200", ResponseBuilder::new().description("Done.").content("text/html", page).build())
         }
@@ -214,7 +215,7 @@ pub(crate) fn problems(route: &Route) -> Vec<(u16, Vec<ProblemKind>)> {
     let of_body: &[ProblemKind] = match route.takes {
         Takes::Nothing if !route.reads_body() => &[],
         Takes::Nothing => &[BodyTimeout, BodyTooLarge, UnsupportedMediaType],
-        Takes::Json(_) | Takes::JsonOrForm(_) | Takes::TokenForm => {
+        Takes::Json(_) | Takes::JsonOrForm(_) | Takes::Form | Takes::TokenForm => {
             &[InvalidRequest, InvalidValue, BodyTimeout, BodyTooLarge, UnsupportedMediaType]
         }
     };

@@ -16,6 +16,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::credentials::{NoToken, Scheme};
+use crate::pages::Rendered;
 use crate::request_id::RequestId;
 use crate::settings::HttpSettings;
 
@@ -276,6 +277,8 @@ pub struct Problem {
     challenge: Option<Challenge>,
     cause: Option<Arc<Error>>,
     for_service: bool,
+    /// What people are shown in the place of a document.
+    page: Option<Arc<Rendered>>,
 }
 
 /// How long to wait, and for which quota.
@@ -331,6 +334,7 @@ impl Problem {
             challenge,
             cause: None,
             for_service: false,
+            page: None,
         }
     }
 
@@ -343,6 +347,26 @@ impl Problem {
     /// Which kind it is.
     pub fn kind(&self) -> ProblemKind {
         self.kind
+    }
+
+    /// The same on a page for people, who read `page` and no document.
+    #[must_use]
+    pub(crate) fn shown(self, page: Rendered) -> Problem {
+        Problem { page: Some(Arc::new(page)), ..self }
+    }
+
+    pub(crate) fn has_page(&self) -> bool {
+        self.page.is_some()
+    }
+
+    /// Which field of the request it is about.
+    pub(crate) fn field(&self) -> Option<&str> {
+        self.field.as_deref()
+    }
+
+    /// What to do about it, for people.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
     }
 
     /// What to do about it, for people.
@@ -409,12 +433,15 @@ impl Problem {
             field: self.field.as_deref(),
             limit: self.limit,
         };
-        let body = serde_json::to_vec(&document).unwrap_or_default();
-        let mut response = Response::new(Body::from(body));
-        *response.status_mut() = self.kind.status();
+        let mut response = match &self.page {
+            Some(page) => page.as_ref().clone().into_response(self.kind.status()),
+            None => {
+                let media = if in_oauth { "application/json" } else { PROBLEM_JSON };
+                let body = serde_json::to_vec(&document).unwrap_or_default();
+                (self.kind.status(), [(header::CONTENT_TYPE, media)], Body::from(body)).into_response()
+            }
+        };
         let headers = response.headers_mut();
-        let media = if in_oauth { "application/json" } else { PROBLEM_JSON };
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
         if let Some(challenge) = &self.challenge {
             headers.insert(header::WWW_AUTHENTICATE, challenge.header_value(scheme, realm));
         }

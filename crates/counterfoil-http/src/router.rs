@@ -17,6 +17,7 @@ use crate::docs;
 use crate::exchange;
 use crate::http::Http;
 use crate::openapi::Shape;
+use crate::pages;
 use crate::parameter::{self, Parameter};
 use crate::problem::Problem;
 use crate::problem::ProblemKind::{
@@ -53,11 +54,16 @@ pub struct Route {
 }
 
 impl Route {
+    /// Whether it is a page for people, or the form of one; the description is for programs and does not have it.
+    pub fn is_page(&self) -> bool {
+        matches!(self.gives, Gives::Page)
+    }
+
     /// Whether it waits for a body, if only to see that there is no second credential in it.
     pub(crate) fn reads_body(&self) -> bool {
         match self.takes {
             Takes::Nothing => self.method != Method::GET,
-            Takes::Json(_) | Takes::JsonOrForm(_) | Takes::TokenForm => true,
+            Takes::Json(_) | Takes::JsonOrForm(_) | Takes::Form | Takes::TokenForm => true,
         }
     }
 }
@@ -86,6 +92,8 @@ pub(crate) enum Takes {
     Nothing,
     Json(Shape),
     JsonOrForm(Shape),
+    /// What the form of a page sends.
+    Form,
     /// A form about a token, for services.
     TokenForm,
 }
@@ -109,11 +117,13 @@ pub(crate) enum Gives {
     Empty,
     /// 200 with a page for people.
     Html,
+    /// A page for people, or 303 to another.
+    Page,
     /// 200 with any JSON.
     AnyJson,
 }
 
-/// Every native route.
+/// Every native route, and the pages beside them.
 pub static ROUTES: &[Route] = &[
     Route {
         method: Method::POST,
@@ -705,6 +715,138 @@ pub static ROUTES: &[Route] = &[
     },
     Route {
         method: Method::GET,
+        path: "/register",
+        what: "Page: make an account",
+        access: Access::Open,
+        takes: Takes::Nothing,
+        parameters: &[],
+        gives: Gives::Page,
+        problems: &[],
+        handler: || get(pages::register::show),
+    },
+    Route {
+        method: Method::POST,
+        path: "/register",
+        what: "The form of that page",
+        access: Access::Open,
+        takes: Takes::Form,
+        parameters: &[],
+        gives: Gives::Page,
+        problems: &[],
+        handler: || post(pages::register::register),
+    },
+    Route {
+        method: Method::GET,
+        path: "/email/confirm/{link}",
+        what: "Page: prove an address by a mailed link",
+        access: Access::Open,
+        takes: Takes::Nothing,
+        parameters: &[],
+        gives: Gives::Page,
+        problems: &[],
+        handler: || get(pages::email::show),
+    },
+    Route {
+        method: Method::POST,
+        path: "/email/confirm/{link}",
+        what: "The form of that page",
+        access: Access::Open,
+        takes: Takes::Form,
+        parameters: &[],
+        gives: Gives::Page,
+        problems: &[],
+        handler: || post(pages::email::confirm),
+    },
+    Route {
+        method: Method::GET,
+        path: "/email/undo/{link}",
+        what: "Page: take a change of address back by a mailed link",
+        access: Access::Open,
+        takes: Takes::Nothing,
+        parameters: &[],
+        gives: Gives::Page,
+        problems: &[],
+        handler: || get(pages::email::show_undo),
+    },
+    Route {
+        method: Method::POST,
+        path: "/email/undo/{link}",
+        what: "The form of that page",
+        access: Access::Open,
+        takes: Takes::Form,
+        parameters: &[],
+        gives: Gives::Page,
+        problems: &[],
+        handler: || post(pages::email::undo),
+    },
+    Route {
+        method: Method::GET,
+        path: "/email/resend",
+        what: "Page: have another link mailed to prove an address",
+        access: Access::Open,
+        takes: Takes::Nothing,
+        parameters: &[],
+        gives: Gives::Page,
+        problems: &[],
+        handler: || get(pages::email::show_resend),
+    },
+    Route {
+        method: Method::POST,
+        path: "/email/resend",
+        what: "The form of that page",
+        access: Access::Open,
+        takes: Takes::Form,
+        parameters: &[],
+        gives: Gives::Page,
+        problems: &[],
+        handler: || post(pages::email::resend),
+    },
+    Route {
+        method: Method::GET,
+        path: "/password/forgot",
+        what: "Page: have a link mailed to choose a new password",
+        access: Access::Open,
+        takes: Takes::Nothing,
+        parameters: &[],
+        gives: Gives::Page,
+        problems: &[],
+        handler: || get(pages::password::show_forgot),
+    },
+    Route {
+        method: Method::POST,
+        path: "/password/forgot",
+        what: "The form of that page",
+        access: Access::Open,
+        takes: Takes::Form,
+        parameters: &[],
+        gives: Gives::Page,
+        problems: &[],
+        handler: || post(pages::password::forgot),
+    },
+    Route {
+        method: Method::GET,
+        path: "/password/reset/{link}",
+        what: "Page: choose a new password by a mailed link",
+        access: Access::Open,
+        takes: Takes::Nothing,
+        parameters: &[],
+        gives: Gives::Page,
+        problems: &[],
+        handler: || get(pages::password::show),
+    },
+    Route {
+        method: Method::POST,
+        path: "/password/reset/{link}",
+        what: "The form of that page",
+        access: Access::Open,
+        takes: Takes::Form,
+        parameters: &[],
+        gives: Gives::Page,
+        problems: &[],
+        handler: || post(pages::password::reset),
+    },
+    Route {
+        method: Method::GET,
         path: "/healthz",
         what: "Tell that the process is up",
         access: Access::Open,
@@ -907,13 +1049,19 @@ impl Http {
             }
             Access::Service(_) => (route.handler)().route_layer(middleware::map_response(for_service)),
         };
-        if !route.reads_body() {
-            return handler;
+        let handler = if route.reads_body() {
+            let handler = handler.route_layer(middleware::from_fn_with_state(self.clone(), exchange::to_its_end));
+            let state = (self.clone(), route);
+            // Around the handler alone, so that 405 still tells the methods without a body being read.
+            handler.route_layer(middleware::from_fn_with_state(state, body::arrive))
+        } else {
+            handler
+        };
+        if route.is_page() {
+            handler.route_layer(middleware::from_fn_with_state(self.clone(), pages::for_people))
+        } else {
+            handler
         }
-        let handler = handler.route_layer(middleware::from_fn_with_state(self.clone(), exchange::to_its_end));
-        let state = (self.clone(), route);
-        // Around the handler alone, so that 405 still tells the methods without a body being read.
-        handler.route_layer(middleware::from_fn_with_state(state, body::arrive))
     }
 }
 

@@ -20,6 +20,8 @@ pub enum Group {
     /// What people do with accounts of their own: register, prove and change their address, change or replace their password,
     /// take along what is kept about them, and leave.
     Accounts,
+    /// Pages for people to do that in a browser.
+    Pages,
     /// Introspection and revocation, for services.
     Services,
     /// Administration.
@@ -32,12 +34,13 @@ pub enum Group {
 
 impl Group {
     /// All of them.
-    pub const ALL: [Group; 9] = [
+    pub const ALL: [Group; 10] = [
         Group::Login,
         Group::Tokens,
         Group::Keys,
         Group::Me,
         Group::Accounts,
+        Group::Pages,
         Group::Services,
         Group::Admin,
         Group::Health,
@@ -54,6 +57,7 @@ impl Route {
             "/v1/introspect" | "/v1/revoke" => Group::Services,
             "/healthz" | "/readyz" => Group::Health,
             "/openapi.json" | "/docs" => Group::Description,
+            path if !path.starts_with("/v1/") => Group::Pages,
             "/v1/register" | "/v1/me/export" | "/v1/me/delete" => Group::Accounts,
             path if path.starts_with("/v1/email/") || path.starts_with("/v1/password/") => Group::Accounts,
             path if path.starts_with("/v1/admin/") => Group::Admin,

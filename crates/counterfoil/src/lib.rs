@@ -45,8 +45,8 @@ pub use counterfoil_core::attempts::{Tries, TryLater};
 pub use counterfoil_core::audit::{Entry, table as audit_table};
 pub use counterfoil_core::authority::{
     AuditPage, Authority, ChangeOfAddress, ChangeOfPassword, ClientOrder, Confirmed, Cursor, Delivery, Ending, Expiry,
-    FailedLogins, Introspected, List, LoggedIn, Login, MailParts, NewKey, NewRegistration, Page, PageRequest, Parts,
-    Place, Proof, Registered, Settings, TokenOrder, UserExport, WhichClient,
+    FailedLogins, Introspected, Linked, List, LoggedIn, Login, MailParts, NewKey, NewRegistration, Page, PageRequest,
+    Parts, Place, Proof, Registered, Settings, TokenOrder, UserExport, WhichClient,
 };
 pub use counterfoil_core::client::{
     AtCap, Cap, Client, ClientId, ClientName, Lifetime, NotAClientName, NotALifetime, Policy, PolicyConflict, Reissue,
@@ -93,3 +93,8 @@ pub use counterfoil_http::{
 pub use counterfoil_store::sqlite;
 #[cfg(feature = "sqlite")]
 pub use counterfoil_store::{BackupError, OpenError, RestoreError, SqliteStore, restore};
+
+/// The programs in the page on accounts, which compile.
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../../../docs/accounts.md")]
+struct AccountsPage;

@@ -243,3 +243,27 @@ fn a_plain_tower_service_sees_nobody_without_a_token() {
     example.get("/anything").refuses(401, "token-missing");
     example.get_with("/anything", &format!("{token}x")).refuses(401, "invalid-token");
 }
+
+#[test]
+fn a_service_whose_users_register_and_confirm_on_ready_made_pages() {
+    let mut example = Example::run("accounts");
+    let page = example.get("/auth/register");
+    assert!(page.status == 200 && page.body.contains("<h1>Create an account</h1>"), "{}", page.body);
+    let ada = json!({"username": "ada", "password": PASSWORD, "email": "ada@example.org"});
+    assert_eq!(example.send("POST", "/auth/v1/register", &[], Some(&ada)).status, 201);
+    let mail = example.line();
+    let link = mail.strip_prefix("mail to ada@example.org: confirm_address http://").expect("a mail");
+    let (_, path) = link.split_once("/auth/").expect("under the path of the routes");
+    let page = example.get(&format!("/auth/{path}"));
+    assert!(page.status == 200 && page.body.contains("ada@example.org"), "{}", page.body);
+    let secret = path.strip_prefix("email/confirm/").expect("the page to confirm");
+    let wrong = json!({"token": secret, "password": "not the password of ada"});
+    example.send("POST", "/auth/v1/email/confirm", &[], Some(&wrong)).refuses(403, "wrong-password");
+    let right = json!({"token": secret, "password": PASSWORD});
+    assert_eq!(example.send("POST", "/auth/v1/email/confirm", &[], Some(&right)).status, 200);
+    assert_eq!(example.get(&format!("/auth/{path}")).status, 400, "once");
+    let login = json!({"username": "ada@example.org", "password": PASSWORD});
+    let token = example.send("POST", "/auth/v1/login", &[], Some(&login)).json()["token"].as_str().map(str::to_owned);
+    assert_eq!(example.get_with("/", &token.expect("a token")).status, 200);
+    assert_eq!(example.get("/auth/v1/admin/users").status, 404);
+}

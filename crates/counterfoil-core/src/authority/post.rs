@@ -18,6 +18,7 @@ use crate::secret::{Candidates, Prefix, SecretToken, TokenDigest};
 use crate::store::{AccountQuery, ExpiringQuery, MailStore, StoreError, TokenFilter, TokenQuery};
 use crate::subject::{SubjectId, SubjectState};
 use crate::token::{Kind, Source, Standing, Token, UserAgent};
+use crate::username::Username;
 
 /// What it takes to send mail.
 #[derive(Debug, Clone)]
@@ -44,6 +45,17 @@ const MOST_LOGINS_NOTED: usize = 1_000;
 const DEVICES_LOOKED_THROUGH: u32 = 500;
 /// Tokens that are read at once when owners are told of those that expire.
 const REMINDED_AT_ONCE: u32 = 500;
+
+/// A link, and what a page has to know to say what it is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Linked {
+    /// The link.
+    pub link: Link,
+    /// The name of its account, or of its registration.
+    pub username: Username,
+    /// Where its page goes on to, if that is still allowed.
+    pub next: Option<String>,
+}
 
 /// What became of a mail that was taken to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -210,6 +222,25 @@ impl Authority {
         let found = self.mail()?.store.link(&TokenDigest::of_link(text)).await?;
         let alive = |link: &Link| purposes.contains(&link.purpose) && now.wall < link.expires_at;
         Ok(found.filter(alive).ok_or(Refusal::LinkDead)?)
+    }
+
+    /// The link of this text, whose it is, and where its page goes on to: for a page that says what it is about to do. Nothing is
+    /// used up or changed.
+    ///
+    /// # Errors
+    /// [`Refusal::NoMail`], [`Refusal::LinkDead`].
+    pub async fn linked(&self, text: &str, purposes: &[Purpose], now: Now) -> Result<Linked, Error> {
+        let link = self.link(text, purposes, now).await?;
+        let username = match link.purpose {
+            Purpose::Register => {
+                self.mail()?.store.registration(&link.subject).await?.map(|registration| registration.username)
+            }
+            Purpose::Confirm | Purpose::ChangeAddress | Purpose::UndoChange | Purpose::Reset => {
+                self.account_of(&link.subject).await?.map(|account| account.username)
+            }
+        };
+        let username = username.ok_or(Refusal::LinkDead)?;
+        Ok(Linked { next: self.next_of(&link), link, username })
     }
 
     /// Uses a link up. Of several at once one succeeds.

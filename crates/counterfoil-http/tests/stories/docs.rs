@@ -10,7 +10,7 @@ async fn the_page_has_every_route_and_problem_and_fetches_and_runs_nothing() {
     let answer = server.anonymous().get("/docs").await;
     assert_eq!((answer.status, answer.header("content-type")), (200, "text/html; charset=utf-8"));
     let page = answer.text();
-    for route in ROUTES {
+    for route in ROUTES.iter().filter(|route| !route.is_page()) {
         let heading = format!("<b class=\"{0}\">{0}</b> <code>{1}</code></h3>", route.method, route.path);
         assert_eq!(page.matches(&heading).count(), 1, "{heading}");
     }

@@ -18,6 +18,7 @@ mod login;
 mod matrix;
 mod nested;
 mod outages;
+mod pages;
 mod payload;
 mod post;
 mod proxies;

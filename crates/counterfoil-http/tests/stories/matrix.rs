@@ -15,7 +15,7 @@ use counterfoil_http::{Access, ROUTES, Route, openapi};
 use serde_json::{Value, json};
 
 use crate::post::NEW_PASSWORD;
-use crate::world::{Actor, Answer, BARE, PASSWORD, TestServer};
+use crate::world::{Actor, Answer, BARE, PASSWORD, TestServer, concrete};
 
 /// Everybody who might ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -393,6 +393,27 @@ fn rows() -> Vec<Row> {
         row("PATCH /v1/admin/tokens/{id}", 200).json(json!({"name": "mine"})).names(key).staff(AUsers),
         row("DELETE /v1/admin/tokens/{id}", 204).names(key).staff(AUsers),
         row("GET /v1/admin/audit", 200),
+        row("GET /register", 200),
+        Row {
+            sends: Sends::Form("username=new&email=&password=thirty-one+lighthouses+at+dusk"),
+            ..row("POST /register", 200)
+        },
+        row("GET /email/confirm/{link}", 200).names(Link(Purpose::Confirm)),
+        Row {
+            sends: Sends::Form("password=correct+horse+battery+staple"),
+            ..row("POST /email/confirm/{link}", 200).names(Link(Purpose::Confirm))
+        },
+        row("GET /email/undo/{link}", 200).names(Link(Purpose::UndoChange)),
+        Row { sends: Sends::Form(""), ..row("POST /email/undo/{link}", 200).names(Link(Purpose::UndoChange)) },
+        row("GET /email/resend", 200),
+        Row { sends: Sends::Form("email=anybody%40example.org"), ..row("POST /email/resend", 200) },
+        row("GET /password/forgot", 200),
+        Row { sends: Sends::Form("email=anybody%40example.org"), ..row("POST /password/forgot", 200) },
+        row("GET /password/reset/{link}", 200).names(Link(Purpose::Reset)),
+        Row {
+            sends: Sends::Form("new_password=thirty-one+lighthouses+at+dusk"),
+            ..row("POST /password/reset/{link}", 200).names(Link(Purpose::Reset))
+        },
         row("GET /healthz", 200),
         row("GET /readyz", 200),
         row("GET /openapi.json", 200),
@@ -520,7 +541,7 @@ const NEVER_ISSUED: &str = "cf_0000000000000000000000000000000000000000000D1xGFI
 
 async fn ask(actor: &Actor, route: &Route, row: &Row, id: &str) -> Answer {
     let method = route.method.clone();
-    let path = format!("{}{}", route.path, row.query).replace("{id}", id);
+    let path = format!("{}{}", concrete(route.path, id), row.query).replace("{id}", id);
     match &row.sends {
         Sends::Bare => actor.send(method, &path, Body::empty()).await,
         Sends::Json(body) => actor.typed(method, &path, "application/json", body.to_string().replace("{id}", id)).await,
@@ -585,8 +606,13 @@ fn r28_the_description_declares_who_may_for_every_route_of_the_matrix() {
         }
     }
     let rows = rows();
-    assert_eq!(described, rows.iter().map(|row| row.route.to_owned()).collect(), "described, and in the matrix");
-    assert_eq!(described, ROUTES.iter().map(name).collect(), "described, and served");
+    // Pages are for people; what is described is for programs.
+    let (pages, routes): (Vec<_>, Vec<_>) = ROUTES.iter().partition(|route| route.is_page());
+    let served: BTreeSet<String> = routes.into_iter().map(name).collect();
+    assert_eq!(described, served, "described, and served");
+    let of_pages = pages.into_iter().map(name);
+    let in_matrix: BTreeSet<String> = rows.iter().map(|row| row.route.to_owned()).collect();
+    assert_eq!(in_matrix, served.into_iter().chain(of_pages).collect(), "in the matrix");
     for (route, row) in asked(&rows) {
         assert!(row.names.is_some() || !route.path.contains('{'), "{}", name(route));
     }
@@ -637,6 +663,7 @@ async fn r28_every_route_admits_those_it_declares_and_nobody_else() {
                 Err(Refused::NoStaff) => problem(403, "staff-needed", ""),
                 Err(Refused::NoAdmin) => problem(403, "admin-needed", ""),
                 Err(Refused::Unknown) => problem(404, "not-found", ""),
+                Err(Refused::DeadLink) if route.is_page() => assert_eq!(answer.status, 400, "{asked}"),
                 Err(Refused::DeadLink) => problem(400, "link-dead", ""),
                 Err(Refused::NoAdminOrUnknown) if answer.status == 404 => problem(404, "not-found", ""),
                 Err(Refused::NoAdminOrUnknown) => problem(403, "admin-needed", ""),

@@ -138,7 +138,7 @@ async fn a_route_that_is_left_out_alone_is_405_beside_others_and_nobody_tells_of
     let described = |method: &str, path: &str| paths.get(path).is_some_and(|path| path.get(method).is_some());
     let page = ada.get("/auth/docs").await.text().to_owned();
     for route in ROUTES {
-        let there = selection.has(&route.method, route.path);
+        let there = selection.has(&route.method, route.path) && !route.is_page();
         assert_eq!(described(&route.method.as_str().to_lowercase(), route.path), there, "{}", route.path);
         let heading = format!("<b class=\"{0}\">{0}</b> <code>{1}</code></h3>", route.method, route.path);
         assert_eq!(page.contains(&heading), there, "{}", route.path);

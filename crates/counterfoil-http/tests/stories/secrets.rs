@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::http::{Method, header};
 use axum::routing::get;
 use counterfoil_core::account::Role;
+use counterfoil_core::link::Purpose;
 use counterfoil_core::store::TokenQuery;
 use counterfoil_core::{AccountStore, By, Clock, Kind, TokenDigest, TokenStore};
 use counterfoil_http::{Access, HttpSettings, Presented, ROUTES};
@@ -143,6 +144,37 @@ async fn a82_no_password_and_no_token_reaches_a_log_or_a_problem() {
     }
     let debug = format!("{:?} {:?}", server.authority, actor.secret.len());
     assert!(!debug.contains(canary) && !debug.contains(&secret));
+}
+
+/// The pages of links have a secret in their path, where servers like to log it.
+#[tokio::test]
+async fn a82_the_secret_of_a_link_in_a_path_reaches_no_log_and_no_page() {
+    let log = Log::listen();
+    let server = TestServer::with_ada().await;
+    let account = server.authority.user("ada").await.unwrap();
+    let mut secrets = Vec::new();
+    for purpose in [Purpose::Confirm, Purpose::Reset, Purpose::UndoChange] {
+        let secret = server.mailed_link(&account, purpose).await;
+        for route in ROUTES.iter().filter(|route| route.path.contains("{link}")) {
+            for broken in [true, false] {
+                server.outages.store.store(broken, std::sync::atomic::Ordering::SeqCst);
+                for path in [concrete(route.path, &secret), format!("{}/", concrete(route.path, &secret))] {
+                    for body in ["password=wrong", "new_password=short", "{"] {
+                        let media = "application/x-www-form-urlencoded";
+                        let answer = server.anonymous().typed(route.method.clone(), &path, media, body).await;
+                        assert!(!format!("{:?} {}", answer.headers, answer.text()).contains(&secret));
+                    }
+                }
+            }
+        }
+        secrets.push(secret);
+    }
+    let log = log.text();
+    assert!(log.contains("\"/password/reset/{link}\"") && log.contains("on fire"), "it was listening");
+    for secret in secrets {
+        let bare = secret.trim_start_matches("cfl_");
+        assert_eq!(log.lines().find(|line| line.contains(bare)), None);
+    }
 }
 
 #[tokio::test]

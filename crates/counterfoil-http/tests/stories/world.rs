@@ -350,5 +350,5 @@ pub(crate) const INVALID_REQUEST: &str = r#"Bearer realm="counterfoil", error="i
 
 /// The table's path with a real id in it.
 pub(crate) fn concrete(path: &str, id: &str) -> String {
-    path.replace("{id}", id)
+    path.replace("{id}", id).replace("{link}", id)
 }
