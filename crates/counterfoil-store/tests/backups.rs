@@ -10,9 +10,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use counterfoil_core::conformance::wait;
+use counterfoil_core::language::Languages;
+use counterfoil_core::link::{Link, Purpose};
+use counterfoil_core::mail::{MailId, MailKind, MailOrder, Registration};
+use counterfoil_core::password::EncodedPassword;
+use counterfoil_core::secret::TokenDigest;
 use counterfoil_core::store::Changed;
 use counterfoil_core::token::{Standing, Token};
-use counterfoil_core::{SecretToken, TokenStore};
+use counterfoil_core::{Email, MailStore, SecretToken, SubjectId, TokenStore};
 use counterfoil_store::sqlite::{Contents, Issued, Present, Progress, Restore, Restored, Rewound};
 use counterfoil_store::{BackupError, OpenError, OpenOptions, RestoreError, SqliteStore, restore};
 use office::{NOW, Office, SmallDisk, child, copy_of, find, in_turn, revoke, standing};
@@ -247,6 +252,65 @@ fn f10_a_restore_that_ends_tokens_serves_at_once_and_revoked_tokens_stay_dead() 
     // What was ended is purged like anything else.
     let store = fresh.serve();
     assert_eq!(wait(store.purge(NOW.plus_millis(1), 100)), 2);
+}
+
+#[test]
+fn f10_where_tokens_end_no_link_works_that_was_used_since_the_backup() {
+    let _turn = in_turn();
+    let office = Office::new();
+    let backup = office.file("counterfoil.backup");
+    let ada = "ada".parse::<SubjectId>().expect("a subject");
+    let email: Email = "ada@example.org".parse().expect("an address");
+    let order = |kind: MailKind| MailOrder {
+        id: MailId::generate(NOW, &office.entropy).expect("entropy"),
+        kind,
+        subject: ada.clone(),
+        to: email.clone(),
+        languages: Languages::of(None, None),
+        next: None,
+        asked_at: NOW,
+        expires_at: NOW.plus_millis(10_000),
+    };
+    let wish = Registration {
+        subject: "wish".parse().expect("a subject"),
+        username: "bob".parse().expect("a name"),
+        email: email.clone(),
+        password: EncodedPassword::unusable(),
+        first_name: String::new(),
+        last_name: String::new(),
+        locale: None,
+        expires_at: NOW.plus_millis(10_000),
+    };
+    let link = Link {
+        digest: TokenDigest::from_bytes([7; 32]),
+        purpose: Purpose::Reset,
+        subject: ada.clone(),
+        email: email.clone(),
+        next: None,
+        expires_at: NOW.plus_millis(10_000),
+    };
+    let store = office.serve();
+    assert!(wait(store.post(&[order(MailKind::ResetPassword), order(MailKind::AddressTaken)], Some(&wish), 9)));
+    assert!(wait(store.keep_link(&link)));
+    back_up(&store, &backup);
+    assert!(wait(store.use_link(&link.digest, Purpose::Reset, NOW)).is_some());
+    wait(store.forget_registration(&wish.subject));
+    store.close();
+
+    for (issued, rewound, comes_back) in [
+        (Issued::Undecided, ACCEPT, true),
+        (Issued::Undecided, END_TOKENS, false),
+        (Issued::Ended { at: NOW }, Rewound::Refuse, false),
+    ] {
+        let restored = Office::new();
+        put_back(&backup, &restored, &Restore { present: Present::Refuse, issued });
+        let store = restored.open(&serving(rewound));
+        assert_eq!(wait(store.link(&link.digest)).is_some(), comes_back, "{issued:?} {rewound:?}");
+        assert_eq!(wait(store.registration(&wish.subject)).is_some(), comes_back);
+        let waiting = wait(store.waiting(9));
+        let resets = waiting.iter().filter(|one| one.order.kind == MailKind::ResetPassword).count();
+        assert_eq!((resets, waiting.len()), if comes_back { (1, 2) } else { (0, 1) }, "a notice opens nothing");
+    }
 }
 
 #[test]

@@ -200,6 +200,15 @@ pub(super) fn drop_links(connection: &Connection, subject: &SubjectId, purposes:
     Ok(())
 }
 
+/// Forgets every link and registration, and the mails that would bring more of them: of a database that was rewound nobody
+/// knows which were used.
+pub(super) fn forget_links(connection: &Connection) -> Result<(), Fault> {
+    for sql in ["DELETE FROM links", "DELETE FROM registrations", "DELETE FROM mails WHERE purpose IS NOT NULL"] {
+        connection.execute(sql, [])?;
+    }
+    Ok(())
+}
+
 /// Read by [`parse_registration`].
 const REGISTRATION: &str = "
     SELECT subject, username, email, password, first_name, last_name, locale, expires_at FROM registrations";

@@ -18,6 +18,7 @@ use super::backup::{self, BackupError, beside, quick_check, without_a_log};
 use super::changes::log;
 use super::column::get;
 use super::fault::Fault;
+use super::mail;
 use super::place::{self, Hold, Place, locked, private_directory, private_file, sync_directory};
 use super::schema::{self, Schema};
 use super::subjects;
@@ -65,7 +66,8 @@ pub enum Rewound {
         /// When it was accepted.
         at: Timestamp,
     },
-    /// As `Accept`, but end every token that was issued before, so that none that was revoked lives again.
+    /// As `Accept`, but end every token that was issued before, so that none that was revoked lives again, and forget mailed
+    /// links, so that none that was used works again.
     EndTokens {
         /// When they end.
         at: Timestamp,
@@ -538,7 +540,7 @@ pub(super) fn marked(connection: &Connection) -> rusqlite::Result<Mark> {
 pub(super) enum Before {
     /// They are what they were.
     Stays,
-    /// They end.
+    /// They end, and mailed links and registrations with them.
     Ends,
 }
 
@@ -551,7 +553,10 @@ pub(super) fn begin_anew(connection: &mut Connection, before: Before, at: Timest
     let whole = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let noted = match before {
         Before::Stays => log(&whole, &Changed::Everything, at),
-        Before::Ends => subjects::bump(&whole, &Bump::Deployment, at).map(drop),
+        Before::Ends => {
+            // A link that was used since opens an account as a token does that was revoked since.
+            mail::forget_links(&whole).and_then(|()| subjects::bump(&whole, &Bump::Deployment, at)).map(drop)
+        }
     };
     noted.map_err(in_words_of_sqlite)?;
     whole.execute(BEGIN_ANEW, [])?;

@@ -40,7 +40,8 @@ pub enum Present {
 pub enum Issued {
     /// That is for whoever serves first to say: see [`super::Rewound`]. Until then nothing opens the database.
     Undecided,
-    /// They end, all of them, so that none that was revoked since lives again. The database serves without more words.
+    /// They end, all of them, so that none that was revoked since lives again; and mailed links, so that none that was used
+    /// since works again. The database serves without more words.
     Ended {
         /// When they end.
         at: Timestamp,
