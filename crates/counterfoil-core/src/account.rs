@@ -203,6 +203,12 @@ impl Account {
                 self.email.clone_from(email);
                 self.email_confirmed_at = confirmed_at.filter(|_| email.is_some());
             }
+            AccountChange::EmailReplaced { from, email, at } => {
+                if self.email == *from {
+                    self.email = Some(email.clone());
+                    self.email_confirmed_at = Some(*at);
+                }
+            }
             AccountChange::EmailConfirmed(email, at) => {
                 if self.email.as_ref() == Some(email) {
                     self.email_confirmed_at = Some(*at);
@@ -283,6 +289,15 @@ pub enum AccountChange {
     Role(Role),
     /// Where mail goes, and since when that is proved.
     Email(Option<Email>, Option<Timestamp>),
+    /// Its owner has proved to read the mail of another address; does nothing where it has another one by now than `from`.
+    EmailReplaced {
+        /// The address that it had when that was judged.
+        from: Option<Email>,
+        /// The one that it gets.
+        email: Email,
+        /// When it was proved.
+        at: Timestamp,
+    },
     /// Its owner has proved to read the mail of this address; does nothing where it is not the account's any more.
     EmailConfirmed(Email, Timestamp),
     /// Given name.

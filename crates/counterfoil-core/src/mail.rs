@@ -76,10 +76,13 @@ pub enum MailKind {
         /// Which.
         new: Email,
     },
-    /// To the old address: the account has another one now. Its link takes that back.
+    /// To the old address: the account has another one now.
     AddressChanged {
         /// Which.
         new: Email,
+        /// Whether its link takes that back. Of several changes in a row the first old address alone can: else whoever makes
+        /// two has one, too.
+        can_undo: bool,
     },
     /// To the new address: the account has this one now.
     AddressTaken,
@@ -153,14 +156,35 @@ impl MailKind {
             MailKind::ConfirmRegistration => Some(Purpose::Register),
             MailKind::ConfirmAddress => Some(Purpose::Confirm),
             MailKind::ConfirmNewAddress => Some(Purpose::ChangeAddress),
-            MailKind::AddressChanged { .. } => Some(Purpose::UndoChange),
+            MailKind::AddressChanged { can_undo: true, .. } => Some(Purpose::UndoChange),
             MailKind::ResetPassword
             | MailKind::PasswordChanged
             | MailKind::AddressChangeAsked { .. }
             | MailKind::NewDevice { .. } => Some(Purpose::Reset),
-            MailKind::AlreadyRegistered | MailKind::AddressTaken | MailKind::TokenExpiring { .. } | MailKind::Test => {
-                None
-            }
+            MailKind::AddressChanged { can_undo: false, .. }
+            | MailKind::AlreadyRegistered
+            | MailKind::AddressTaken
+            | MailKind::TokenExpiring { .. }
+            | MailKind::Test => None,
+        }
+    }
+}
+
+impl MailKind {
+    /// The purpose whose links end this mail with them while it waits. A notice stays: that something happened is told in any
+    /// case, and the link in it is made when it is sent.
+    pub const fn ends_with(&self) -> Option<Purpose> {
+        match self {
+            MailKind::PasswordChanged | MailKind::AddressChangeAsked { .. } | MailKind::NewDevice { .. } => None,
+            MailKind::ConfirmRegistration
+            | MailKind::AlreadyRegistered
+            | MailKind::ConfirmAddress
+            | MailKind::ConfirmNewAddress
+            | MailKind::AddressChanged { .. }
+            | MailKind::AddressTaken
+            | MailKind::ResetPassword
+            | MailKind::TokenExpiring { .. }
+            | MailKind::Test => self.purpose(),
         }
     }
 }
@@ -337,7 +361,7 @@ mod tests {
             MailKind::ConfirmAddress,
             MailKind::ConfirmNewAddress,
             MailKind::AddressChangeAsked { new: "new@example.org".parse().expect("an address") },
-            MailKind::AddressChanged { new: "new@example.org".parse().expect("an address") },
+            MailKind::AddressChanged { new: "new@example.org".parse().expect("an address"), can_undo: true },
             MailKind::AddressTaken,
             MailKind::ResetPassword,
             MailKind::PasswordChanged,

@@ -724,11 +724,15 @@ pub trait MailStore: Send + Sync + fmt::Debug {
     /// The link of this digest, be it of use at any instant or not. Changes nothing.
     fn link<'a>(&'a self, digest: &'a TokenDigest) -> Answer<'a, Option<Link>>;
 
+    /// Whether a subject has a link for `purpose` that is of use at `now`, or a mail waiting that will bring one.
+    fn has_link<'a>(&'a self, subject: &'a SubjectId, purpose: Purpose, now: Timestamp) -> Answer<'a, bool>;
+
     /// Uses the link of this digest for `purpose`, and with it up all that its subject has for the same: of N that try at once
     /// one gets it. `None` where there is none that is of use at `now`.
     fn use_link<'a>(&'a self, digest: &'a TokenDigest, purpose: Purpose, now: Timestamp) -> Answer<'a, Option<Link>>;
 
-    /// Removes the links that a subject has for these purposes, and the mails waiting that would bring more of them.
+    /// Removes the links that a subject has for these purposes, and the mails waiting that would bring more of them, but for
+    /// notices: see [`crate::mail::MailKind::ends_with`].
     fn drop_links<'a>(&'a self, subject: &'a SubjectId, purposes: &'a [Purpose]) -> Answer<'a, ()>;
 
     /// Who wants that account.

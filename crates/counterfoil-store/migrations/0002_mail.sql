@@ -8,7 +8,7 @@ CREATE TABLE mails (
         CONSTRAINT mails_id_is_16_bytes CHECK (length(id) = 16),
     -- What it tells, as JSON: the kind and what that needs.
     kind TEXT NOT NULL,
-    -- What its link is good for, so that it goes when the account has no more use for one.
+    -- With which links it goes, unsent, when the account has no more use for them; none for a notice.
     purpose TEXT,
     -- Whose account, or whose registration. It is looked up again before the mail is sent.
     subject TEXT NOT NULL,

@@ -8,10 +8,10 @@ use crate::clock::Now;
 use crate::event::Event;
 use crate::language::Languages;
 use crate::link::{Link, Purpose};
-use crate::mail::MailKind;
+use crate::mail::{MailKind, MailOrder};
 use crate::password::{EncodedPassword, Password};
 use crate::refusal::{Error, Refusal};
-use crate::store::Bump;
+use crate::store::{Bump, StoreError};
 use crate::subject::SubjectId;
 use crate::token::{Identity, Kind, Source};
 
@@ -88,7 +88,7 @@ impl Authority {
 
     async fn prove_address(&self, link: &Link, actor: Actor, source: &Source, now: Now) -> Result<Account, Error> {
         let account = self.account_of(&link.subject).await?.ok_or(Refusal::LinkDead)?;
-        if account.email.as_ref() != Some(&link.email) {
+        if account.email.as_ref() != Some(&link.email) || !account.active {
             return Err(Refusal::LinkDead.into());
         }
         self.may_have(&link.email, &link.subject).await?;
@@ -104,18 +104,21 @@ impl Authority {
     }
 
     async fn take_address(&self, link: &Link, actor: Actor, source: &Source, now: Now) -> Result<Account, Error> {
-        let before = self.account_of(&link.subject).await?.ok_or(Refusal::LinkDead)?;
+        let before = self.account_of(&link.subject).await?.filter(|account| account.active).ok_or(Refusal::LinkDead)?;
         self.may_have(&link.email, &link.subject).await?;
         self.use_link(link, now).await?;
-        let change = AccountChange::Email(Some(link.email.clone()), Some(now.wall));
+        // Restates the address that it replaces: one that the old one has taken back meanwhile stays.
+        let change =
+            AccountChange::EmailReplaced { from: before.email.clone(), email: link.email.clone(), at: now.wall };
         let account = self.change_own(&link.subject, change, now).await?;
+        if account.email.as_ref() != Some(&link.email) {
+            return Err(Refusal::LinkDead.into());
+        }
+        // The first of several old addresses alone can take them all back: whoever makes two changes owns the second one.
+        let can_undo = !self.mail()?.store.has_link(&link.subject, Purpose::UndoChange, now.wall).await?;
         self.drop_links(&link.subject, &ENDED_BY_ANOTHER_ADDRESS).await?;
         self.publish(Event::EmailChanged(account.subject.clone()), actor, source, now.wall);
-        if let Some(old) = before.email.filter(|old| before.email_confirmed_at.is_some() && *old != link.email) {
-            let kind = MailKind::AddressChanged { new: link.email.clone() };
-            let order = self.order(kind, &account.subject, &old, languages_of(&account), None, now);
-            self.post_notice(order, source, now).await;
-        }
+        self.tell_old_address(&before, &account, can_undo, source, now).await;
         self.tell_owner(&account, MailKind::AddressTaken, source, now).await;
         Ok(account)
     }
@@ -137,7 +140,7 @@ impl Authority {
         let account = self.account(&who.subject).await?;
         let email = to_be_confirmed(&account)?;
         self.mail()?;
-        self.count_mail(email, source, now)?;
+        self.count_mail(Purpose::Confirm, email, source, now)?;
         let languages = preferring(&account, &languages);
         let order = self.order(MailKind::ConfirmAddress, &account.subject, email, languages, next, now)?;
         self.post(&[order], None).await?;
@@ -160,14 +163,15 @@ impl Authority {
     ) -> Result<(), Error> {
         let next = self.judge_next(next)?;
         self.mail()?;
-        self.count_mail(email, source, now)?;
+        self.count_mail(Purpose::Confirm, email, source, now)?;
         let mut orders = Vec::new();
         let accounts = self.accounts_of(email).await?;
         let wishes = self.mail()?.store.registrations_of(email, MOST_WISHES).await?;
         if accounts.iter().all(|account| account.email_confirmed_at.is_none()) {
             for wish in wishes.into_iter().filter(|wish| now.wall < wish.expires_at) {
                 let (kind, next) = (MailKind::ConfirmRegistration, next.clone());
-                orders.push(self.order(kind, &wish.subject, &wish.email, languages.clone(), next, now)?);
+                let order = self.order(kind, &wish.subject, &wish.email, languages.clone(), next, now)?;
+                orders.push(MailOrder { expires_at: order.expires_at.min(wish.expires_at), ..order });
             }
         }
         for account in accounts {
@@ -181,6 +185,7 @@ impl Authority {
         if orders.is_empty() {
             orders.push(self.order_for_nobody(languages, now)?);
         }
+        let orders = self.limited(orders, Purpose::Confirm, email, source, now);
         self.post(&orders, None).await
     }
 
@@ -214,7 +219,7 @@ impl Authority {
         let ChangeOfAddress { email, password, languages, next } = wanted;
         let next = self.judge_next(next.as_deref())?;
         self.mail()?;
-        self.count_mail(&email, source, now)?;
+        self.count_mail(Purpose::ChangeAddress, &email, source, now)?;
         let account = self.check_own(&who.subject, password, source, now).await?;
         if account.email.as_ref() == Some(&email) && account.email_confirmed_at.is_some() {
             return Err(Refusal::invalid("email", "is the address already").into());
@@ -248,26 +253,51 @@ impl Authority {
         let subject = &link.subject;
         self.account_of(subject).await?.ok_or(Refusal::LinkDead)?;
         self.may_have(&link.email, subject).await?;
-        self.use_link(&link, now).await?;
         let bump = Bump::Subject { id: subject.clone(), keys_too: true, keep: None };
         self.tokens.open_subject(subject, now.wall).await?;
         self.tokens.bump_epoch(&bump, now.wall).await?;
-        self.accounts.set_password(subject, None, &EncodedPassword::unusable()).await?;
+        if !self.accounts.set_password(subject, None, &EncodedPassword::unusable()).await? {
+            return Err(StoreError::new(UNDOING, "its store has kept the password").into());
+        }
         let change = AccountChange::Email(Some(link.email.clone()), Some(now.wall));
         let account = self.change_own(subject, change, now).await?;
-        self.drop_links(subject, &ENDED_BY_ANOTHER_ADDRESS).await?;
+        if account.email.as_ref() != Some(&link.email) {
+            return Err(StoreError::new(UNDOING, "its store has kept the other address").into());
+        }
         // And after: a login that read the old password restates the epoch from before this bump and fails.
         self.tokens.bump_epoch(&bump, now.wall).await?;
+        // Last, because all of the above may be done again: what stops half-way must not have cost the owner their link. With
+        // it goes whatever else was mailed, to whichever address.
+        self.drop_links(subject, &Purpose::ALL).await?;
         self.publish(Event::EmailChangeUndone(subject.clone()), Actor::Stranger, source, now.wall);
         self.tell_owner(&account, MailKind::ResetPassword, source, now).await;
         Ok(())
     }
 
-    /// Ends the links of an account whose address was changed by others.
-    pub(super) async fn address_was_changed(&self, subject: &SubjectId) -> Result<(), Error> {
-        self.drop_links(subject, &ENDED_BY_ANOTHER_ADDRESS).await
+    /// Ends every link of an account that the operator or staff gave another address, and tells the old one.
+    pub(super) async fn address_was_changed(
+        &self,
+        before: &Account,
+        account: &Account,
+        by: &By,
+        now: Now,
+    ) -> Result<(), Error> {
+        self.drop_links(&account.subject, &Purpose::ALL).await?;
+        self.tell_old_address(before, account, false, by.source(), now).await;
+        Ok(())
+    }
+
+    async fn tell_old_address(&self, before: &Account, account: &Account, can_undo: bool, source: &Source, now: Now) {
+        let old = before.email.as_ref().filter(|_| before.email_confirmed_at.is_some());
+        let (Some(old), Some(new)) = (old, &account.email) else { return };
+        let kind = MailKind::AddressChanged { new: new.clone(), can_undo };
+        let order = self.order(kind, &account.subject, old, languages_of(account), None, now);
+        self.post_notice(order, source, now).await;
     }
 }
+
+/// While what happened.
+const UNDOING: &str = "taking back a change of address";
 
 /// Another address for an account.
 #[derive(Debug)]

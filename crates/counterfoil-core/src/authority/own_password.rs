@@ -75,7 +75,7 @@ impl Authority {
     ) -> Result<(), Error> {
         let next = self.judge_next(next)?;
         self.mail()?;
-        self.count_mail(email, source, now)?;
+        self.count_mail(Purpose::Reset, email, source, now)?;
         let mut orders = Vec::new();
         for account in self.accounts_of(email).await?.into_iter().filter(|account| account.active) {
             let languages = preferring(&account, &languages);
@@ -85,6 +85,7 @@ impl Authority {
         if orders.is_empty() {
             orders.push(self.order_for_nobody(languages, now)?);
         }
+        let orders = self.limited(orders, Purpose::Reset, email, source, now);
         self.post(&orders, None).await
     }
 
@@ -109,6 +110,9 @@ impl Authority {
     pub async fn start_reset(&self, subject: &SubjectId, by: &By, now: Now) -> Result<(), Error> {
         self.may_touch(subject, by).await?;
         let account = self.account(subject).await?;
+        if !account.active {
+            return Err(Refusal::invalid("active", "the account is disabled").into());
+        }
         let Some(email) = &account.email else {
             return Err(Refusal::invalid("email", "the account has no address").into());
         };

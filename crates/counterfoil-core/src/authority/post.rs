@@ -1,6 +1,5 @@
 //! What goes out by mail: asked for here, sent in the background.
 
-use std::cmp::Reverse;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Authority;
@@ -31,12 +30,16 @@ pub struct MailParts {
 
 /// How many mails may wait. Beyond it whoever asks for one is told to come back later.
 const MOST_WAITING: u64 = 10_000;
+/// So many more are taken of what owners are told unasked: nobody who asks for mails can keep that from them.
+const KEPT_FOR_NOTICES: u64 = 10_000;
 /// How long a mail belongs to the one who took it to send it. More than a [`Mailer`] may take.
 const CLAIMED_MILLIS: u64 = 120_000;
 /// How long a notice is worth sending, and its link works.
 const NOTICE_HOURS: u64 = 24;
 /// How many accounts of one address are mailed when somebody asks for a new password: an import may have brought several.
 const MOST_OF_AN_ADDRESS: usize = 5;
+/// So many of them the oldest ones.
+const OLDEST_OF_AN_ADDRESS: usize = 3;
 /// Among how many that say they have it.
 const LOOKED_THROUGH: u32 = 200;
 /// How many logins may wait to be looked at for a new device. What comes beyond is not told of.
@@ -97,12 +100,32 @@ impl Authority {
         self.count_letter(Limit::Mails, source.ip.map(|_| self.address_tag(source)), rate, source, now)
     }
 
-    /// The same of a mail to an address that they may have made up.
-    pub(super) fn count_mail(&self, to: &Email, source: &Source, now: Now) -> Result<(), Error> {
+    /// The same of a mail to an address that they may have made up. Counted for each purpose by itself: whoever has asked for
+    /// one thing in somebody's name, which may not even have brought a mail, keeps them from no other.
+    pub(super) fn count_mail(&self, purpose: Purpose, to: &Email, source: &Source, now: Now) -> Result<(), Error> {
         self.count_asking(source, now)?;
+        self.count_to_mailbox(purpose, to, source, now)
+    }
+
+    fn count_to_mailbox(&self, purpose: Purpose, to: &Email, source: &Source, now: Now) -> Result<(), Error> {
         let mails_per_address = self.chosen().settings.accounts.mails_per_address;
-        let mailbox = self.tag("mailbox", to.folded().as_bytes());
+        let mailbox = self.tag(purpose.as_str(), to.folded().as_bytes());
         self.count_letter(Limit::MailsToAddress, Some(mailbox), mails_per_address, source, now)
+    }
+
+    /// Leaves of several mails to one address those that it may still be sent; the first one has been counted.
+    pub(super) fn limited(
+        &self,
+        mut orders: Vec<MailOrder>,
+        purpose: Purpose,
+        to: &Email,
+        source: &Source,
+        now: Now,
+    ) -> Vec<MailOrder> {
+        let further = orders.iter().skip(1).take_while(|_| self.count_to_mailbox(purpose, to, source, now).is_ok());
+        let most = 1 + further.count();
+        orders.truncate(most);
+        orders
     }
 
     /// An order for one mail.
@@ -161,7 +184,7 @@ impl Authority {
     /// nothing.
     pub(super) async fn post_notice(&self, order: Result<MailOrder, Error>, source: &Source, now: Now) {
         let (Ok(mail), Ok(order)) = (self.mail(), order) else { return };
-        let posted = mail.store.post(std::slice::from_ref(&order), None, MOST_WAITING).await;
+        let posted = mail.store.post(std::slice::from_ref(&order), None, MOST_WAITING + KEPT_FOR_NOTICES).await;
         if !matches!(posted, Ok(true)) {
             let lost = Event::MailLost { subject: order.subject, kind: order.kind.name(), why: MailLoss::QueueFull };
             self.publish(lost, Actor::Deployment, source, now.wall);
@@ -175,8 +198,8 @@ impl Authority {
         self.post_notice(order, source, now).await;
     }
 
-    /// Accounts of this address: those that log in by it; where there is none, those that merely say so, the last ones first:
-    /// whoever makes many with somebody's address must not push theirs out.
+    /// Accounts of this address: those that log in by it; where there is none, some that merely say so, the oldest and the
+    /// newest: whoever makes many with somebody's address pushes neither one that was there before nor one that comes after out.
     ///
     /// Letters beyond ASCII are not folded: what looks like another address, or is one in another case, is not this one, and
     /// what is mailed goes to the address that is stored (CVE-2019-19844).
@@ -200,8 +223,10 @@ impl Authority {
             return Ok(proved);
         }
         unproved.retain(|account| has_it(account) && account.email_confirmed_at.is_none());
-        unproved.sort_by_key(|account| Reverse(account.last_login_at.max(Some(account.created_at))));
-        unproved.truncate(MOST_OF_AN_ADDRESS);
+        unproved.sort_by_key(|account| account.created_at);
+        if let Some(surplus) = unproved.len().checked_sub(MOST_OF_AN_ADDRESS) {
+            unproved.drain(OLDEST_OF_AN_ADDRESS..OLDEST_OF_AN_ADDRESS + surplus);
+        }
         Ok(unproved)
     }
 
@@ -296,7 +321,7 @@ impl Authority {
     pub async fn deliver(&self, waiting: Waiting, now: Now) -> Result<Delivery, Error> {
         let Some(mail) = &self.mail else { return Ok(Delivery::Postponed) };
         let Waiting { order, tries, .. } = waiting;
-        let Some(letter) = self.letter(mail, &order).await? else {
+        let Some(letter) = self.letter(mail, &order, now).await? else {
             mail.store.done(order.id).await?;
             return Ok(Delivery::Pointless);
         };
@@ -323,8 +348,20 @@ impl Authority {
     }
 
     /// The letter of an order; `None` where there is nothing to tell any more.
-    async fn letter(&self, mail: &MailParts, order: &MailOrder) -> Result<Option<Result<Letter, NotSent>>, Error> {
+    async fn letter(
+        &self,
+        mail: &MailParts,
+        order: &MailOrder,
+        now: Now,
+    ) -> Result<Option<Result<Letter, NotSent>>, Error> {
         let rules = self.chosen().settings.accounts.clone();
+        // A notice is worth telling for longer than a link in it may lie about.
+        let expires_at = match order.kind.purpose() {
+            Some(Purpose::Reset) => order.expires_at.min(in_time(rules.reset_within, now)),
+            Some(Purpose::Register | Purpose::Confirm | Purpose::ChangeAddress | Purpose::UndoChange) | None => {
+                order.expires_at
+            }
+        };
         let username = if order.kind == MailKind::Test {
             None
         } else if order.kind == MailKind::ConfirmRegistration {
@@ -350,12 +387,13 @@ impl Authority {
                             subject: order.subject.clone(),
                             email: order.to.clone(),
                             next: order.next.clone(),
-                            expires_at: order.expires_at,
+                            expires_at,
                         })
                         .await?;
                 }
                 url
             }
+            None if matches!(order.kind, MailKind::AddressChanged { .. }) => None,
             None if order.kind == MailKind::AlreadyRegistered => rules.links.forgot(),
             None => rules.links.account(),
         };
@@ -371,7 +409,7 @@ impl Authority {
             url,
             site: rules.site,
             at: order.asked_at,
-            expires_at: order.expires_at,
+            expires_at,
         })))
     }
 

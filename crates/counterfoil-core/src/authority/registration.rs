@@ -7,7 +7,7 @@ use crate::actor::Actor;
 use crate::clock::Now;
 use crate::event::Event;
 use crate::language::{Languages, is_tag};
-use crate::link::Link;
+use crate::link::{Link, Purpose};
 use crate::mail::{MailKind, Registration};
 use crate::password::{EncodedPassword, Password};
 use crate::refusal::{Error, Refusal};
@@ -68,11 +68,16 @@ impl Authority {
         match &new.email {
             Some(email) => {
                 self.mail()?;
-                self.count_mail(email, source, now)?;
+                self.count_mail(Purpose::Register, email, source, now)?;
             }
             None => self.count_asking(source, now)?,
         }
-        self.is_free(&new.username).await?;
+        // Where a name is the address that is being proved, that it is taken would tell of the address.
+        let is_address = new.email.as_ref().is_some_and(|email| email.folded() == new.username.folded());
+        match self.is_free(&new.username).await {
+            Err(Error::Refused(Refusal::UsernameTaken)) if is_address && rules.unconfirmed == Unconfirmed::Waits => {}
+            free => free?,
+        }
         let password = self.hash(new.password).await?;
         let subject = self.new_subject(now)?;
         match new.email {
@@ -226,6 +231,10 @@ impl Authority {
         let store = &self.mail()?.store;
         let registration = store.registration(&link.subject).await?.filter(|one| now.wall < one.expires_at);
         let registration = registration.ok_or(Refusal::LinkDead)?;
+        if self.account_of(&link.subject).await?.is_some() {
+            // Somebody was faster with the same link.
+            return Err(Refusal::LinkDead.into());
+        }
         self.count_try_at_registration(&link.subject, now)?;
         if !self.is_password(password, &registration.password).await? {
             return Err(Refusal::PasswordWrong.into());

@@ -115,7 +115,7 @@ impl Authority {
         now: Now,
     ) -> Result<Account, Error> {
         self.may_touch(subject, by).await?;
-        self.account(subject).await?;
+        let before = self.account(subject).await?;
         let (mut facts, mut role, mut active) = (Vec::new(), None, None);
         for change in changes {
             match change {
@@ -130,6 +130,7 @@ impl Authority {
                 AccountChange::RotationLocked(_)
                 | AccountChange::LoggedIn(_)
                 | AccountChange::Email(..)
+                | AccountChange::EmailReplaced { .. }
                 | AccountChange::EmailConfirmed(..)
                 | AccountChange::FirstName(_)
                 | AccountChange::LastName(_)
@@ -138,14 +139,18 @@ impl Authority {
             }
         }
         for change in &facts {
-            if let AccountChange::Email(Some(email), Some(_)) = change {
+            if let AccountChange::Email(Some(email), Some(_))
+            | AccountChange::EmailReplaced { email, .. }
+            | AccountChange::EmailConfirmed(email, _) = change
+            {
                 self.may_log_in_by(email, subject, by).await?;
             }
         }
         if !facts.is_empty() {
             self.accounts.change(subject, &facts).await?.ok_or(Refusal::NotFound)?;
-            if facts.iter().any(|change| matches!(change, AccountChange::Email(..))) {
-                self.address_was_changed(subject).await?;
+            let changed = self.account(subject).await?;
+            if changed.email != before.email {
+                self.address_was_changed(&before, &changed, by, now).await?;
             }
             self.tokens.subject_changed(subject, now.wall).await?;
             self.record(Event::AccountChanged(subject.clone()), by, now).await?;
@@ -313,6 +318,8 @@ impl Authority {
         if raised {
             // Again, for what was issued between: whoever issued it was told that this is a lesser account.
             self.tokens.bump_epoch(&bump, now.wall).await?;
+            // And what was mailed to the lesser account opens nothing of the greater one.
+            self.drop_links(subject, &Purpose::ALL).await?;
         }
         self.tokens.subject_changed(subject, now.wall).await?;
         self.record(Event::RoleChanged(subject.clone(), role), by, now).await?;

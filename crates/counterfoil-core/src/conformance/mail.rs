@@ -43,7 +43,7 @@ fn ids(waiting: &[Waiting]) -> Vec<MailId> {
 pub(super) fn a_mail_waits_with_all_its_facts_until_it_is_done(world: &World) {
     let kinds = [
         MailKind::ResetPassword,
-        MailKind::AddressChanged { new: email("neu@example.org") },
+        MailKind::AddressChanged { new: email("neu@example.org"), can_undo: false },
         MailKind::NewDevice {
             client: "web".parse().expect("a client"),
             user_agent: Some("a\"b'c".to_owned()),
@@ -168,14 +168,22 @@ pub(super) fn dropping_links_takes_the_mails_along_that_would_bring_more(world: 
         wait(mail(world).keep_link(one));
     }
     let reset = order(world, MailKind::ResetPassword, "ada", NOW);
-    let changed = order(world, MailKind::AddressChanged { new: email("x@example.org") }, "ada", later(1));
+    let changed =
+        order(world, MailKind::AddressChanged { new: email("x@example.org"), can_undo: true }, "ada", later(1));
     let told = order(world, MailKind::AddressTaken, "ada", later(2));
     let bobs = order(world, MailKind::ResetPassword, "bob", later(3));
     post(world, &[reset, changed.clone(), told.clone(), bobs.clone()]);
+    let notice = order(world, MailKind::PasswordChanged, "ada", later(4));
+    post(world, std::slice::from_ref(&notice));
+    let has = |purpose, now| wait(mail(world).has_link(&subject("ada"), purpose, later(now)));
+    assert!(has(Purpose::Reset, 0) && has(Purpose::UndoChange, 999), "by a link");
+    assert!(has(Purpose::UndoChange, 1_000), "by the mail that waits");
+    assert!(!has(Purpose::Confirm, 0));
     wait(mail(world).drop_links(&subject("ada"), &[Purpose::Reset, Purpose::Confirm]));
+    assert!(!has(Purpose::Reset, 0), "the notice brings one, and is not counted");
     let left = links.each_ref().map(|link| wait(mail(world).link(&link.digest)).is_some());
     assert_eq!(left, [false, true, true]);
-    assert_eq!(ids(&wait(mail(world).waiting(9))), [changed.id, told.id, bobs.id]);
+    assert_eq!(ids(&wait(mail(world).waiting(9))), [changed.id, told.id, bobs.id, notice.id]);
 }
 
 fn registration() -> Registration {

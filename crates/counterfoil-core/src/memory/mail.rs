@@ -101,6 +101,13 @@ impl MailStore for MemoryStore {
         done(self.lock().mail.links.iter().find(|link| link.digest == *digest).cloned())
     }
 
+    fn has_link<'a>(&'a self, subject: &'a SubjectId, purpose: Purpose, now: Timestamp) -> Answer<'a, bool> {
+        let mail = &self.lock().mail;
+        let of_it = |link: &Link| link.subject == *subject && link.purpose == purpose && now < link.expires_at;
+        let brings_it = |one: &Waiting| one.order.subject == *subject && one.order.kind.ends_with() == Some(purpose);
+        done(mail.links.iter().any(of_it) || mail.queue.iter().any(brings_it))
+    }
+
     fn use_link<'a>(&'a self, digest: &'a TokenDigest, purpose: Purpose, now: Timestamp) -> Answer<'a, Option<Link>> {
         done(self.lock().mail.use_link(digest, purpose, now))
     }
@@ -109,8 +116,8 @@ impl MailStore for MemoryStore {
         let mail = &mut self.lock().mail;
         mail.links.retain(|link| link.subject != *subject || !purposes.contains(&link.purpose));
         mail.queue.retain(|one| {
-            let brings = one.order.kind.purpose();
-            one.order.subject != *subject || !brings.is_some_and(|purpose| purposes.contains(&purpose))
+            let ends_with = one.order.kind.ends_with();
+            one.order.subject != *subject || !ends_with.is_some_and(|purpose| purposes.contains(&purpose))
         });
         done(())
     }

@@ -1,7 +1,7 @@
 //! Accounts in the hands of their owners: registration, addresses, passwords, and the mails that go with them.
 use std::sync::{Arc, Mutex};
 
-use counterfoil_core::account::{Account, NewAccount};
+use counterfoil_core::account::{Account, NewAccount, Role};
 use counterfoil_core::account_rules::{AccountRules, EmailRule, Links, Registering, Unconfirmed};
 use counterfoil_core::authority::{
     ChangeOfAddress, ChangeOfPassword, Delivery, MailParts, NewRegistration, Proof, Registered,
@@ -391,6 +391,104 @@ fn an_address_is_changed_when_the_new_one_is_proved_and_the_old_one_is_told() {
 }
 
 #[test]
+fn the_first_old_address_takes_back_every_change_and_no_other_takes_it_back_from_there() {
+    let house = house(|_| {}).with_ada();
+    let thief = house.world.who(&house.login("ada", PASSWORD).unwrap());
+    let mut told = Vec::new();
+    for to in ["first@evil.example", "second@evil.example"] {
+        house.ask_change(&thief, to, PASSWORD).unwrap();
+        told.extend(house.post());
+        let asked = told.iter().rfind(|(kind, ..)| *kind == "confirm_new_address").unwrap();
+        house.confirm(asked.2.as_ref().unwrap(), PASSWORD).unwrap();
+    }
+    told.extend(house.post());
+    told.retain(|(kind, ..)| *kind == "address_changed");
+    let links: Vec<(&str, bool)> = told.iter().map(|(_, to, link)| (to.as_str(), link.is_some())).collect();
+    assert!(links.contains(&(ADDRESS, true)) && !links.contains(&("first@evil.example", true)), "{links:?}");
+    let undo = told.into_iter().find_map(|(_, to, link)| link.filter(|_| to == ADDRESS)).unwrap();
+    let World { authority, source, .. } = &house.world;
+    answer(authority.undo_email_change(&undo, source, house.world.now())).unwrap();
+    assert_eq!(house.account().email, Some(email(ADDRESS)));
+    assert_eq!(refused(answer(authority.undo_email_change(&undo, source, house.world.now()))), Refusal::LinkDead);
+    // Nothing that was mailed elsewhere works any more, be it still in the queue.
+    house.world.wait(3_600_000);
+    let kinds: Vec<_> = house.post().into_iter().map(|(kind, to, _)| (kind, to)).collect();
+    assert!(kinds.iter().all(|(_, to)| to == ADDRESS), "{kinds:?}");
+}
+
+#[test]
+fn a57_asking_for_one_thing_in_somebodys_name_keeps_them_from_no_other() {
+    let house = house(|_| {}).with_ada();
+    let World { authority, source, .. } = &house.world;
+    for _ in 0..5 {
+        let (to, languages, now) = (email(ADDRESS), Languages::default(), house.world.now());
+        answer(authority.ask_confirmation_by_address(&to, languages, None, source, now)).unwrap();
+    }
+    assert_eq!(house.post(), [], "there is nothing to confirm");
+    house.forgot(ADDRESS).unwrap();
+    house.reset(&house.link("reset_password"), NEW_PASSWORD).unwrap();
+}
+
+#[test]
+fn staff_who_change_an_address_are_told_of_to_the_old_one_and_end_every_link() {
+    let house = house(|_| {}).with_ada();
+    house.forgot(ADDRESS).unwrap();
+    let reset = house.link("reset_password");
+    let World { authority, .. } = &house.world;
+    let change = vec![AccountChange::Email(Some(email("other@example.org")), Some(house.world.now().wall))];
+    let subject = house.account().subject;
+    answer(authority.change_user(&subject, change, &house.world.by(), house.world.now())).unwrap();
+    assert_eq!(house.post(), [("address_changed", ADDRESS.to_owned(), None)]);
+    assert_eq!(refused(house.reset(&reset, NEW_PASSWORD)), Refusal::LinkDead);
+}
+
+#[test]
+fn a_link_mailed_to_a_lesser_account_opens_nothing_of_an_administrator() {
+    let house = house(|_| {}).with_ada();
+    house.forgot(ADDRESS).unwrap();
+    let reset = house.link("reset_password");
+    let World { authority, .. } = &house.world;
+    let subject = house.account().subject;
+    answer(authority.set_role(&subject, Role::Admin, &house.world.by(), house.world.now())).unwrap();
+    assert_eq!(refused(house.reset(&reset, NEW_PASSWORD)), Refusal::LinkDead);
+}
+
+#[test]
+fn r16_a_link_in_a_notice_lives_no_longer_than_one_that_was_asked_for() {
+    let house = house(|rules| rules.reset_within = life("10m")).with_ada();
+    let who = house.world.who(&house.login("ada", PASSWORD).unwrap());
+    house.change_password(&who, PASSWORD, NEW_PASSWORD, false).unwrap();
+    house.world.wait(3_600_000);
+    let link = house.link("password_changed");
+    house.world.wait(600_000);
+    assert_eq!(refused(house.reset(&link, PASSWORD)), Refusal::LinkDead);
+}
+
+#[test]
+fn a_disabled_account_gets_no_other_address_and_no_reset() {
+    let house = house(|_| {}).with_ada();
+    let who = house.world.who(&house.login("ada", PASSWORD).unwrap());
+    house.ask_change(&who, "new@example.org", PASSWORD).unwrap();
+    let told = house.post();
+    let link = told.iter().find_map(|(kind, _, link)| link.clone().filter(|_| *kind == "confirm_new_address")).unwrap();
+    let World { authority, .. } = &house.world;
+    let (by, now) = (house.world.by(), house.world.now());
+    answer(authority.disable_user(&who.subject, &by, now)).unwrap();
+    assert_eq!(refused(house.confirm(&link, PASSWORD)), Refusal::LinkDead);
+    assert!(matches!(refused(answer(authority.start_reset(&who.subject, &by, now))), Refusal::Invalid(_)));
+}
+
+#[test]
+fn a51_a_name_that_is_the_address_itself_tells_nothing_of_it() {
+    let house = strict();
+    let own = || NewRegistration { username: ADDRESS.parse().unwrap(), ..ada() };
+    house.register(own()).unwrap();
+    house.confirm(&house.link("confirm_registration"), PASSWORD).unwrap();
+    assert!(matches!(house.register(own()), Ok(Registered::ProofAsked)));
+    assert_eq!(house.post(), [("already_registered", ADDRESS.to_owned(), None)]);
+}
+
+#[test]
 fn a69_a_change_of_address_needs_the_password_and_the_new_mailbox() {
     let house = house(|_| {}).with_ada();
     let who = house.world.who(&house.login("ada", PASSWORD).unwrap());
@@ -538,6 +636,8 @@ fn a57_accounts_made_with_somebodys_address_push_theirs_out_of_no_reset() {
         links.iter().any(|link| house.reset(link, NEW_PASSWORD).is_ok() && house.login("ada", NEW_PASSWORD).is_ok());
     assert!(reached, "the last one that was made is among them");
     // Once one of them has proved it, the others are none of its business.
+    house.world.wait(3_600_000);
+    house.post();
     house.forgot(ADDRESS).unwrap();
     assert_eq!(house.post().into_iter().filter(|(kind, ..)| *kind == "reset_password").count(), 1);
 }

@@ -283,6 +283,10 @@ impl MailStore for UnreliableStore {
         self.through(|memory| memory.link(digest))
     }
 
+    fn has_link<'a>(&'a self, subject: &'a SubjectId, purpose: Purpose, now: Timestamp) -> Answer<'a, bool> {
+        self.through(|memory| memory.has_link(subject, purpose, now))
+    }
+
     fn use_link<'a>(&'a self, digest: &'a TokenDigest, purpose: Purpose, now: Timestamp) -> Answer<'a, Option<Link>> {
         self.through(|memory| memory.use_link(digest, purpose, now))
     }

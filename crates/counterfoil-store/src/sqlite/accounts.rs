@@ -261,6 +261,8 @@ pub(super) fn set_password(
 const SET_ACTIVE: &str = "UPDATE accounts SET active = ?2 WHERE subject = ?1";
 const SET_ROLE: &str = "UPDATE accounts SET role = ?2 WHERE subject = ?1";
 const SET_EMAIL: &str = "UPDATE accounts SET email = ?2, email_fold = ?3, email_confirmed_at = ?4 WHERE subject = ?1";
+const REPLACE_EMAIL: &str = "
+    UPDATE accounts SET email = ?3, email_fold = ?4, email_confirmed_at = ?5 WHERE subject = ?1 AND email IS ?2";
 const CONFIRM_EMAIL: &str = "UPDATE accounts SET email_confirmed_at = ?3 WHERE subject = ?1 AND email = ?2";
 const SET_FIRST_NAME: &str = "UPDATE accounts SET first_name = ?2 WHERE subject = ?1";
 const SET_LAST_NAME: &str = "UPDATE accounts SET last_name = ?2 WHERE subject = ?1";
@@ -296,6 +298,10 @@ fn make(connection: &Connection, subject: &SubjectId, change: &AccountChange) ->
             let confirmed_at = email.as_ref().and(*confirmed_at);
             let folded = email.as_ref().map(Email::folded);
             apply(SET_EMAIL, params![id, if_any(email.as_ref()), folded, if_any(confirmed_at)])
+        }
+        AccountChange::EmailReplaced { from, email, at } => {
+            let values = params![id, if_any(from.as_ref()), Column(email), email.folded(), Column(*at)];
+            apply(REPLACE_EMAIL, values)
         }
         AccountChange::EmailConfirmed(email, at) => apply(CONFIRM_EMAIL, params![id, Column(email), Column(*at)]),
         AccountChange::FirstName(name) => apply(SET_FIRST_NAME, params![id, name]),

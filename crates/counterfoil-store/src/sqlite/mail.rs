@@ -34,7 +34,7 @@ pub(super) fn post(
         add.execute(params![
             Column(order.id),
             Column(&order.kind),
-            if_any(order.kind.purpose()),
+            if_any(order.kind.ends_with()),
             Column(&order.subject),
             Column(&order.to),
             Column(&order.languages),
@@ -170,6 +170,18 @@ fn find(connection: &Connection, digest: &TokenDigest) -> Result<Option<Link>, F
 /// See [`counterfoil_core::MailStore::link`].
 pub(super) fn link(reader: &Reader, digest: &TokenDigest) -> Result<Option<Link>, Fault> {
     find(&reader.connection, digest)
+}
+
+/// See [`counterfoil_core::MailStore::has_link`].
+pub(super) fn has_link(
+    reader: &Reader,
+    (subject, purpose, now): &(SubjectId, Purpose, Timestamp),
+) -> Result<bool, Fault> {
+    const HAS: &str = "
+        SELECT EXISTS (SELECT 1 FROM links WHERE subject = ?1 AND purpose = ?2 AND expires_at > ?3)
+            OR EXISTS (SELECT 1 FROM mails WHERE subject = ?1 AND purpose = ?2)";
+    let mut statement = reader.connection.prepare_cached(HAS)?;
+    Ok(statement.query_row(params![Column(subject), Column(*purpose), Column(*now)], |row| row.get(0))?)
 }
 
 /// See [`counterfoil_core::MailStore::use_link`].

@@ -644,6 +644,11 @@ impl MailStore for SqliteStore {
         self.look_up("looking a link up", digest, mail::link)
     }
 
+    fn has_link<'a>(&'a self, subject: &'a SubjectId, purpose: LinkPurpose, now: Timestamp) -> Answer<'a, bool> {
+        let wanted = (subject.clone(), purpose, now);
+        self.read("looking for a link", move |reader| mail::has_link(reader, &wanted))
+    }
+
     fn use_link<'a>(
         &'a self,
         digest: &'a TokenDigest,

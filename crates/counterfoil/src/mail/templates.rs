@@ -273,7 +273,7 @@ impl Tongue {
             ("valid_for", self.span(tag, letter.expires_at.millis_since(now))?),
         ]);
         match &letter.kind {
-            MailKind::AddressChangeAsked { new } | MailKind::AddressChanged { new } => {
+            MailKind::AddressChangeAsked { new } | MailKind::AddressChanged { new, .. } => {
                 values.insert("new_address", Value::from(plain(new.as_str(), MOST_OF_AN_ADDRESS)));
             }
             MailKind::NewDevice { client, user_agent, ip } => {
@@ -576,8 +576,8 @@ fn samples() -> Vec<Letter> {
         (MailKind::ConfirmNewAddress, true),
         (MailKind::AddressChangeAsked { new: new.clone() }, true),
         (MailKind::AddressChangeAsked { new: new.clone() }, false),
-        (MailKind::AddressChanged { new: new.clone() }, true),
-        (MailKind::AddressChanged { new: new.clone() }, false),
+        (MailKind::AddressChanged { new: new.clone(), can_undo: true }, true),
+        (MailKind::AddressChanged { new: new.clone(), can_undo: false }, false),
         (MailKind::AddressTaken, true),
         (MailKind::AddressTaken, false),
         (MailKind::ResetPassword, true),
