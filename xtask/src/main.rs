@@ -9,6 +9,7 @@
 )]
 
 mod bench;
+mod browser;
 mod check;
 mod contract;
 mod crash;
@@ -76,6 +77,11 @@ const COMMANDS: &[Command] = &[
         name: "smtp-server",
         about: "install the mail server that tests speak to, for when they are run by cargo alone",
         run: smtp_server::run,
+    },
+    Command {
+        name: "browser",
+        about: "tell one person's way through an account in Chromium, with a real mail server",
+        run: browser::run,
     },
     Command {
         name: "supply",

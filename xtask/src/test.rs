@@ -3,7 +3,8 @@
 use crate::install::{self, Debian};
 use crate::steps::Steps;
 use crate::{
-    Failure, check, contract, crash, front_page, fuzz, model, process, publish, smoke, smtp_server, supply, timing,
+    Failure, browser, check, contract, crash, front_page, fuzz, model, process, publish, smoke, smtp_server, supply,
+    timing,
 };
 
 /// Programs that the tests call and that a machine with only Rust and Python may lack.
@@ -26,6 +27,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     steps.take("model", model::check)?;
     steps.take("smokes", smoke::run)?;
     steps.take("front page", front_page::smoke)?;
+    steps.take("browser", browser::smoke)?;
     steps.take("contract", contract::smoke)?;
     steps.take("fuzzing", fuzz::smoke)?;
     steps.take("crashes", crash::smoke)?;
