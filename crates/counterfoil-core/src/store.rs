@@ -738,7 +738,8 @@ pub trait MailStore: Send + Sync + fmt::Debug {
     /// Who wants that account.
     fn registration<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, Option<Registration>>;
 
-    /// Who wants an account with this address, in any case of its ASCII letters; at most `limit`.
+    /// Who wants an account with this address, in any case of its ASCII letters; at most `limit`, those that last longest
+    /// first: who has asked often keeps nobody from theirs.
     fn registrations_of<'a>(&'a self, email: &'a Email, limit: u32) -> Answer<'a, Vec<Registration>>;
 
     /// Forgets who wanted that account.

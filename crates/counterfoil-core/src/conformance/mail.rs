@@ -209,6 +209,16 @@ pub(super) fn a_registration_is_kept_until_it_is_forgotten(world: &World) {
     let of = |text: &str| wait(mail(world).registrations_of(&email(text), 9)).len();
     assert_eq!((of("ADA@EXAMPLE.ORG"), of("bob@example.org"), of("ada@ex\u{101}mple.org")), (1, 0, 0));
     assert_eq!(wait(mail(world).registrations_of(&wish.email, 0)).len(), 0);
+    for (owner, expires_at) in [("older", later(500)), ("newer", later(2_000))] {
+        let another = Registration { subject: subject(owner), expires_at, ..registration() };
+        assert!(wait(mail(world).post(&[], Some(&another), 9)));
+    }
+    let newest = |limit| {
+        let found = wait(mail(world).registrations_of(&wish.email, limit));
+        found.into_iter().map(|one| one.subject).collect::<Vec<_>>()
+    };
+    assert_eq!(newest(9), ["newer", "wish", "older"].map(subject), "the newest first");
+    assert_eq!(newest(1), [subject("newer")]);
     wait(mail(world).forget_registration(&wish.subject));
     assert!(wait(mail(world).registration(&wish.subject)).is_none());
 }

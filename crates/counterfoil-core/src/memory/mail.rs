@@ -129,7 +129,10 @@ impl MailStore for MemoryStore {
     fn registrations_of<'a>(&'a self, email: &'a Email, limit: u32) -> Answer<'a, Vec<Registration>> {
         let state = self.lock();
         let of_it = |one: &&Registration| one.email.as_str().eq_ignore_ascii_case(email.as_str());
-        done(state.mail.registrations.iter().filter(of_it).take(limit as usize).cloned().collect())
+        let mut found: Vec<Registration> = state.mail.registrations.iter().filter(of_it).cloned().collect();
+        found.sort_by(|a, b| b.expires_at.cmp(&a.expires_at).then_with(|| a.subject.cmp(&b.subject)));
+        found.truncate(limit as usize);
+        done(found)
     }
 
     fn forget_registration<'a>(&'a self, subject: &'a SubjectId) -> Answer<'a, ()> {

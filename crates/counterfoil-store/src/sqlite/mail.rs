@@ -5,7 +5,8 @@ use counterfoil_core::mail::{MailId, MailOrder, Registration, Waiting};
 use counterfoil_core::secret::TokenDigest;
 use counterfoil_core::store::Claimed;
 use counterfoil_core::{Email, SubjectId, Timestamp};
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Row, Rows, params};
 
 use super::column::{Column, get, if_any};
 use super::fault::Fault;
@@ -96,25 +97,59 @@ pub(super) fn is_any_due(reader: &Reader, now: &Timestamp) -> Result<bool, Fault
 /// See [`counterfoil_core::MailStore::claim`].
 pub(super) fn claim(connection: &Connection, now: Timestamp, until: Timestamp, limit: u32) -> Result<Claimed, Fault> {
     const CLAIM: &str = "UPDATE mails SET next_try_at = ?2, tries = tries + 1 WHERE id = ?1";
+    const PUT_OFF: &str = "UPDATE mails SET next_try_at = ?2, last_error = ?3 WHERE id = ?1";
     let mut select = connection.prepare_cached(&format!("{SELECT} WHERE expires_at <= ?1 LIMIT 1000"))?;
-    let expired = select.query_map([Column(now)], parse)?.collect::<Result<Vec<_>, _>>()?;
+    let (expired, useless) = read_each(&mut select.query([Column(now)])?)?;
     for one in &expired {
         done(connection, one.order.id)?;
     }
+    for id in &useless {
+        connection.prepare_cached(DELETE)?.execute([id])?;
+    }
     let due = format!("{SELECT} WHERE next_try_at <= ?1 ORDER BY next_try_at, id LIMIT ?2");
     let mut select = connection.prepare_cached(&due)?;
-    let mut due = select.query_map(params![Column(now), limit], parse)?.collect::<Result<Vec<_>, _>>()?;
+    let (mut due, unread) = read_each(&mut select.query(params![Column(now), limit])?)?;
     for one in &mut due {
         connection.prepare_cached(CLAIM)?.execute(params![Column(one.order.id), Column(until)])?;
         one.tries += 1;
         one.next_try_at = until;
     }
+    let later = now.plus_millis(UNREADABLE_FOR);
+    for id in &unread {
+        connection.prepare_cached(PUT_OFF)?.execute(params![id, Column(later), UNREADABLE])?;
+    }
+    if !unread.is_empty() || !useless.is_empty() {
+        tracing::warn!(
+            put_off = unread.len(),
+            removed = useless.len(),
+            "mails in the queue cannot be read by this version: they are tried again in an hour, and removed when they have expired"
+        );
+    }
     Ok(Claimed { due, expired })
 }
 
+/// What is noted with a mail of a later version, or a damaged one.
+const UNREADABLE: &str = "cannot be read by this version";
+/// How long such a mail is left alone, in milliseconds: a later version may come back.
+const UNREADABLE_FOR: u64 = 60 * 60 * 1_000;
+
+/// Those that can be read, and the ids of the others: one that a later version has queued must not stop all that come after it.
+fn read_each(rows: &mut Rows<'_>) -> Result<(Vec<Waiting>, Vec<Value>), Fault> {
+    let (mut read, mut unread) = (Vec::new(), Vec::new());
+    while let Some(row) = rows.next()? {
+        match parse(row) {
+            Ok(one) => read.push(one),
+            Err(_) => unread.push(row.get(0)?),
+        }
+    }
+    Ok((read, unread))
+}
+
+const DELETE: &str = "DELETE FROM mails WHERE id = ?1";
+
 /// See [`counterfoil_core::MailStore::done`].
 pub(super) fn done(connection: &Connection, id: MailId) -> Result<(), Fault> {
-    connection.prepare_cached("DELETE FROM mails WHERE id = ?1")?.execute([Column(id)])?;
+    connection.prepare_cached(DELETE)?.execute([Column(id)])?;
     Ok(())
 }
 
@@ -133,7 +168,7 @@ pub(super) fn waiting_count(reader: &Reader) -> Result<u64, Fault> {
 /// See [`counterfoil_core::MailStore::waiting`].
 pub(super) fn waiting(reader: &Reader, limit: u32) -> Result<Vec<Waiting>, Fault> {
     let mut select = reader.connection.prepare_cached(&format!("{SELECT} ORDER BY next_try_at, id LIMIT ?1"))?;
-    Ok(select.query_map([limit], parse)?.collect::<Result<_, _>>()?)
+    Ok(read_each(&mut select.query([limit])?)?.0)
 }
 
 /// See [`counterfoil_core::MailStore::keep_link`].
@@ -246,7 +281,7 @@ pub(super) fn registration(reader: &Reader, subject: &SubjectId) -> Result<Optio
 
 /// See [`counterfoil_core::MailStore::registrations_of`].
 pub(super) fn registrations_of(reader: &Reader, email: &Email, limit: u32) -> Result<Vec<Registration>, Fault> {
-    let of_email = format!("{REGISTRATION} WHERE email = ?1 COLLATE NOCASE LIMIT ?2");
+    let of_email = format!("{REGISTRATION} WHERE email = ?1 COLLATE NOCASE ORDER BY expires_at DESC, subject LIMIT ?2");
     let mut statement = reader.connection.prepare_cached(&of_email)?;
     Ok(statement.query_map(params![Column(email), limit], parse_registration)?.collect::<Result<_, _>>()?)
 }
@@ -286,4 +321,67 @@ pub(super) fn advance_reminders(
 pub(super) fn reminded_until(reader: &Reader) -> Result<Option<Timestamp>, Fault> {
     let mut statement = reader.connection.prepare_cached("SELECT until FROM reminders")?;
     Ok(statement.query_row([], |row| get(row, 0)).optional()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use counterfoil_core::MailStore;
+    use counterfoil_core::conformance::wait;
+    use counterfoil_core::entropy::PredictableEntropy;
+    use counterfoil_core::language::Languages;
+    use counterfoil_core::mail::MailKind;
+
+    use super::super::writer::Purpose as Writing;
+    use super::super::{OpenOptions, SqliteStore};
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_795_172_400_000);
+    const HOUR: u64 = 60 * 60 * 1_000;
+
+    #[test]
+    fn f35_a_mail_that_this_version_cannot_read_holds_no_other_up() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = SqliteStore::open(directory.path(), &OpenOptions::serve()).expect("a store");
+        let entropy = PredictableEntropy::from_seed(7);
+        let orders: Vec<MailOrder> = (0..3)
+            .map(|after| MailOrder {
+                id: MailId::generate(NOW, &entropy).expect("entropy"),
+                kind: MailKind::ResetPassword,
+                subject: "ada".parse().expect("a subject"),
+                to: "ada@example.org".parse().expect("an address"),
+                languages: Languages::of(None, None),
+                next: None,
+                asked_at: NOW.plus_millis(after),
+                expires_at: NOW.plus_millis(2 * HOUR),
+            })
+            .collect();
+        assert!(wait(store.post(&orders, None, 9)));
+        let first = orders[0].id;
+        let change = |sql: &'static str| {
+            wait(store.write("changing", Writing::Ordinary, move |connection| {
+                connection.execute(sql, [Column(first)])?;
+                Ok(())
+            }));
+        };
+        change("UPDATE mails SET kind = '{\"kind\":\"of_a_later_version\"}' WHERE id = ?1");
+
+        let ids = |waiting: &[Waiting]| waiting.iter().map(|one| one.order.id).collect::<Vec<_>>();
+        let others = [orders[1].id, orders[2].id];
+        assert_eq!(ids(&wait(store.waiting(9))), others);
+        let (now, until) = (NOW.plus_millis(5), NOW.plus_millis(2 * HOUR - 1));
+        assert!(wait(store.claim(now, until, 1)).due.is_empty());
+        assert_eq!(ids(&wait(store.claim(now, until, 9)).due), others, "it is not in the way any more");
+        assert_eq!(wait(store.waiting_count()), 3, "and it is not lost");
+
+        change("UPDATE mails SET kind = '{\"kind\":\"reset_password\"}' WHERE id = ?1");
+        let noted = wait(store.waiting(1)).remove(0);
+        assert_eq!((noted.order.id, noted.next_try_at), (first, now.plus_millis(HOUR)));
+        assert_eq!(noted.last_error.as_deref(), Some("cannot be read by this version"));
+
+        // Of no use any more, it would be due for ever.
+        change("UPDATE mails SET kind = 'x' WHERE id = ?1");
+        let claimed = wait(store.claim(NOW.plus_millis(2 * HOUR), NOW.plus_millis(3 * HOUR), 9));
+        assert_eq!((claimed.due.len(), claimed.expired.len()), (0, 2));
+        assert_eq!(wait(store.waiting_count()), 0);
+    }
 }
