@@ -406,7 +406,25 @@ fn untrusted(text: &str, most: usize) -> String {
             text.insert(from, ' ');
         }
     }
-    text.trim_end().to_owned()
+    without_hosts(text.trim_end())
+}
+
+/// With a space behind every dot that a name of a host may go on after: programs make links of `evil.example` alone, and of
+/// `eve@evil.example`. Between digits a dot stays: versions have one, and no top-level domain begins with a digit.
+fn without_hosts(text: &str) -> String {
+    let mut apart = String::with_capacity(text.len());
+    let mut before = ' ';
+    for c in text.chars() {
+        // The last three are dots to whoever looks a name up (UTS 46).
+        let behind_a_dot = matches!(before, '.' | '\u{3002}' | '\u{ff0e}' | '\u{ff61}') && c.is_alphanumeric();
+        let number = c.is_ascii_digit() && apart.chars().rev().nth(1).is_some_and(|c| c.is_ascii_digit());
+        if behind_a_dot && !number {
+            apart.push(' ');
+        }
+        apart.push(c);
+        before = c;
+    }
+    apart
 }
 
 fn escaped(url: &str) -> String {
@@ -786,13 +804,37 @@ mod tests {
         };
         let written = write(&templates, &letter(kind, "<b>{url}</b>", "en"));
         let line = written.text.lines().find(|line| line.starts_with("Program: ")).expect("a line");
-        let shown = "Program: <img src=x> Bcc: eve@example.org{{ url }} https:// evil.example WWW. evil.example <img";
+        let shown =
+            "Program: <img src=x> Bcc: eve@example. org{{ url }} https:// evil. example WWW. evil. example <img";
         assert!(line.starts_with(shown), "{line}");
         assert!(line.chars().count() < 140 && line.ends_with('…'), "{line}");
         assert!(written.text.starts_with("Hello <b>{url}</b>,\n"));
         let html = written.html.expect("HTML").to_string();
         assert!(html.contains("Hello &lt;b&gt;{url}&lt;&#x2f;b&gt;,") && html.contains("&lt;img src=x&gt;"), "{html}");
         assert!(!html.contains("<img") && !html.contains("<b>"), "{html}");
+    }
+
+    #[test]
+    fn a63_no_link_is_made_of_what_strangers_chose() {
+        for (chosen, shown) in [
+            ("Click-win.evil.com", "Click-win. evil. com"),
+            ("evil.com/win now", "evil. com/win now"),
+            ("eve@evil.example", "eve@evil. example"),
+            ("evil\u{3002}com", "evil\u{3002} com"),
+            ("https://192.0.2.7/", "https:// 192.0.2.7/"),
+            ("1.evil.2.com", "1. evil. 2. com"),
+            ("Mozilla/5.0 (X11) Firefox/146.0", "Mozilla/5.0 (X11) Firefox/146.0"),
+            ("Ada L. and so on... .", "Ada L. and so on... ."),
+        ] {
+            assert_eq!(untrusted(chosen, 99), shown);
+        }
+        let templates = Templates::embedded().expect("templates");
+        let written = write(&templates, &letter(MailKind::AddressTaken, "Click-win.evil.com", "en"));
+        let html = written.html.expect("HTML").to_string();
+        assert!(
+            !written.text.contains("win.evil") && !html.contains("win.evil") && !html.contains("evil.com"),
+            "{html}"
+        );
     }
 
     #[test]
