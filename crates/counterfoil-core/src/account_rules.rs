@@ -6,7 +6,7 @@ use crate::client::Lifetime;
 use crate::link::Purpose;
 use crate::mail::LetterUrl;
 use crate::password_policy::PasswordPolicy;
-use crate::redirect::Redirects;
+use crate::redirect::{self, Redirects};
 use crate::secret::SecretToken;
 use crate::throttle::{Period, Rate};
 
@@ -152,6 +152,13 @@ impl Links {
         }
     }
 
+    /// Whether `text` is the URL of a page that mails may lead to: `https://` (`http://` on this machine alone) and a host,
+    /// without a name or password before it, in ASCII and as URLs are written.
+    pub fn is_page(text: &str) -> bool {
+        let plain = text.bytes().all(|byte| matches!(byte, b'!'..=b'~'));
+        plain && redirect::strict(text).is_ok_and(|url| redirect::is_safe(&url))
+    }
+
     /// Where somebody asks for a new password.
     pub fn forgot(&self) -> Option<LetterUrl> {
         self.base.as_ref().map(|base| LetterUrl::new(format!("{base}/password/forgot")))
@@ -198,22 +205,15 @@ impl std::str::FromStr for LinkPattern {
 
     fn from_str(text: &str) -> Result<Self, NotALinkPattern> {
         let (before, after) = text.split_once(Self::PLACE).ok_or(NotALinkPattern)?;
+        let is_page = Links::is_page(&format!("{before}token{after}"));
         // Behind the host, or the secret would choose where it is sent.
         let host_ends = before.split_once("://").is_some_and(|(_, rest)| rest.contains('/'));
-        let secure = before.starts_with("https://") || is_loopback(before);
-        let plain = |part: &str| !part.contains(Self::PLACE) && part.bytes().all(|byte| matches!(byte, b'!'..=b'~'));
-        if host_ends && secure && plain(before) && plain(after) && !before.contains('@') {
+        if host_ends && is_page && !after.contains(Self::PLACE) {
             Ok(LinkPattern { before: before.to_owned(), after: after.to_owned() })
         } else {
             Err(NotALinkPattern)
         }
     }
-}
-
-fn is_loopback(url: &str) -> bool {
-    ["http://localhost", "http://127.0.0.1", "http://[::1]"]
-        .iter()
-        .any(|host| url.strip_prefix(host).is_some_and(|rest| rest.starts_with([':', '/'])))
 }
 
 #[cfg(test)]
@@ -248,6 +248,14 @@ mod tests {
             "http://app.example.org/{token}",
             "http://localhost.example.org/{token}",
             "https://app@example.org/{token}",
+            "https:///{token}",
+            "https:///confirm/{token}",
+            "https://?/{token}",
+            "https://:443/{token}",
+            "https://app.example.org:65536/{token}",
+            "https://app.example.org:443@evil.example/{token}",
+            "https://app.example.org\\@evil.example/{token}",
+            "http://localhost:x@evil.example/{token}",
             "https://app.example.org/ {token}",
             "javascript:alert('/{token}')",
             "{token}",

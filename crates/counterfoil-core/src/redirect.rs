@@ -107,23 +107,29 @@ fn listed(entry: &str) -> Result<RedirectTo, &'static str> {
         return Err("each page is listed by its whole URL; * stands for nothing");
     }
     let url = strict(entry)?;
+    if url.fragment().is_some() {
+        Err("a fragment (#) is not compared; leave it out")
+    } else if is_safe(&url) {
+        Ok(RedirectTo(url.as_str().into()))
+    } else {
+        Err("only https:// is safe on the way to the user (http:// on this machine alone)")
+    }
+}
+
+/// Whether nobody on the way can read or change what is at this URL.
+pub(crate) fn is_safe(url: &Url) -> bool {
     let is_this_machine = match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(address)) => address.is_loopback(),
         Some(Host::Ipv6(address)) => address.is_loopback(),
         None => false,
     };
-    match url.scheme() {
-        _ if url.fragment().is_some() => Err("a fragment (#) is not compared; leave it out"),
-        "https" => Ok(RedirectTo(url.as_str().into())),
-        "http" if is_this_machine => Ok(RedirectTo(url.as_str().into())),
-        _ => Err("only https:// is safe on the way to the user (http:// on this machine alone)"),
-    }
+    url.scheme() == "https" || (url.scheme() == "http" && is_this_machine)
 }
 
 /// The URL in `text`, if it is written as one: browsers make one of much else (a backslash, a missing slash, a line break), and
 /// whoever writes so means to be read in two ways.
-fn strict(text: &str) -> Result<Url, &'static str> {
+pub(crate) fn strict(text: &str) -> Result<Url, &'static str> {
     const NOT_A_URL: &str = "expected an absolute URL such as https://app.example.org/welcome";
     let (scheme, rest) = text.split_once("://").ok_or(NOT_A_URL)?;
     let is_web = ["https", "http"].iter().any(|web| scheme.eq_ignore_ascii_case(web));

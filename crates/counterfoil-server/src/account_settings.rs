@@ -1,6 +1,7 @@
 //! What people may do with accounts of their own, as the settings say it.
 
 use std::fs;
+use std::ops::RangeInclusive;
 
 use counterfoil::{
     AccountRules, Blocklist, EmailRule, Lifetime, LinkPattern, Links, NotALinkPattern, NotARate, NotARedirect, Notices,
@@ -11,13 +12,22 @@ use crate::failure::Failure;
 use crate::mail_settings::MailTransport;
 use crate::setting::Chosen;
 
-/// Makes of raw settings the rules; `base` is what links begin with, `host` the host in it.
+/// How long a link works that replaces a password: whoever gets at mail of last week gets nothing.
+const RESET_WITHIN: RangeInclusive<u64> = 1..=24 * 60 * 60;
+/// How long what nobody confirms may lie about.
+const CONFIRM_WITHIN: RangeInclusive<u64> = 1..=30 * 24 * 60 * 60;
+/// Shorter, and nobody reads of the change in time; longer, and who has bought an old mailbox takes the account.
+const UNDO_WITHIN: RangeInclusive<u64> = 60 * 60..=90 * 24 * 60 * 60;
+
+/// Makes of raw settings the rules; `base` is what links begin with, `host` the host in it. There are `pages` as well where
+/// `base` will be known only later.
 ///
 /// # Errors
 /// With the first setting that makes no sense, and why.
 pub(crate) fn judge(
     chosen: &Chosen,
     base: Option<String>,
+    pages: bool,
     host: Option<&str>,
     site: String,
     mail: &MailTransport,
@@ -30,9 +40,9 @@ pub(crate) fn judge(
         email: chosen.required("accounts.email", email)?,
         unconfirmed: chosen.required("accounts.unconfirmed", unconfirmed)?,
         passwords: passwords(chosen, [Some(site.as_str()), host].into_iter().flatten())?,
-        confirm_within: chosen.required("accounts.confirm_within", lifetime)?,
-        reset_within: chosen.required("accounts.reset_within", lifetime)?,
-        undo_within: chosen.required("accounts.undo_within", lifetime)?,
+        confirm_within: chosen.required("accounts.confirm_within", |text| within(text, &CONFIRM_WITHIN))?,
+        reset_within: chosen.required("accounts.reset_within", |text| within(text, &RESET_WITHIN))?,
+        undo_within: chosen.required("accounts.undo_within", |text| within(text, &UNDO_WITHIN))?,
         mails_per_address: chosen.required("accounts.mails_per_address", rate)?,
         mails_per_source: chosen.required("accounts.mails_per_source", rate)?,
         notices: Notices {
@@ -50,13 +60,41 @@ pub(crate) fn judge(
         site,
     };
     let nobody_is_mailed = matches!(mail, MailTransport::None);
-    if rules.registration == Registering::Anybody && rules.unconfirmed == Unconfirmed::Waits && nobody_is_mailed {
-        return Err(chosen
-            .refused("accounts.unconfirmed", "nobody could confirm an address, because mail.transport is \"none\""));
+    if rules.email == EmailRule::NotAsked && rules.unconfirmed == Unconfirmed::Waits {
+        return Err(chosen.refused(
+            "accounts.unconfirmed",
+            "accounts.email is \"refused\", so no account has an address to confirm",
+        ));
+    }
+    let is_to_confirm = rules.email == EmailRule::Required || rules.unconfirmed == Unconfirmed::Waits;
+    if rules.registration == Registering::Anybody && is_to_confirm {
+        let nobody = "nobody could confirm an address, because";
+        if nobody_is_mailed {
+            return Err(chosen.refused("accounts.registration", &format!("{nobody} mail.transport is \"none\"")));
+        }
+        if !pages && rules.links.confirm.is_none() {
+            let why = format!("{nobody} nothing says what links begin with");
+            return Err(chosen
+                .refused("accounts.registration", &why)
+                .hint("say it: base_url = \"https://auth.example.org\""));
+        }
+    }
+    if rules.notices.expiring_logins && rules.notices.expiring.is_none() {
+        return Err(chosen.refused("accounts.tell_expiring_logins", "accounts.tell_expiring is not set"));
     }
     // Without a transport nothing that needs a link is offered.
     let links = if nobody_is_mailed { Links::default() } else { rules.links };
     Ok(AccountRules { links, ..rules })
+}
+
+fn within(text: &str, seconds: &RangeInclusive<u64>) -> Result<Lifetime, String> {
+    let lifetime = text.parse::<Lifetime>().map_err(|error| error.to_string())?;
+    if seconds.contains(&lifetime.seconds()) {
+        return Ok(lifetime);
+    }
+    let shown =
+        |bound: u64| Lifetime::from_seconds(bound).map_or_else(|_| bound.to_string(), |bound| bound.to_string());
+    Err(format!("expected a time from {} to {}", shown(*seconds.start()), shown(*seconds.end())))
 }
 
 fn passwords<'a>(chosen: &Chosen, names: impl Iterator<Item = &'a str>) -> Result<PasswordPolicy, Failure> {
@@ -110,11 +148,7 @@ fn unconfirmed(text: &str) -> Result<Unconfirmed, String> {
 
 /// A page of the operator's, told in mails.
 fn page(text: &str) -> Result<String, String> {
-    let plain = text.bytes().all(|byte| matches!(byte, b'!'..=b'~'));
-    let local = ["http://localhost", "http://127.0.0.1", "http://[::1]"]
-        .iter()
-        .any(|host| text.strip_prefix(host).is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/'])));
-    if plain && (text.strip_prefix("https://").is_some_and(|rest| !rest.is_empty()) || local) {
+    if Links::is_page(text) {
         Ok(text.to_owned())
     } else {
         Err("expected https:// and a page: \"https://app.example.org/account\"".to_owned())

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use counterfoil::{
-    AccountField, FailedLogins, HashingCapacity, HashingParams, HttpSettings, KeyRing, Lifetime, NotAKeyRing, NotARate,
-    Origin, Rate, RouteRates, Settings, TrustedProxy,
+    AccountField, FailedLogins, HashingCapacity, HashingParams, HttpSettings, KeyRing, Lifetime, Links, NotAKeyRing,
+    NotARate, Origin, Rate, RouteRates, Settings, TrustedProxy,
 };
 use ipnet::IpNet;
 use tracing::Level;
@@ -129,6 +129,8 @@ impl Config {
                 .hint("say what links in mails begin with: base_url = \"https://auth.example.org\""));
         }
         let links = base_url.clone().or_else(|| local_base(&listen, &mail));
+        // On a free port it is known only when that is listened on.
+        let pages = links.is_some() || stays_here(&listen, &mail);
         let authority = Settings {
             rotation_grace: ttl("tokens.rotation_grace")?,
             retention: ttl("tokens.retention")?,
@@ -140,7 +142,7 @@ impl Config {
                 api: chosen.optional("throttle.api", rate)?,
                 introspection: chosen.optional("throttle.introspection", rate)?,
             },
-            accounts: account_settings::judge(chosen, links, host.as_deref(), site, &mail.transport)?,
+            accounts: account_settings::judge(chosen, links, pages, host.as_deref(), site, &mail.transport)?,
             audit_retention: ttl("audit.retention")?,
             audit_anonymous_after: ttl("audit.anonymous_after")?,
         };
@@ -213,20 +215,21 @@ pub(crate) fn read_key_ring(path: &Path) -> Result<KeyRing, Failure> {
     text.parse().map_err(|error: NotAKeyRing| failed(&error))
 }
 
+/// Whether its owner alone may read it.
 #[cfg(unix)]
-fn private(path: &Path) -> io::Result<()> {
+pub(crate) fn private(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
 
     let mode = fs::metadata(path)?.permissions().mode() & 0o777;
     if mode & 0o077 == 0 {
         Ok(())
     } else {
-        Err(io::Error::other(format!("its mode is {mode:04o}, so others can read the keys; chmod 0600 it")))
+        Err(io::Error::other(format!("its mode is {mode:04o}, so others can read it; chmod 0600 it")))
     }
 }
 
 #[cfg(not(unix))]
-fn private(_: &Path) -> io::Result<()> {
+pub(crate) fn private(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
@@ -350,9 +353,10 @@ fn base_url(text: &str) -> Result<String, String> {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let loopback = host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
     match scheme {
-        "https" => Ok(url),
-        "http" if loopback => Ok(url),
-        "http" => Err("over plain http anyone on the way can read the links mailed to users; use https".to_owned()),
+        "http" if !loopback => {
+            Err("over plain http anyone on the way can read the links mailed to users; use https".to_owned())
+        }
+        "https" | "http" if Links::is_page(&url) => Ok(url),
         _ => Err(wrong()),
     }
 }
@@ -365,16 +369,31 @@ fn host_of(url: &str) -> Option<String> {
 /// What links begin with where nothing is said, and everything stays on this machine: where it is listened.
 fn local_base(listen: &Place, mail: &MailSettings) -> Option<String> {
     let Place::Address(address) = listen else { return None };
-    let stays_here = match mail.transport {
+    (stays_here(listen, mail) && address.port() != 0).then(|| format!("http://{address}"))
+}
+
+/// Whether neither mails nor requests leave this machine.
+fn stays_here(listen: &Place, mail: &MailSettings) -> bool {
+    let mails_stay = match mail.transport {
         MailTransport::File { .. } | MailTransport::Console => true,
         MailTransport::None | MailTransport::Smtp(_) => false,
     };
-    (stays_here && address.ip().is_loopback() && address.port() != 0).then(|| format!("http://{address}"))
+    mails_stay && matches!(listen, Place::Address(address) if address.ip().is_loopback())
 }
 
 fn site(text: &str) -> Result<String, String> {
-    let fits = (1..=64).contains(&text.chars().count()) && text.trim() == text && !text.chars().any(char::is_control);
-    if fits { Ok(text.to_owned()) } else { Err("expected a name of 1 to 64 characters".to_owned()) }
+    // Line ends and what turns the direction of reading (Unicode TR9) would say something else in a subject than here.
+    let misleads = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let fits = (1..=64).contains(&text.chars().count()) && text.trim() == text && !text.chars().any(misleads);
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err("expected a name of 1 to 64 characters, none of which ends a line or turns the direction of reading"
+            .to_owned())
+    }
 }
 
 fn log_format(text: &str) -> Result<LogFormat, String> {
@@ -501,6 +520,35 @@ mod tests {
                 "[accounts]\nregistration = \"anybody\"\nunconfirmed = \"wait\"\n[mail]\ntransport = \"none\"",
                 "nobody could confirm",
             ),
+            (
+                "[accounts]\nregistration = \"anybody\"\n[mail]\ntransport = \"none\"",
+                "nobody could confirm an address, because mail.transport is \"none\"",
+            ),
+            (
+                "listen = \"0.0.0.0:8080\"\n[accounts]\nregistration = \"anybody\"",
+                "nobody could confirm an address, because nothing says what links begin with",
+            ),
+            (
+                "listen = \"unix:socket\"\n[accounts]\nregistration = \"anybody\"\nemail = \"optional\"\nunconfirmed = \"wait\"",
+                "nothing says what links begin with",
+            ),
+            ("[accounts]\nemail = \"refused\"\nunconfirmed = \"wait\"", "no account has an address"),
+            ("[accounts]\ntell_expiring_logins = true", "accounts.tell_expiring is not set"),
+            ("[accounts]\nreset_within = \"25h\"", "expected a time from 1s to 1d"),
+            ("[accounts]\nconfirm_within = \"31d\"", "expected a time from 1s to 30d"),
+            ("[accounts]\nundo_within = \"59m\"", "expected a time from 1h to 90d"),
+            ("[accounts]\nundo_within = \"91d\"", "expected a time from 1h to 90d"),
+            ("site = \"Exa\\u202Emple\"", "turns the direction of reading"),
+            ("site = \"Exa\\nmple\"", "ends a line"),
+            ("base_url = \"https://auth.example.org:65536\"", "expected https:// and a host"),
+            ("[links]\nconfirm = \"https:///confirm/{token}\"", "with {token} once"),
+            ("[links]\nconfirm = \"https://?/{token}\"", "with {token} once"),
+            ("[links]\nreset = \"https://app.example.org:65536/{token}\"", "with {token} once"),
+            ("[links]\nreset = \"https://app.example.org:x@evil.example/{token}\"", "with {token} once"),
+            ("[links]\naccount = \"https:///account\"", "expected https:// and a page"),
+            ("[links]\naccount = \"https://?/account\"", "expected https:// and a page"),
+            ("[links]\naccount = \"https://app.example.org:65536/\"", "expected https:// and a page"),
+            ("[links]\naccount = \"https://app.example.org@evil.example/\"", "expected https:// and a page"),
             ("[accounts]\npassword_length = 7", "expected a whole number from 8 to 64"),
             ("[accounts]\nblocklist_file = \"no/such/file\"", "accounts.blocklist_file = \"no/such/file\""),
             ("[accounts]\nreset_within = \"0s\"", "expected a time from 1s"),
@@ -544,6 +592,22 @@ mod tests {
     }
 
     #[test]
+    fn registering_is_fine_wherever_a_link_can_be_made_or_none_is_needed() {
+        for (before, after) in [
+            ("", ""),
+            ("listen = \"127.0.0.1:0\"", ""),
+            ("listen = \"0.0.0.0:8080\"\nbase_url = \"https://auth.example.org\"", ""),
+            ("listen = \"unix:socket\"", "[links]\nconfirm = \"https://app.example.org/#/confirm/{token}\""),
+            ("", "email = \"optional\"\n[mail]\ntransport = \"none\""),
+            ("", "email = \"refused\"\n[mail]\ntransport = \"none\""),
+            ("", "tell_expiring = \"7d\"\ntell_expiring_logins = true\nreset_within = \"1d\"\nundo_within = \"90d\""),
+        ] {
+            let file = format!("{before}\n[accounts]\nregistration = \"anybody\"\n{after}");
+            judged(&file).expect(&file);
+        }
+    }
+
+    #[test]
     fn links_begin_with_what_is_set_or_stay_on_this_machine() {
         let base = |file: &str| judged(file).expect(file).authority.accounts.links.base;
         assert_eq!(base("").as_deref(), Some("http://127.0.0.1:8080"));
@@ -573,10 +637,12 @@ mod tests {
     }
 
     #[test]
-    fn a_mail_server_is_read_with_the_password_from_a_file() {
+    #[cfg(unix)]
+    fn a85_a_mail_server_is_read_with_the_password_from_a_file_that_others_cannot_read() {
         let directory = tempfile::tempdir().expect("a directory");
         let file = directory.path().join("password");
         fs::write(&file, "s3cr3t \r\n").expect("written");
+        permit(&file, 0o600);
         let text = format!(
             "base_url = \"https://auth.example.org\"\n[mail]\ntransport = \"smtp\"\nfrom = \"x@example.org\"\n[smtp]\nhost = \
              \"smtp.example.org\"\nusername = \"x\"\npassword_file = {:?}",
@@ -588,6 +654,16 @@ mod tests {
         assert!(!format!("{config:?}").contains("s3cr3t"));
         let both = judged(&format!("{text}\npassword = \"x\"")).expect_err("two passwords");
         assert!(both.contains("both say the password"), "{both}");
+        permit(&file, 0o640);
+        let shared = judged(&text).expect_err("others can read it");
+        assert!(shared.contains("smtp.password_file") && shared.contains("its mode is 0640"), "{shared}");
+    }
+
+    #[cfg(unix)]
+    fn permit(file: &Path, mode: u32) {
+        use std::os::unix::fs::PermissionsExt;
+
+        fs::set_permissions(file, fs::Permissions::from_mode(mode)).expect("its mode");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use counterfoil::mail::{
 use counterfoil::{Letter, Lifetime, Mailer, NotSent, Sending};
 use zeroize::Zeroizing;
 
+use crate::config::private;
 use crate::failure::Failure;
 use crate::setting::Chosen;
 
@@ -232,7 +233,7 @@ fn login(chosen: &Chosen) -> Result<Option<SmtpLogin>, Failure> {
         }
         (Some(password), None) => Some(password),
         (None, Some(file)) => {
-            let read = fs::read_to_string(&file).map(Zeroizing::new);
+            let read = private(&file).and_then(|()| fs::read_to_string(&file)).map(Zeroizing::new);
             let mut password = read.map_err(|error| unreadable("smtp.password_file", &file, &error))?;
             for end in ['\n', '\r'] {
                 if password.ends_with(end) {
@@ -257,7 +258,7 @@ fn login(chosen: &Chosen) -> Result<Option<SmtpLogin>, Failure> {
 }
 
 fn unreadable(key: &str, file: &Path, error: &std::io::Error) -> Failure {
-    Failure::usage(format!("{key}: cannot read {}: {error}", file.display()))
+    Failure::usage(format!("{key}: cannot use {}: {error}", file.display()))
 }
 
 fn no_smtp(error: &NoSmtp) -> Failure {

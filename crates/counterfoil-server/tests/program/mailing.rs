@@ -1,6 +1,7 @@
 //! Mails of the program: into files, by a mail server, and what the command line says of them.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -60,6 +61,7 @@ fn a_mail_server_gets_what_the_command_line_asks_for_and_the_queue_empties() {
     let mail_server = MailServer::start(&[&option, &certificate, &key, "--login", "counterfoil", "s3cr3t"]);
     let ca = site.write("ca.pem", &certified.ca_pem);
     let password = site.write("password", "s3cr3t\n");
+    fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).expect("its mode");
     let settings = |port: u16| {
         format!(
             "base_url = \"https://auth.example.org\"\nsite = \"Example\"\n[mail]\ntransport = \"smtp\"\nfrom = \"Example \
