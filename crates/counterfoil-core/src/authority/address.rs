@@ -106,6 +106,8 @@ impl Authority {
     async fn take_address(&self, link: &Link, actor: Actor, source: &Source, now: Now) -> Result<Account, Error> {
         let before = self.account_of(&link.subject).await?.filter(|account| account.active).ok_or(Refusal::LinkDead)?;
         self.may_have(&link.email, &link.subject).await?;
+        // The first of several old addresses alone can take them all back: whoever makes two changes owns the second one.
+        let can_undo = !self.mail()?.store.has_link(&link.subject, Purpose::UndoChange, now.wall).await?;
         self.use_link(link, now).await?;
         // Restates the address that it replaces: one that the old one has taken back meanwhile stays.
         let change =
@@ -114,12 +116,11 @@ impl Authority {
         if account.email.as_ref() != Some(&link.email) {
             return Err(Refusal::LinkDead.into());
         }
-        // The first of several old addresses alone can take them all back: whoever makes two changes owns the second one.
-        let can_undo = !self.mail()?.store.has_link(&link.subject, Purpose::UndoChange, now.wall).await?;
-        self.drop_links(&link.subject, &ENDED_BY_ANOTHER_ADDRESS).await?;
+        // Told before anything else can fail: the address has been changed.
         self.publish(Event::EmailChanged(account.subject.clone()), actor, source, now.wall);
         self.tell_old_address(&before, &account, can_undo, source, now).await;
         self.tell_owner(&account, MailKind::AddressTaken, source, now).await;
+        self.drop_links(&link.subject, &ENDED_BY_ANOTHER_ADDRESS).await?;
         Ok(account)
     }
 
@@ -179,14 +180,17 @@ impl Authority {
                 let languages = preferring(&account, &languages);
                 let next = next.clone();
                 orders.push(self.order(MailKind::ConfirmAddress, &account.subject, stored, languages, next, now)?);
-                self.publish(Event::ConfirmationAsked(account.subject), Actor::Stranger, source, now.wall);
             }
         }
         if orders.is_empty() {
             orders.push(self.order_for_nobody(languages, now)?);
         }
         let orders = self.limited(orders, Purpose::Confirm, email, source, now);
-        self.post(&orders, None).await
+        self.post(&orders, None).await?;
+        for order in orders.into_iter().filter(|order| order.kind == MailKind::ConfirmAddress) {
+            self.publish(Event::ConfirmationAsked(order.subject), Actor::Stranger, source, now.wall);
+        }
+        Ok(())
     }
 
     /// Mails a link to confirm the address of an account, on the order of the operator, of staff or of the host.
@@ -282,9 +286,8 @@ impl Authority {
         by: &By,
         now: Now,
     ) -> Result<(), Error> {
-        self.drop_links(&account.subject, &Purpose::ALL).await?;
         self.tell_old_address(before, account, false, by.source(), now).await;
-        Ok(())
+        self.drop_links(&account.subject, &Purpose::ALL).await
     }
 
     async fn tell_old_address(&self, before: &Account, account: &Account, can_undo: bool, source: &Source, now: Now) {

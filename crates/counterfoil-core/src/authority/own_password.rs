@@ -80,13 +80,16 @@ impl Authority {
         for account in self.accounts_of(email).await?.into_iter().filter(|account| account.active) {
             let languages = preferring(&account, &languages);
             orders.push(self.order_reset(&account, email, languages, next.clone(), now)?);
-            self.publish(Event::ResetAsked(account.subject), Actor::Stranger, source, now.wall);
         }
         if orders.is_empty() {
             orders.push(self.order_for_nobody(languages, now)?);
         }
         let orders = self.limited(orders, Purpose::Reset, email, source, now);
-        self.post(&orders, None).await
+        self.post(&orders, None).await?;
+        for order in orders.into_iter().filter(|order| order.subject != self.nobody) {
+            self.publish(Event::ResetAsked(order.subject), Actor::Stranger, source, now.wall);
+        }
+        Ok(())
     }
 
     fn order_reset(

@@ -34,7 +34,7 @@ const MOST_WAITING: u64 = 10_000;
 const KEPT_FOR_NOTICES: u64 = 10_000;
 /// How long a mail belongs to the one who took it to send it. More than a [`Mailer`] may take.
 const CLAIMED_MILLIS: u64 = 120_000;
-/// How long a notice is worth sending, and its link works.
+/// How long a notice is worth sending. A link in it works for no longer than one that was asked for.
 const NOTICE_HOURS: u64 = 24;
 /// How many accounts of one address are mailed when somebody asks for a new password: an import may have brought several.
 const MOST_OF_AN_ADDRESS: usize = 5;
