@@ -152,6 +152,16 @@ impl Links {
         }
     }
 
+    /// Whether there is a page for links that are good for `purpose`.
+    pub fn lead(&self, purpose: Purpose) -> bool {
+        let own = match purpose {
+            Purpose::Register | Purpose::Confirm | Purpose::ChangeAddress => self.confirm.is_some(),
+            Purpose::Reset => self.reset.is_some(),
+            Purpose::UndoChange => false,
+        };
+        own || self.base.is_some()
+    }
+
     /// Whether `text` is the URL of a page that mails may lead to: `https://` (`http://` on this machine alone) and a host,
     /// without a name or password before it, in ASCII and as URLs are written.
     pub fn is_page(text: &str) -> bool {

@@ -107,7 +107,8 @@ impl Authority {
         let before = self.account_of(&link.subject).await?.filter(|account| account.active).ok_or(Refusal::LinkDead)?;
         self.may_have(&link.email, &link.subject).await?;
         // The first of several old addresses alone can take them all back: whoever makes two changes owns the second one.
-        let can_undo = !self.mail()?.store.has_link(&link.subject, Purpose::UndoChange, now.wall).await?;
+        let can_undo = self.mails_links(Purpose::UndoChange).is_ok()
+            && !self.mail()?.store.has_link(&link.subject, Purpose::UndoChange, now.wall).await?;
         self.use_link(link, now).await?;
         // Restates the address that it replaces: one that the old one has taken back meanwhile stays.
         let change =
@@ -140,7 +141,7 @@ impl Authority {
         let next = self.judge_next(next)?;
         let account = self.account(&who.subject).await?;
         let email = to_be_confirmed(&account)?;
-        self.mail()?;
+        self.mails_links(Purpose::Confirm)?;
         self.count_mail(Purpose::Confirm, email, source, now)?;
         let languages = preferring(&account, &languages);
         let order = self.order(MailKind::ConfirmAddress, &account.subject, email, languages, next, now)?;
@@ -163,7 +164,7 @@ impl Authority {
         now: Now,
     ) -> Result<(), Error> {
         let next = self.judge_next(next)?;
-        self.mail()?;
+        self.mails_links(Purpose::Confirm)?;
         self.count_mail(Purpose::Confirm, email, source, now)?;
         let mut orders = Vec::new();
         let accounts = self.accounts_of(email).await?;
@@ -200,6 +201,7 @@ impl Authority {
     /// one; [`Refusal::NoMail`], [`Error::Overloaded`].
     pub async fn send_confirmation(&self, subject: &SubjectId, by: &By, now: Now) -> Result<(), Error> {
         self.may_touch(subject, by).await?;
+        self.mails_links(Purpose::Confirm)?;
         let account = self.account(subject).await?;
         let email = to_be_confirmed(&account)?;
         let order = self.order(MailKind::ConfirmAddress, subject, email, languages_of(&account), None, now)?;
@@ -222,7 +224,7 @@ impl Authority {
     ) -> Result<(), Error> {
         let ChangeOfAddress { email, password, languages, next } = wanted;
         let next = self.judge_next(next.as_deref())?;
-        self.mail()?;
+        self.mails_links(Purpose::ChangeAddress)?;
         self.count_mail(Purpose::ChangeAddress, &email, source, now)?;
         let account = self.check_own(&who.subject, password, source, now).await?;
         if account.email.as_ref() == Some(&email) && account.email_confirmed_at.is_some() {

@@ -74,7 +74,7 @@ impl Authority {
         now: Now,
     ) -> Result<(), Error> {
         let next = self.judge_next(next)?;
-        self.mail()?;
+        self.mails_links(Purpose::Reset)?;
         self.count_mail(Purpose::Reset, email, source, now)?;
         let mut orders = Vec::new();
         for account in self.accounts_of(email).await?.into_iter().filter(|account| account.active) {
@@ -112,6 +112,7 @@ impl Authority {
     /// [`Refusal::NoMail`], [`Error::Overloaded`].
     pub async fn start_reset(&self, subject: &SubjectId, by: &By, now: Now) -> Result<(), Error> {
         self.may_touch(subject, by).await?;
+        self.mails_links(Purpose::Reset)?;
         let account = self.account(subject).await?;
         if !account.active {
             return Err(Refusal::invalid("active", "the account is disabled").into());

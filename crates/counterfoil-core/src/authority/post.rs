@@ -94,6 +94,16 @@ impl Authority {
         self.mail.as_ref().filter(|_| self.sends_mail()).ok_or(Refusal::NoMail)
     }
 
+    /// Whether links for `purpose` can be mailed: said to whoever asks, before anything is looked up, rather than let them wait
+    /// for a mail that never comes.
+    ///
+    /// # Errors
+    /// [`Refusal::NoMail`].
+    pub(super) fn mails_links(&self, purpose: Purpose) -> Result<(), Refusal> {
+        let leads = self.chosen().settings.accounts.links.lead(purpose);
+        if self.mail.is_some() && leads { Ok(()) } else { Err(Refusal::NoMail) }
+    }
+
     /// Counts a mail, or a registration, that somebody asks for, by where they are.
     pub(super) fn count_asking(&self, source: &Source, now: Now) -> Result<(), Error> {
         let rate = self.chosen().settings.accounts.mails_per_source;

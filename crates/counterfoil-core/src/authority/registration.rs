@@ -67,7 +67,7 @@ impl Authority {
         let next = self.judge_next(new.next.as_deref())?;
         match &new.email {
             Some(email) => {
-                self.mail()?;
+                self.mails_links(Purpose::Register)?;
                 self.count_mail(Purpose::Register, email, source, now)?;
             }
             None => self.count_asking(source, now)?,

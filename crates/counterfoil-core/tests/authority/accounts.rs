@@ -806,6 +806,30 @@ fn where_no_mail_is_sent_what_needs_it_is_not_offered() {
 }
 
 #[test]
+fn nobody_waits_for_a_link_to_a_page_that_there_is_not() {
+    let confirming = |rules: &mut AccountRules| {
+        let confirm = Some("https://app.example.org/#confirm={token}".parse().unwrap());
+        rules.links = Links { confirm, ..Links::default() };
+    };
+    let house = house(confirming).with_ada();
+    assert_eq!(refused(house.forgot(ADDRESS)), Refusal::NoMail);
+    assert_eq!(refused(house.forgot("nobody@example.org")), Refusal::NoMail);
+    let who = house.world.who(&house.login("ada", PASSWORD).unwrap());
+    house.ask_change(&who, "new@example.org", PASSWORD).unwrap();
+    let url_of = |kind: &str| {
+        for mail in answer(house.world.authority.claim_mails(16, house.world.now())).unwrap() {
+            answer(house.world.authority.deliver(mail, house.world.now())).unwrap();
+        }
+        let letters = house.postbox.letters.lock().unwrap();
+        let letter = letters.iter().find(|letter| letter.kind.name() == kind).unwrap();
+        letter.url.as_ref().map(|url| url.expose().to_owned())
+    };
+    let url = url_of("confirm_new_address").unwrap();
+    house.confirm(url.split_once('=').unwrap().1, PASSWORD).unwrap();
+    assert_eq!(url_of("address_changed"), None, "it is told all the same");
+}
+
+#[test]
 fn a62_whoever_registers_is_taken_for_nobody_else() {
     let house = house(|rules| rules.email = EmailRule::Optional).with_ada();
     let named = |name: &str| NewRegistration { username: name.parse().unwrap(), email: None, ..ada() };
