@@ -806,6 +806,51 @@ fn where_no_mail_is_sent_what_needs_it_is_not_offered() {
 }
 
 #[test]
+fn r31_whatever_happens_to_an_account_by_mail_is_in_the_audit_log() {
+    let house = strict();
+    house.register(ada()).unwrap();
+    house.confirm(&house.link("confirm_registration"), PASSWORD).unwrap();
+    let who = house.world.who(&house.login("ada", PASSWORD).unwrap());
+    house.ask_change(&who, "new@example.org", "guess").unwrap_err();
+    house.ask_change(&who, "new@example.org", PASSWORD).unwrap();
+    let told = house.post();
+    let link = told.iter().find_map(|(kind, _, link)| link.clone().filter(|_| *kind == "confirm_new_address")).unwrap();
+    house.confirm(&link, PASSWORD).unwrap();
+    house.change_password(&who, PASSWORD, NEW_PASSWORD, false).unwrap();
+    let told = house.post();
+    let undo = told.iter().find_map(|(kind, _, link)| link.clone().filter(|_| *kind == "address_changed")).unwrap();
+    let World { authority, source, .. } = &house.world;
+    answer(authority.undo_email_change(&undo, source, house.world.now())).unwrap();
+    house.post();
+    house.forgot(ADDRESS).unwrap();
+    house.reset(&house.link("reset_password"), PASSWORD).unwrap();
+    let named = NewAccount::named("bob".parse().unwrap());
+    let bob = house.make(NewAccount { email: Some(email("bob@example.org")), ..named });
+    answer(authority.send_confirmation(&bob.subject, &house.world.by(), house.world.now())).unwrap();
+
+    let query = counterfoil_core::store::AuditQuery { limit: 100, ..Default::default() };
+    let page = answer(authority.audit(&query, house.world.now())).unwrap();
+    let written: Vec<&str> = page.entries.iter().map(|numbered| numbered.entry.event.as_ref()).collect();
+    for name in [
+        "registration_asked",
+        "registered",
+        "email_confirmed",
+        "password_refused",
+        "email_change_asked",
+        "email_changed",
+        "password_changed",
+        "email_change_undone",
+        "reset_asked",
+        "password_reset",
+        "confirmation_asked",
+    ] {
+        assert!(written.contains(&name), "{name}: {written:?}");
+    }
+    let told = format!("{:?}", page.entries);
+    assert!(!told.contains("cfl_") && !told.contains(PASSWORD) && !told.contains(NEW_PASSWORD));
+}
+
+#[test]
 fn nobody_waits_for_a_link_to_a_page_that_there_is_not() {
     let confirming = |rules: &mut AccountRules| {
         let confirm = Some("https://app.example.org/#confirm={token}".parse().unwrap());

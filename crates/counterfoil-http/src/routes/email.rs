@@ -26,7 +26,8 @@ pub(crate) struct ConfirmBody {
     /// What the link ends with.
     #[schema(value_type = String, format = Password)]
     token: SecretText,
-    /// The password of the account, or of the registration. Without one the request has to carry a live token of the account.
+    /// The password of the account, or of the registration. Without one the request has to carry a live login token of the
+    /// account.
     #[schema(value_type = Option<String>, format = Password)]
     password: Option<SecretText>,
 }
@@ -53,7 +54,7 @@ pub(crate) async fn confirm(
         Some(text) => Proof::Password(password("password", text)?),
         None => {
             const WANTED: &str =
-                "Send the password of this account, or a live token of it in the header Authorization.";
+                "Send the password of this account, or a live login token of it in the header Authorization.";
             holder = holder_or(caller, || Problem::new(ProblemKind::WrongPassword, WANTED))?;
             Proof::Holder(&holder.who)
         }
