@@ -8,6 +8,7 @@ use crate::client::PolicyConflict;
 use crate::entropy::EntropyError;
 use crate::event::Limit;
 use crate::hook::{HookFailed, Ruling};
+use crate::password_policy::TooWeak;
 use crate::seal::UnsealError;
 use crate::store::StoreError;
 use crate::throttle::TooMany;
@@ -66,6 +67,13 @@ pub enum Refusal {
     ClientNeeded,
     /// A value cannot be taken.
     Invalid(Invalid),
+    /// A password is too easy to guess to be chosen.
+    PasswordWeak {
+        /// The name of the field, as the caller writes it.
+        field: &'static str,
+        /// Why.
+        why: TooWeak,
+    },
     /// `reissue = same` needs a key ring.
     KeyRingMissing,
     /// The service around us does not want this token made, for the reason it gives.
@@ -140,6 +148,7 @@ impl fmt::Display for Refusal {
             Refusal::ClientNameTaken => f.write_str("a client of this name exists"),
             Refusal::ClientNeeded => f.write_str("the default client cannot be deleted; disallow logging in on it"),
             Refusal::Invalid(invalid) => write!(f, "{}: {}", invalid.field, invalid.why),
+            Refusal::PasswordWeak { field, why } => write!(f, "{field}: {why}"),
             Refusal::KeyRingMissing => f.write_str("reissue same needs a key ring to seal secrets with"),
             Refusal::RefusedByHost(reason) => write!(f, "refused by the host: {reason}"),
             Refusal::RegistrationClosed => f.write_str("nobody makes an account for themselves here"),

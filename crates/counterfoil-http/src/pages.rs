@@ -18,7 +18,6 @@ use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use counterfoil_core::password_policy::TooWeak;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
@@ -179,12 +178,7 @@ impl<'h> Pages<'h> {
 
     /// Why that cannot be the new password.
     fn unfit(&self, problem: &Problem) -> String {
-        let least = self.http.authority().settings().accounts.passwords.least_chars();
-        let reasons = [TooWeak::TooShort { least }, TooWeak::Common, TooWeak::Expected, TooWeak::Pattern];
-        match reasons.into_iter().find(|reason| problem.detail().contains(&reason.to_string())) {
-            Some(reason) => (self.words.password_weak)(reason),
-            None => self.words.password_unfit.to_owned(),
-        }
+        problem.weak().map_or_else(|| self.words.password_unfit.to_owned(), self.words.password_weak)
     }
 
     /// A headline, and a sentence.

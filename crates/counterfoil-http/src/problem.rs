@@ -10,6 +10,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use counterfoil_core::attempts::TryLater;
 use counterfoil_core::event::Limit;
+use counterfoil_core::password_policy::TooWeak;
 use counterfoil_core::throttle::{Rate, RouteClass, TooMany};
 use counterfoil_core::{Ability, Error, Invalid, Refusal};
 use serde::Serialize;
@@ -277,6 +278,8 @@ pub struct Problem {
     challenge: Option<Challenge>,
     cause: Option<Arc<Error>>,
     for_service: bool,
+    /// Why a password is too easy to guess, for whoever tells it in another language.
+    weak: Option<Box<TooWeak>>,
     /// What people are shown in the place of a document.
     page: Option<Arc<Rendered>>,
 }
@@ -334,6 +337,7 @@ impl Problem {
             challenge,
             cause: None,
             for_service: false,
+            weak: None,
             page: None,
         }
     }
@@ -364,9 +368,9 @@ impl Problem {
         self.field.as_deref()
     }
 
-    /// What to do about it, for people.
-    pub(crate) fn detail(&self) -> &str {
-        &self.detail
+    /// Why a password is too easy to guess, if that is what this says.
+    pub(crate) fn weak(&self) -> Option<TooWeak> {
+        self.weak.as_deref().copied()
     }
 
     /// What to do about it, for people.
@@ -609,6 +613,10 @@ impl From<Refusal> for Problem {
             Refusal::EmailTaken => Problem::new(ProblemKind::EmailTaken, detail).about("email"),
             Refusal::RefusedByHost(reason) => Problem::new(ProblemKind::IssueRefused, reason),
             Refusal::Invalid(Invalid { field, .. }) => Problem::new(ProblemKind::InvalidValue, detail).about(field),
+            Refusal::PasswordWeak { field, why } => {
+                let problem = Problem::new(ProblemKind::InvalidValue, detail).about(field);
+                Problem { weak: Some(Box::new(why)), ..problem }
+            }
         }
     }
 }
@@ -632,7 +640,7 @@ impl From<Error> for Problem {
 /// A refusal in its own words, as a sentence.
 fn sentence(refusal: &Refusal) -> String {
     let words = refusal.to_string();
-    if let Refusal::Invalid(_) = refusal {
+    if let Refusal::Invalid(_) | Refusal::PasswordWeak { .. } = refusal {
         // Begins with the name of a field, which is written as it is.
         return format!("{words}.");
     }

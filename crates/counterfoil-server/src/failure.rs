@@ -176,7 +176,8 @@ impl From<Refusal> for Failure {
             | Refusal::LinkDead
             | Refusal::PasswordWrong
             | Refusal::EmailTaken
-            | Refusal::Invalid(_) => failure,
+            | Refusal::Invalid(_)
+            | Refusal::PasswordWeak { .. } => failure,
         }
     }
 }

@@ -33,7 +33,7 @@ impl Authority {
     /// end where that is asked for. Its owner is told.
     ///
     /// # Errors
-    /// [`Refusal::PasswordWrong`], [`Refusal::TooManyAttempts`]; [`Refusal::Invalid`] for a new one that is too easy to guess;
+    /// [`Refusal::PasswordWrong`], [`Refusal::TooManyAttempts`]; [`Refusal::PasswordWeak`];
     /// [`Refusal::NotFound`] where no account is kept; [`Error::Overloaded`].
     pub async fn change_own_password(
         &self,
@@ -130,7 +130,7 @@ impl Authority {
     /// forgotten, and nobody is logged in by it. Returns where the page goes on to.
     ///
     /// # Errors
-    /// [`Refusal::LinkDead`]; [`Refusal::Invalid`] for a password that is too easy to guess, and then the link stays;
+    /// [`Refusal::LinkDead`]; [`Refusal::PasswordWeak`], and then the link stays;
     /// [`Error::Overloaded`].
     pub async fn reset_password(
         &self,

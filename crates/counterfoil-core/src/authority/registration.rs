@@ -55,8 +55,8 @@ impl Authority {
     /// same answer after the same work, and its owner a mail. Otherwise the account is there at once, and opens by its name.
     ///
     /// # Errors
-    /// [`Refusal::RegistrationClosed`], [`Refusal::UsernameTaken`], [`Refusal::Invalid`] with the field, [`Refusal::NoMail`],
-    /// [`Refusal::LimitHit`]; [`Error::Overloaded`].
+    /// [`Refusal::RegistrationClosed`], [`Refusal::UsernameTaken`], [`Refusal::Invalid`] with the field,
+    /// [`Refusal::PasswordWeak`], [`Refusal::NoMail`], [`Refusal::LimitHit`]; [`Error::Overloaded`].
     pub async fn register(&self, new: NewRegistration, source: &Source, now: Now) -> Result<Registered, Error> {
         let rules = self.chosen().settings.accounts.clone();
         if rules.registration == Registering::Nobody {

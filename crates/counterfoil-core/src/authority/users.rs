@@ -342,7 +342,7 @@ impl Authority {
         context: &[&str],
     ) -> Result<(), Refusal> {
         let policy = &self.chosen().settings.accounts.passwords;
-        policy.judge(password, context).map_err(|error| Refusal::invalid(field, error))
+        policy.judge(password, context).map_err(|why| Refusal::PasswordWeak { field, why })
     }
 
     pub(super) async fn hash(&self, password: Password) -> Result<EncodedPassword, Error> {

@@ -770,11 +770,12 @@ fn a_new_password_is_judged_and_the_link_stays_for_another_try() {
     house.forgot(ADDRESS).unwrap();
     let link = house.link("reset_password");
     for weak in ["short", "password1234567", "ada@example.org"] {
-        assert!(matches!(refused(house.reset(&link, weak)), Refusal::Invalid(_)), "{weak}");
+        assert!(matches!(refused(house.reset(&link, weak)), Refusal::PasswordWeak { .. }), "{weak}");
     }
     house.reset(&link, NEW_PASSWORD).unwrap();
     let who = house.world.who(&house.login("ada", NEW_PASSWORD).unwrap());
-    assert!(matches!(refused(house.change_password(&who, NEW_PASSWORD, "short", false)), Refusal::Invalid(_)));
+    let weak = refused(house.change_password(&who, NEW_PASSWORD, "short", false));
+    assert!(matches!(weak, Refusal::PasswordWeak { field: "new_password", .. }), "{weak:?}");
     house.login("ada", NEW_PASSWORD).unwrap();
 }
 
