@@ -1,12 +1,16 @@
 //! A password for a token.
 
+use std::sync::Arc;
+
+use async_lock::MutexGuard;
+
 use super::Authority;
 use super::issue::{Expiry, Order};
 use crate::ability::Abilities;
 use crate::account::{Account, AccountChange, Credentials, LoginName};
 use crate::account_rules::Unconfirmed;
 use crate::actor::Actor;
-use crate::client::ClientName;
+use crate::client::{Client, ClientName};
 use crate::clock::Now;
 use crate::event::{Event, LoginFailure, TokenRef};
 use crate::hashing::{CheckTask, Overloaded};
@@ -41,6 +45,17 @@ pub struct LoggedIn {
     pub account: Account,
 }
 
+/// A password that proved right. Nobody else gets at the same name until it is dropped, so that issuing forgets what was counted for
+/// a right password.
+#[derive(Debug)]
+struct Proven<'a> {
+    account: Account,
+    /// Where the subject stood before the password was read; `None`: no token ever stood for it.
+    epoch: Option<Epoch>,
+    attempt: Attempt<'a>,
+    _turn: MutexGuard<'a, ()>,
+}
+
 /// What is known of a name before its password is looked at.
 enum Candidate {
     /// It may log in, if the password fits.
@@ -70,10 +85,11 @@ impl Candidate {
 }
 
 /// A login under way, for telling what becomes of it.
+#[derive(Debug)]
 struct Attempt<'a> {
     authority: &'a Authority,
     shown: String,
-    source: &'a Source,
+    source: Source,
     now: Now,
 }
 
@@ -94,7 +110,7 @@ impl Attempt<'_> {
     }
 
     fn publish(&self, event: Event) {
-        self.authority.publish(event, Actor::Stranger, self.source, self.now.wall);
+        self.authority.publish(event, Actor::Stranger, &self.source, self.now.wall);
     }
 }
 
@@ -113,25 +129,54 @@ impl Authority {
     pub async fn login(&self, login: Login, source: &Source, now: Now) -> Result<LoggedIn, Error> {
         let Login { username, password, client, name } = login;
         let client_name = client.unwrap_or_else(ClientName::default_client);
-        let attempt = Attempt { authority: self, shown: shown(&username), source, now };
+        let attempt = Attempt { authority: self, shown: shown(&username), source: source.clone(), now };
         attempt.began(client_name.clone());
         self.count_request(RouteClass::Login, None, source, now)?;
-        let client = match self.tokens.client(&client_name).await.map_err(|error| attempt.unanswered(error.into()))? {
-            Some(client) if client.allow_login => client,
+        let client = self.client_for(&client_name, None, &attempt).await?;
+        let proven = self.prove_name(username, password, attempt).await?;
+        self.log_in_on(proven, client, name).await
+    }
+
+    /// The client to log in on, if it is there and one may.
+    async fn client_for(
+        &self,
+        name: &ClientName,
+        subject: Option<&SubjectId>,
+        attempt: &Attempt<'_>,
+    ) -> Result<Arc<Client>, Error> {
+        match self.tokens.client(name).await.map_err(|error| attempt.unanswered(error.into()))? {
+            Some(client) if client.allow_login => Ok(client),
             other => {
                 let refusal = if other.is_some() { Refusal::LoginNotAllowed } else { Refusal::ClientUnknown };
-                attempt.failed(None, LoginFailure::Refused(refusal.clone()));
-                return Err(refusal.into());
+                attempt.failed(subject.cloned(), LoginFailure::Refused(refusal.clone()));
+                Err(refusal.into())
             }
-        };
-        let tag = self.tag("name", folded(&username).as_bytes());
-        // Held until the token is issued, which forgets what was counted for a right password.
-        let _turn = self.limits.turn(tag).await;
-        let (credentials, subject) = self.prove(&username, tag, password, &attempt).await?;
+        }
+    }
 
-        let account = credentials.account;
-        let epoch = match subject {
-            Some(subject) => subject.epoch,
+    async fn prove_name<'a>(
+        &'a self,
+        username: String,
+        password: Password,
+        attempt: Attempt<'a>,
+    ) -> Result<Proven<'a>, Error> {
+        let tag = self.tag("name", folded(&username).as_bytes());
+        let turn = self.limits.turn(tag).await;
+        let (credentials, subject) = self.prove_password(&username, tag, password, &attempt).await?;
+        let epoch = subject.map(|subject| subject.epoch);
+        Ok(Proven { account: credentials.account, epoch, attempt, _turn: turn })
+    }
+
+    async fn log_in_on(
+        &self,
+        proven: Proven<'_>,
+        client: Arc<Client>,
+        name: Option<TokenName>,
+    ) -> Result<LoggedIn, Error> {
+        let Proven { account, epoch, attempt, _turn } = proven;
+        let Attempt { source, now, .. } = &attempt;
+        let epoch = match epoch {
+            Some(epoch) => epoch,
             None => {
                 self.tokens.open_subject(&account.subject, now.wall).await?;
                 Epoch(0) // whatever has happened since then came with a greater one
@@ -148,11 +193,11 @@ impl Authority {
             metadata: Metadata::default(),
             expiry: Expiry::ByPolicy,
         };
-        let issued = match self.hear_the_host(&mut order, Some(&account), Occasion::Login, source, now).await {
+        let issued = match self.hear_the_host(&mut order, Some(&account), Occasion::Login, source, *now).await {
             Ok(()) => {
                 // Before the token, so that a failing store leaves no token behind that nobody holds.
                 self.accounts.change(&account.subject, &[AccountChange::LoggedIn(now.wall)]).await?;
-                self.fulfil(order, source, now).await
+                self.fulfil(order, source, *now).await
             }
             Err(error) => Err(error),
         };
@@ -188,7 +233,7 @@ impl Authority {
 
     /// The account of that name, if the password is its own: counted before it is looked at, and what stands in the way is
     /// told.
-    async fn prove(
+    async fn prove_password(
         &self,
         username: &str,
         tag: u64,
@@ -196,7 +241,7 @@ impl Authority {
         attempt: &Attempt<'_>,
     ) -> Result<(Box<Credentials>, Option<Subject>), Error> {
         let candidate = self.candidate(username).await.map_err(|error| attempt.unanswered(error))?;
-        let counted = match self.count_try(tag, candidate.credentials(), attempt.source, attempt.now).await {
+        let counted = match self.count_try(tag, candidate.credentials(), &attempt.source, attempt.now).await {
             Ok(counted) => counted,
             Err(Error::Refused(refusal @ Refusal::TooManyAttempts(_))) => {
                 attempt.failed(candidate.subject(), LoginFailure::TooManyAttempts);
