@@ -35,6 +35,7 @@ pub mod redirect;
 pub mod refusal;
 pub mod seal;
 pub mod secret;
+pub mod shape;
 pub mod store;
 pub mod subject;
 pub mod throttle;

@@ -46,6 +46,10 @@ impl SecretToken {
         SecretToken(Zeroizing::new(text.into()))
     }
 
+    pub(crate) fn from_zeroizing(text: Zeroizing<String>) -> SecretToken {
+        SecretToken(text)
+    }
+
     /// The text, for the one response that shows it.
     pub fn expose(&self) -> &str {
         &self.0
@@ -327,7 +331,8 @@ impl TokenFormat {
     /// What `text` may be looked up as; `None` where nothing that was ever issued can have this text, so that an invented
     /// token costs a hash and no query.
     ///
-    /// A text of our exact shape stands or falls with its check and is never tried under an imported scheme.
+    /// A text of our exact shape stands or falls with its check and is never tried under an imported scheme. One in a package's shape
+    /// ([`TokenShape`](crate::shape::TokenShape)) whose check does not hold may be an imported one.
     pub fn read(&self, text: &str) -> Option<Candidates> {
         let bytes = text.as_bytes();
         if let Some((checked, check)) = bytes.split_last_chunk::<CHECK>()
@@ -342,12 +347,21 @@ impl TokenFormat {
             }
             return bool::from(holds).then(|| Candidates::Native(TokenDigest::of_text(text)));
         }
-        if self.imported.is_empty() || bytes.is_empty() || bytes.len() > MAX_TEXT || !bytes.is_ascii() {
+        if bytes.is_empty() || bytes.len() > MAX_TEXT || !bytes.is_ascii() {
             return None;
+        }
+        if self.checks_as_a_packages(bytes) {
+            return Some(Candidates::Native(TokenDigest::of_text(text)));
         }
         let digests: Vec<_> = self.imported.iter().filter_map(|&scheme| Some((scheme, scheme.digest(text)?))).collect();
         (!digests.is_empty()).then_some(Candidates::Imported(digests))
     }
+}
+
+/// Whether texts of so many hexadecimal digits behind `prefix` would be taken for native ones.
+pub(crate) fn looks_native(prefix: &str, digits: usize) -> bool {
+    let native = (prefix.len() + digits).checked_sub(BODY + CHECK);
+    native.is_some_and(|length| prefix.len() >= length && Prefix::is(&prefix.as_bytes()[..length]))
 }
 
 /// The check as it is written: six base62 digits, most significant first.
