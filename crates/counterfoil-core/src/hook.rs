@@ -80,6 +80,11 @@ pub enum Occasion {
         /// Who that is.
         maker: Identity,
     },
+    /// The holder of a login token gets another one, on a dialect's route.
+    Further {
+        /// Who that is.
+        holder: Identity,
+    },
     /// The operator, the host's own code or staff order it.
     Order(By),
 }

@@ -18,6 +18,29 @@ use crate::subject::{SubjectId, SubjectState};
 use crate::throttle::Rate;
 use crate::token::{Identity, Kind, Sighting, Source, Standing, TokenId};
 
+/// Whether the use of a token counts against the throttle of its client.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Counting {
+    Always,
+    /// But for this token: the request has counted already.
+    But(TokenId),
+    Never,
+}
+
+impl Counting {
+    pub(super) fn but(counted: Option<TokenId>) -> Counting {
+        counted.map_or(Counting::Always, Counting::But)
+    }
+
+    fn includes(self, token: TokenId) -> bool {
+        match self {
+            Counting::Always => true,
+            Counting::But(counted) => counted != token,
+            Counting::Never => false,
+        }
+    }
+}
+
 impl Authority {
     /// Who presents `text`, if it is a live token at `now`.
     ///
@@ -45,11 +68,30 @@ impl Authority {
         now: Now,
         counted: Option<TokenId>,
     ) -> Authenticating<'a> {
+        self.authenticating(text, source, now, Counting::but(counted))
+    }
+
+    /// As [`Authority::authenticate`], without the throttle of the token's client: for dialects, which ask for it at those views that
+    /// have one, with [`Authority::count_at_throttle`].
+    ///
+    /// # Errors
+    /// As there, but never [`Refusal::Throttled`].
+    pub fn authenticate_unthrottled<'a>(&'a self, text: &str, source: &'a Source, now: Now) -> Authenticating<'a> {
+        self.authenticating(text, source, now, Counting::Never)
+    }
+
+    fn authenticating<'a>(
+        &'a self,
+        text: &str,
+        source: &'a Source,
+        now: Now,
+        counting: Counting,
+    ) -> Authenticating<'a> {
         let state = match self.candidates(text) {
             Err(_) => State::Unknown,
-            Ok(candidates) => match self.recall_any(&candidates, source, now, counted) {
+            Ok(candidates) => match self.recall_any(&candidates, source, now, counting) {
                 Some(known) => State::Known(Some(known)),
-                None => State::LookUp(Box::pin(self.look_up(candidates, source, now, counted))),
+                None => State::LookUp(Box::pin(self.look_up(candidates, source, now, counting))),
             },
         };
         Authenticating { state }
@@ -63,8 +105,8 @@ impl Authority {
     pub fn try_cached(&self, text: &str, source: &Source, now: Now) -> Option<Result<Identity, Error>> {
         match self.candidates(text) {
             Err(refusal) => Some(Err(refusal.into())),
-            Ok(Candidates::Native(digest)) => self.recall(DigestScheme::Native, &digest, source, now, None),
-            Ok(candidates) => self.recall_any(&candidates, source, now, None),
+            Ok(Candidates::Native(digest)) => self.recall(DigestScheme::Native, &digest, source, now, Counting::Always),
+            Ok(candidates) => self.recall_any(&candidates, source, now, Counting::Always),
         }
     }
 
@@ -74,12 +116,12 @@ impl Authority {
         candidates: &Candidates,
         source: &Source,
         now: Now,
-        counted: Option<TokenId>,
+        counting: Counting,
     ) -> Option<Result<Identity, Error>> {
         match candidates {
-            Candidates::Native(digest) => self.recall(DigestScheme::Native, digest, source, now, counted),
+            Candidates::Native(digest) => self.recall(DigestScheme::Native, digest, source, now, counting),
             Candidates::Imported(digests) => {
-                digests.iter().find_map(|(scheme, digest)| self.recall(*scheme, digest, source, now, counted))
+                digests.iter().find_map(|(scheme, digest)| self.recall(*scheme, digest, source, now, counting))
             }
         }
     }
@@ -91,12 +133,12 @@ impl Authority {
         digest: &TokenDigest,
         source: &Source,
         now: Now,
-        counted: Option<TokenId>,
+        counting: Counting,
     ) -> Option<Result<Identity, Error>> {
         let hit = self.cache.as_deref()?.get(scheme, digest, source.ip, now)?;
         let Hit { identity, client, throttle, worth_noting } = hit;
         if let Some(rate) = throttle
-            && counted != Some(identity.id)
+            && counting.includes(identity.id)
             && let Err(refusal) = self.count_use(&identity.subject, client, rate, || (&identity).into(), source, now)
         {
             return Some(Err(refusal.into()));
@@ -113,9 +155,9 @@ impl Authority {
         candidates: Candidates,
         source: &Source,
         now: Now,
-        counted: Option<TokenId>,
+        counting: Counting,
     ) -> Result<Identity, Error> {
-        let found = self.admit(candidates, source, now, counted).await?;
+        let found = self.admit(candidates, source, now, counting).await?;
         Ok(Identity::from(&found))
     }
 
@@ -124,14 +166,13 @@ impl Authority {
         self.format.read(text).ok_or(Refusal::TokenUnknown)
     }
 
-    /// The live token behind one of the `candidates`, noted as seen and known from now on; `counted`: the token whose
-    /// throttle this request has counted against already.
+    /// The live token behind one of the `candidates`, noted as seen and known from now on.
     pub(super) async fn admit(
         &self,
         candidates: Candidates,
         source: &Source,
         now: Now,
-        counted: Option<TokenId>,
+        counting: Counting,
     ) -> Result<Found, Error> {
         // Before the store is asked: what is applied after this and names the token bars it.
         let fill = self.cache.as_deref().and_then(|cache| Some((cache, cache.begin_fill()?)));
@@ -139,7 +180,7 @@ impl Authority {
             Candidates::Native(_) => self.tokens.find(&candidates).await?.ok_or(Refusal::TokenUnknown)?,
             Candidates::Imported(_) => self.find_imported(&candidates, source, now).await?,
         };
-        self.judge(&found, source, now, counted).await?;
+        self.judge(&found, source, now, counting).await?;
         self.note(&found, source, now).await?;
         if let (Some((cache, fill)), Some(scheme)) = (fill, candidates.scheme_of(&found.digest)) {
             cache.fill(fill, scheme, &found, source.ip, now.boot);
@@ -163,7 +204,7 @@ impl Authority {
         found: &Found,
         source: &Source,
         now: Now,
-        counted: Option<TokenId>,
+        counting: Counting,
     ) -> Result<(), Error> {
         let refused = |refusal: Refusal| {
             self.publish(Event::Refused(TokenRef::from(found), refusal.clone()), Actor::Stranger, source, now.wall);
@@ -196,11 +237,46 @@ impl Authority {
             }
         }
         if let Some(rate) = found.client.policy.throttle
-            && counted != Some(found.id)
+            && counting.includes(found.id)
         {
             self.count_use(&found.subject, found.client.id, rate, || found.into(), source, now)?;
         }
         Ok(())
+    }
+
+    /// Counts a use of a live token against the throttle of its client, or against `fallback` where that has none.
+    ///
+    /// # Errors
+    /// [`Refusal::Throttled`]; when the store fails.
+    pub async fn count_at_throttle(
+        &self,
+        who: &Identity,
+        fallback: Option<Rate>,
+        source: &Source,
+        now: Now,
+    ) -> Result<(), Error> {
+        // Deleted this instant, and the token with it.
+        let client = self.tokens.client(&who.client).await?.ok_or(Refusal::TokenRevoked)?;
+        match client.policy.throttle.or(fallback) {
+            Some(rate) => Ok(self.count_use(&who.subject, client.id, rate, || who.into(), source, now)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the token behind `text` if it has expired, so that it is unknown from now on, and tells whether it did: for dialects that
+    /// say so the first time alone.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn end_if_expired(&self, text: &str, now: Now) -> Result<bool, Error> {
+        let Ok(candidates) = self.candidates(text) else { return Ok(false) };
+        match self.tokens.find(&candidates).await? {
+            Some(found) if found.standing(now.wall) == Standing::Expired => {
+                self.tokens.revoke(found.id, None, None, now.wall).await?;
+                Ok(true)
+            }
+            Some(_) | None => Ok(false),
+        }
     }
 
     /// Counts a use of a live token against the throttle of its client.

@@ -74,6 +74,23 @@ impl Authority {
         Ok(client)
     }
 
+    /// Registers an application, or brings it to these rules where there is one of that name: for a dialect whose settings say what
+    /// holds for all its tokens.
+    ///
+    /// # Errors
+    /// As [`Authority::create_client`], but never [`Refusal::ClientNameTaken`].
+    pub async fn settle_client(&self, order: ClientOrder, by: &By, now: Now) -> Result<Arc<Client>, Error> {
+        match self.tokens.client(&order.name).await? {
+            Some(client) if client.policy == order.policy && client.allow_login == order.allow_login => Ok(client),
+            Some(_) => self.update_client(&order.name.clone(), |_| Ok(order.clone()), by, now).await,
+            None => match self.create_client(order.clone(), by, now).await {
+                // Another node was faster, and has the same settings or will be told so.
+                Err(Error::Refused(Refusal::ClientNameTaken)) => self.client(&order.name).await,
+                made => made,
+            },
+        }
+    }
+
     /// That client.
     ///
     /// # Errors

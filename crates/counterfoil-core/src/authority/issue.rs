@@ -1,19 +1,21 @@
 //! Making tokens: for a login, for the operator, as an API key.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use super::Authority;
 use crate::ability::{Abilities, Ability};
 use crate::account::Account;
 use crate::actor::{Actor, By};
-use crate::client::{Client, ClientName, Reissue};
+use crate::client::{AtCap, Cap, Client, ClientName, Reissue};
 use crate::clock::{Now, Timestamp};
 use crate::entropy::EntropyError;
 use crate::event::{Event, RevokedBy, TokenRef};
 use crate::hook::{HookFailed, Intent, Occasion, Ruling};
 use crate::refusal::{Error, Refusal};
 use crate::seal::{Sealed, SealedFor};
-use crate::secret::{DigestScheme, SecretToken};
+use crate::secret::SecretToken;
+use crate::shape::TokenShape;
 use crate::store::{Issue, IssueOutcome, StoreError, Warrant};
 use crate::subject::SubjectId;
 use crate::token::{Identity, Issued, Kind, Metadata, Source, TokenId, TokenName};
@@ -88,6 +90,30 @@ pub struct NewKey {
     pub expires_at: Option<Timestamp>,
 }
 
+/// A login token that a token's holder gets in addition to it, or in its place.
+#[derive(Debug, Clone)]
+pub struct FurtherLogin {
+    /// The client.
+    pub client: ClientName,
+    /// What it shall be called.
+    pub name: Option<TokenName>,
+    /// What its text shall look like.
+    pub shape: TokenShape,
+    /// What becomes of the login tokens that the subject has on that client.
+    pub others: Others,
+}
+
+/// What becomes of the live login tokens that a subject has on a client when it gets another one there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Others {
+    /// What the client's policy says of a login.
+    AsPolicySays,
+    /// They end with it, at once and without a grace.
+    End,
+    /// There must be none.
+    None,
+}
+
 /// Everything judged about a token that is to be made.
 #[derive(Debug)]
 pub(super) struct Order {
@@ -101,17 +127,32 @@ pub(super) struct Order {
     pub(super) abilities: Abilities,
     pub(super) metadata: Metadata,
     pub(super) expiry: Expiry,
+    pub(super) shape: TokenShape,
+    pub(super) others: Others,
 }
 
 impl Order {
     /// What becomes of tokens that are there already. The same one again is only for the ordinary: one ordered with other
     /// abilities, or another end, is another token. And nobody on the staff is handed somebody's own secret.
     fn reissue(&self) -> Reissue {
+        match (self.others, self.client.policy.reissue) {
+            (Others::End, _) => Reissue::Replace,
+            (Others::None, _) => Reissue::New,
+            (Others::AsPolicySays, Reissue::Same) if !self.may_be_repeated() => Reissue::New,
+            (Others::AsPolicySays, reissue @ (Reissue::New | Reissue::Replace | Reissue::Same)) => reissue,
+        }
+    }
+
+    fn may_be_repeated(&self) -> bool {
         let ordinary = self.abilities == Abilities::everything() && self.expiry == Expiry::ByPolicy;
         let by_staff = matches!(self.warrant, Warrant::Operator) && matches!(self.actor, Some(Actor::Holder { .. }));
-        match self.client.policy.reissue {
-            Reissue::Same if !ordinary || by_staff => Reissue::New,
-            reissue @ (Reissue::New | Reissue::Replace | Reissue::Same) => reissue,
+        ordinary && !by_staff
+    }
+
+    fn cap(&self) -> Option<Cap> {
+        match self.others {
+            Others::AsPolicySays | Others::End => self.client.policy.cap,
+            Others::None => Some(Cap { limit: NonZeroU32::MIN, at_cap: AtCap::Refuse }),
         }
     }
 
@@ -146,7 +187,9 @@ impl Authority {
         }
         self.tokens.open_subject(&subject, now.wall).await?;
         let (actor, warrant) = (Some(by.actor.clone()), Warrant::Operator);
-        let mut order = Order { actor, kind, subject, client, warrant, name, abilities, metadata, expiry };
+        let (shape, others) = (TokenShape::Native, Others::AsPolicySays);
+        let mut order =
+            Order { actor, kind, subject, client, warrant, name, abilities, metadata, expiry, shape, others };
         self.hear_the_host(&mut order, None, Occasion::Order(by.clone()), &by.source, now).await?;
         let issued = self.fulfil(order, &by.source, now).await?;
         self.write_audit(now).await?;
@@ -185,6 +228,8 @@ impl Authority {
             abilities,
             metadata: Metadata::default(),
             expiry,
+            shape: TokenShape::Native,
+            others: Others::AsPolicySays,
         };
         let occasion = Occasion::Key { maker: maker.clone() };
         let heard = self.hear_the_host(&mut order, None, occasion, source, now).await;
@@ -193,6 +238,51 @@ impl Authority {
             self.publish(refused, Actor::from(maker), source, now.wall);
         }
         heard?;
+        self.fulfil(order, source, now).await
+    }
+
+    /// Issues a login token to the holder of one, as some packages do: in addition to it, or in the place of all that its subject has
+    /// on the client, which end in the same transition.
+    ///
+    /// Whoever has a token so gets others that outlive it. No native route does this.
+    ///
+    /// # Errors
+    /// [`Refusal::LoginNotAllowed`] for an API key; [`Refusal::ClientUnknown`], [`Refusal::CapReached`]; [`Refusal::RotationLocked`] where tokens are to end and their owner has
+    /// locked them; [`Refusal::TokenRevoked`] when `who` died in between; [`Refusal::RefusedByHost`], [`Error::Hook`].
+    pub async fn log_in_further(
+        &self,
+        who: &Identity,
+        further: FurtherLogin,
+        source: &Source,
+        now: Now,
+    ) -> Result<Issued, Error> {
+        let FurtherLogin { client, name, shape, others } = further;
+        if who.kind == Kind::Key {
+            return Err(Refusal::LoginNotAllowed.into());
+        }
+        let client = self.tokens.client(&client).await?.ok_or(Refusal::ClientUnknown)?;
+        let account = self.account_of(&who.subject).await?;
+        let locked = account.as_ref().is_some_and(|account| account.rotation_locked);
+        match others {
+            Others::End if locked => return Err(Refusal::RotationLocked.into()),
+            Others::End | Others::None | Others::AsPolicySays => {}
+        }
+        let mut order = Order {
+            actor: Some(Actor::from(who)),
+            kind: Kind::Login,
+            subject: who.subject.clone(),
+            client,
+            warrant: Warrant::Token(who.id),
+            name,
+            // What a token was not given, no other made with it has.
+            abilities: who.abilities.clone(),
+            metadata: Metadata::default(),
+            expiry: Expiry::ByPolicy,
+            shape,
+            others,
+        };
+        let occasion = Occasion::Further { holder: who.clone() };
+        self.hear_the_host(&mut order, account.as_ref(), occasion, source, now).await?;
         self.fulfil(order, source, now).await
     }
 
@@ -258,11 +348,12 @@ impl Authority {
         for _ in 0..ATTEMPTS {
             let policy = &order.client.policy;
             let id = TokenId::generate(now.wall, self.entropy.as_ref())?;
-            let secret = self.format.mint(&policy.prefix, self.entropy.as_ref())?;
+            let (secret, scheme) = self.format.mint_as(&order.shape, &policy.prefix, self.entropy.as_ref())?;
             let bound_to = SealedFor { token: id, subject: &order.subject, client: order.client.id };
-            let sealed = match order.reissue() {
-                Reissue::Same => self.seal_if_same(order.kind, &order.client, &secret, bound_to)?,
-                Reissue::New | Reissue::Replace => None,
+            let sealed = if order.may_be_repeated() {
+                self.seal_if_same(order.kind, &order.client, &secret, bound_to)?
+            } else {
+                None
             };
             let issue = Issue {
                 id,
@@ -280,10 +371,10 @@ impl Authority {
                     Expiry::Never => None,
                 },
                 digest: secret.digest(),
-                scheme: DigestScheme::Native,
+                scheme,
                 sealed,
                 source: source.clone(),
-                cap: policy.cap,
+                cap: order.cap(),
                 reissue: order.reissue(),
             };
             match self.tokens.issue(&issue, now.wall).await? {
@@ -315,7 +406,7 @@ impl Authority {
                     return Ok(Issued { token, secret, first_of_subject: false, repeated: true });
                 }
                 IssueOutcome::CapReached => {
-                    let limit = policy.cap.map_or(0, |cap| cap.limit.get());
+                    let limit = order.cap().map_or(0, |cap| cap.limit.get());
                     return Err(Refusal::CapReached { limit }.into());
                 }
                 IssueOutcome::WarrantVoid => return Err(Refusal::TokenRevoked.into()),

@@ -227,6 +227,23 @@ impl Authority {
         })
     }
 
+    /// The same of a request without a token, by the address it came from.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn count_stranger_at_route(
+        &self,
+        route: &Arc<str>,
+        rate: Rate,
+        source: &Source,
+        now: Now,
+    ) -> Result<(), Error> {
+        let tag = self.tag("route", &[route.as_bytes(), b"\0", &counted_as(source.ip)].concat());
+        self.limits.requests.count(tag, rate, now).map_err(|too_many| {
+            self.limit_hit(Limit::Route, Refusal::LimitHit(Limit::Route, too_many), None, source, now)
+        })
+    }
+
     /// Counts a mail that somebody asks for, under `tag`; `None`: nobody knows under which.
     pub(super) fn count_letter(
         &self,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_lock::MutexGuard;
 
 use super::Authority;
-use super::issue::{Expiry, Order};
+use super::issue::{Expiry, Order, Others};
 use crate::ability::Abilities;
 use crate::account::{Account, AccountChange, Credentials, LoginName};
 use crate::account_rules::Unconfirmed;
@@ -17,6 +17,7 @@ use crate::hashing::{CheckTask, Overloaded};
 use crate::hook::Occasion;
 use crate::password::{Password, Verdict};
 use crate::refusal::{Error, Refusal};
+use crate::shape::TokenShape;
 use crate::store::Warrant;
 use crate::subject::{Epoch, Subject, SubjectId, SubjectState};
 use crate::throttle::RouteClass;
@@ -36,6 +37,39 @@ pub struct Login {
     pub name: Option<TokenName>,
 }
 
+/// Whose a password is said to be, before it is known what shall come of it.
+#[derive(Debug)]
+pub struct Claim {
+    /// What was typed as a name.
+    pub username: String,
+    /// How it is read.
+    pub spelled: Spelling,
+    /// The password, byte for byte.
+    pub password: Password,
+    /// The client that was named, for whoever follows the events; it is judged by [`Authority::log_in`].
+    pub client: ClientName,
+}
+
+/// How a name that was typed is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spelling {
+    /// A user name, in any spelling and case if that is one account's alone, or a confirmed e-mail address.
+    Loose,
+    /// A user name character by character, as Django reads it.
+    Exact,
+}
+
+/// The token that a right password shall give.
+#[derive(Debug)]
+pub struct LoginTerms {
+    /// The client.
+    pub client: ClientName,
+    /// What the token shall be called.
+    pub name: Option<TokenName>,
+    /// What its text shall look like.
+    pub shape: TokenShape,
+}
+
 /// A login that went well.
 #[derive(Debug)]
 pub struct LoggedIn {
@@ -45,15 +79,22 @@ pub struct LoggedIn {
     pub account: Account,
 }
 
-/// A password that proved right. Nobody else gets at the same name until it is dropped, so that issuing forgets what was counted for
-/// a right password.
+/// A password that proved right, see [`Authority::prove`]. Nobody else gets at the same name until it is dropped, so that issuing
+/// forgets what was counted for a right password.
 #[derive(Debug)]
-struct Proven<'a> {
+pub struct Proven<'a> {
     account: Account,
     /// Where the subject stood before the password was read; `None`: no token ever stood for it.
     epoch: Option<Epoch>,
     attempt: Attempt<'a>,
     _turn: MutexGuard<'a, ()>,
+}
+
+impl Proven<'_> {
+    /// Whose the password is.
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
 }
 
 /// What is known of a name before its password is looked at.
@@ -133,8 +174,51 @@ impl Authority {
         attempt.began(client_name.clone());
         self.count_request(RouteClass::Login, None, source, now)?;
         let client = self.client_for(&client_name, None, &attempt).await?;
-        let proven = self.prove_name(username, password, attempt).await?;
-        self.log_in_on(proven, client, name).await
+        let proven = self.prove_name(username, Spelling::Loose, password, attempt).await?;
+        self.log_in_on(proven, client, name, TokenShape::Native).await
+    }
+
+    /// Checks a password, and leaves what comes of it for [`Authority::log_in`] or [`Authority::decline`]: for dialects, which
+    /// judge the rest of a login afterwards.
+    ///
+    /// # Errors
+    /// [`Refusal::CredentialsRejected`], [`Refusal::TooManyAttempts`], [`Refusal::LimitHit`] and [`Error::Overloaded`], as
+    /// [`Authority::login`] has them.
+    pub async fn prove(&self, claim: Claim, source: &Source, now: Now) -> Result<Proven<'_>, Error> {
+        let Claim { username, spelled, password, client } = claim;
+        let attempt = Attempt { authority: self, shown: shown(&username), source: source.clone(), now };
+        attempt.began(client);
+        self.count_request(RouteClass::Login, None, source, now)?;
+        self.prove_name(username, spelled, password, attempt).await
+    }
+
+    /// Issues a login token to whom the password was proved.
+    ///
+    /// # Errors
+    /// As [`Authority::login`], but for what [`Authority::prove`] refuses.
+    pub async fn log_in(&self, proven: Proven<'_>, terms: LoginTerms) -> Result<LoggedIn, Error> {
+        let LoginTerms { client, name, shape } = terms;
+        let subject = proven.account.subject.clone();
+        match self.client_for(&client, Some(&subject), &proven.attempt).await {
+            Ok(client) => self.log_in_on(proven, client, name, shape).await,
+            Err(error) => {
+                if let Error::Refused(_) = error {
+                    self.tokens.forget_tries(&subject).await?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives no token although the password was right, for the reason `why`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn decline(&self, proven: Proven<'_>, why: Refusal) -> Result<(), Error> {
+        let Proven { account, attempt, .. } = proven;
+        self.tokens.forget_tries(&account.subject).await?;
+        attempt.failed(Some(account.subject), LoginFailure::Refused(why));
+        Ok(())
     }
 
     /// The client to log in on, if it is there and one may.
@@ -157,12 +241,13 @@ impl Authority {
     async fn prove_name<'a>(
         &'a self,
         username: String,
+        spelled: Spelling,
         password: Password,
         attempt: Attempt<'a>,
     ) -> Result<Proven<'a>, Error> {
         let tag = self.tag("name", folded(&username).as_bytes());
         let turn = self.limits.turn(tag).await;
-        let (credentials, subject) = self.prove_password(&username, tag, password, &attempt).await?;
+        let (credentials, subject) = self.prove_password(&username, spelled, tag, password, &attempt).await?;
         let epoch = subject.map(|subject| subject.epoch);
         Ok(Proven { account: credentials.account, epoch, attempt, _turn: turn })
     }
@@ -172,6 +257,7 @@ impl Authority {
         proven: Proven<'_>,
         client: Arc<Client>,
         name: Option<TokenName>,
+        shape: TokenShape,
     ) -> Result<LoggedIn, Error> {
         let Proven { account, epoch, attempt, _turn } = proven;
         let Attempt { source, now, .. } = &attempt;
@@ -192,6 +278,8 @@ impl Authority {
             abilities: Abilities::everything(),
             metadata: Metadata::default(),
             expiry: Expiry::ByPolicy,
+            shape,
+            others: Others::AsPolicySays,
         };
         let issued = match self.hear_the_host(&mut order, Some(&account), Occasion::Login, source, *now).await {
             Ok(()) => {
@@ -236,11 +324,12 @@ impl Authority {
     async fn prove_password(
         &self,
         username: &str,
+        spelled: Spelling,
         tag: u64,
         password: Password,
         attempt: &Attempt<'_>,
     ) -> Result<(Box<Credentials>, Option<Subject>), Error> {
-        let candidate = self.candidate(username).await.map_err(|error| attempt.unanswered(error))?;
+        let candidate = self.candidate(username, spelled).await.map_err(|error| attempt.unanswered(error))?;
         let counted = match self.count_try(tag, candidate.credentials(), &attempt.source, attempt.now).await {
             Ok(counted) => counted,
             Err(Error::Refused(refusal @ Refusal::TooManyAttempts(_))) => {
@@ -271,9 +360,15 @@ impl Authority {
     }
 
     /// Looks the name up, with as many look-ups for a name that nobody has as for one that somebody has.
-    async fn candidate(&self, username: &str) -> Result<Candidate, Error> {
+    async fn candidate(&self, username: &str, spelled: Spelling) -> Result<Candidate, Error> {
         let named = match LoginName::new(username) {
-            Some(name) => name.choose(self.accounts.named(&name).await?),
+            Some(name) => {
+                let found = self.accounts.named(&name).await?;
+                match spelled {
+                    Spelling::Loose => name.choose(found),
+                    Spelling::Exact => found.into_iter().find(|one| one.account.username.as_str() == username),
+                }
+            }
             None => None,
         };
         let id = named.as_ref().map_or(&self.nobody, |credentials| &credentials.account.subject);

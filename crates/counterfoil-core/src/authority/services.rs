@@ -5,6 +5,7 @@
 use std::sync::LazyLock;
 
 use super::Authority;
+use super::authenticate::Counting;
 use crate::ability::{Abilities, Ability};
 use crate::actor::Actor;
 use crate::client::ClientName;
@@ -63,7 +64,7 @@ impl Authority {
         self.require(service, &INTROSPECT, source, now)?;
         let Ok(candidates) = self.candidates(text) else { return Ok(None) };
         let Some(found) = self.tokens.find(&candidates).await? else { return Ok(None) };
-        match self.judge(&found, source, now, None).await {
+        match self.judge(&found, source, now, Counting::Always).await {
             Ok(()) => {}
             Err(Error::Refused(Refusal::TokenExpired | Refusal::TokenRevoked | Refusal::SubjectInactive)) => {
                 return Ok(None);

@@ -1,5 +1,6 @@
 //! What a token's holder does with it, and with the other tokens of the same subject.
 
+use super::authenticate::Counting;
 use super::{Authority, Cursor, Page, PageRequest};
 use crate::ability::Abilities;
 use crate::account::Account;
@@ -103,7 +104,7 @@ impl Authority {
         now: Now,
         counted: Option<TokenId>,
     ) -> Result<Renewed, Error> {
-        let found = self.admit(self.candidates(text)?, source, now, counted).await?;
+        let found = self.admit(self.candidates(text)?, source, now, Counting::but(counted)).await?;
         self.count_request(RouteClass::Api, Some(&Identity::from(&found)), source, now)?;
         let policy = &found.client.policy;
         match (found.kind, policy.renewal) {
@@ -144,7 +145,7 @@ impl Authority {
         now: Now,
         counted: Option<TokenId>,
     ) -> Result<(Issued, Option<Account>), Error> {
-        let found = self.admit(self.candidates(text)?, source, now, counted).await?;
+        let found = self.admit(self.candidates(text)?, source, now, Counting::but(counted)).await?;
         self.count_request(RouteClass::Api, Some(&Identity::from(&found)), source, now)?;
         let account = self.accounts.account(&found.subject).await?.map(|credentials| credentials.account);
         if account.as_ref().is_some_and(|account| account.rotation_locked) {

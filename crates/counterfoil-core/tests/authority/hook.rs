@@ -83,6 +83,7 @@ fn the_host_is_asked_who_what_why_and_from_where_once_for_every_token_that_is_ma
         .map(|intent| match &intent.occasion {
             Occasion::Login => "login",
             Occasion::Key { .. } => "key",
+            Occasion::Further { .. } => "further",
             Occasion::Order(_) => "order",
         })
         .collect();

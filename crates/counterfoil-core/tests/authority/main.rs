@@ -4,6 +4,7 @@
 mod accounts;
 mod audit;
 mod cached;
+mod dialects;
 mod guesses;
 mod hook;
 mod hosts;
