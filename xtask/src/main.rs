@@ -21,6 +21,7 @@ mod model;
 mod oldest_rust;
 mod process;
 mod publish;
+mod record;
 mod sbom;
 mod smoke;
 mod smtp_server;
@@ -72,6 +73,11 @@ const COMMANDS: &[Command] = &[
         name: "contract",
         about: "hold a running server to its OpenAPI document, by thousands of requests: contract [--seconds N]",
         run: contract::run,
+    },
+    Command {
+        name: "record",
+        about: "ask the real packages what cases ask, and keep the answers: record [--cases DIR] [--dialect NAME] [--check]",
+        run: record::run,
     },
     Command {
         name: "smtp-server",
