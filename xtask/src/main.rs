@@ -11,6 +11,7 @@
 mod bench;
 mod browser;
 mod check;
+mod conformance;
 mod contract;
 mod crash;
 mod front_page;
@@ -73,6 +74,11 @@ const COMMANDS: &[Command] = &[
         name: "contract",
         about: "hold a running server to its OpenAPI document, by thousands of requests: contract [--seconds N]",
         run: contract::run,
+    },
+    Command {
+        name: "conformance",
+        about: "hold the dialects to what the packages answered: conformance [--dialect NAME] [--cases DIR] [--only REGEX]",
+        run: conformance::run,
     },
     Command {
         name: "record",

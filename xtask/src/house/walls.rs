@@ -55,6 +55,7 @@ pub(super) const WALLS: &[Wall] = &[
         never_named: &[],
         never_reached: &[],
     },
+    Wall { crate_name: "conformance", ours: &["counterfoil"], never_named: &[], never_reached: &[] },
     Wall { crate_name: "xtask", ours: &[], never_named: &["counterfoil*"], never_reached: &[] },
 ];
 

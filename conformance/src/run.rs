@@ -1,0 +1,161 @@
+//! All scenarios, at once as far as they go, and what is said of them in order.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use regex::Regex;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::Failure;
+use crate::cases::{self, Action, Package, Scenario, Token};
+use crate::judge::{Verdict, judge};
+use crate::replay::{Side, Time, replay};
+use crate::report::{Detail, Tally, told};
+use crate::rules::Rules;
+use crate::servers::Servers;
+
+/// How many requests are under way at once.
+const AT_ONCE: usize = 8;
+
+/// What is to be done.
+#[derive(Debug)]
+pub(crate) struct Order {
+    pub(crate) cases: PathBuf,
+    pub(crate) rules: PathBuf,
+    /// `None`: all of them.
+    pub(crate) package: Option<String>,
+    pub(crate) only: Option<Regex>,
+    pub(crate) detail: Detail,
+    /// Servers that run already; empty: ours are started.
+    pub(crate) servers: Servers,
+}
+
+/// What every replay has in common.
+struct Stage {
+    packages: Vec<Package>,
+    /// By the name of their package.
+    rules: BTreeMap<String, Rules>,
+    servers: Servers,
+    at_once: Semaphore,
+}
+
+/// Whether every difference is meant.
+pub(crate) async fn run(order: Order) -> Result<bool, Failure> {
+    let mut packages = Vec::new();
+    for folder in cases::folders(&order.cases)? {
+        packages.extend(cases::load(&folder)?);
+    }
+    if let Some(name) = &order.package {
+        let known: Vec<String> = packages.iter().map(|package| package.name.clone()).collect();
+        packages.retain(|package| package.name == *name);
+        if packages.is_empty() {
+            return Err(format!("there are no scenarios of {name:?}, only of {}", known.join(", ")).into());
+        }
+    }
+    if let Some(only) = &order.only {
+        for package in &mut packages {
+            package.scenarios.retain(|scenario| only.is_match(&scenario.name));
+        }
+    }
+    let mut rules = BTreeMap::new();
+    for package in &packages {
+        rules.insert(package.name.clone(), Rules::load(&order.rules, &package.name)?);
+    }
+    let at_once = Semaphore::new(AT_ONCE);
+    let stage = Arc::new(Stage { packages, rules, servers: order.servers, at_once });
+
+    let verdicts = replay_all(&stage).await?;
+    let mut whole = Tally::default();
+    for (at, package) in stage.packages.iter().enumerate() {
+        let mut tally = Tally::default();
+        for (nth, scenario) in package.scenarios.iter().enumerate() {
+            if let Some(verdict) = verdicts.get(&(at, nth)) {
+                tally.add(verdict);
+                told(scenario, verdict, order.detail).iter().for_each(|line| println!("{line}"));
+            }
+        }
+        println!("{:<15} {tally}", package.name);
+        whole.include(tally);
+    }
+    if order.only.is_none() {
+        for (package, rules) in &stage.rules {
+            rules.unused().iter().for_each(|reason| println!("{package}: no scenario needs the rule: {reason}"));
+        }
+    }
+    if whole.scenarios() == 0 {
+        return Err("no scenario was asked for".into());
+    }
+    println!("{whole}");
+    Ok(whole.is_as_meant())
+}
+
+/// The verdict on every scenario, by the numbers of its package and of itself.
+async fn replay_all(stage: &Arc<Stage>) -> Result<BTreeMap<(usize, usize), Verdict>, Failure> {
+    let mut numbers: Vec<(Duration, (usize, usize))> = Vec::new();
+    for (at, package) in stage.packages.iter().enumerate() {
+        numbers.extend(package.scenarios.iter().enumerate().map(|(nth, scenario)| (pauses(scenario), (at, nth))));
+    }
+    // Those that wait are begun first, so that the others are done while they do.
+    numbers.sort_by_key(|(pauses, number)| (std::cmp::Reverse(*pauses), *number));
+    let mut replays = JoinSet::new();
+    for (_, number) in numbers {
+        let stage = Arc::clone(stage);
+        replays.spawn(async move { (number, stage.verdict(number).await) });
+    }
+    let mut verdicts = BTreeMap::new();
+    while let Some(done) = replays.join_next().await {
+        let (number, verdict) = done?;
+        verdicts.insert(number, verdict);
+    }
+    Ok(verdicts)
+}
+
+fn pauses(scenario: &Scenario) -> Duration {
+    let pause = |action: &Action| match action {
+        Action::Sleep(time) => Some(*time),
+        Action::Request(_) | Action::Mail(_) | Action::Relation(_) => None,
+    };
+    scenario.steps.iter().filter_map(|step| pause(&step.action)).sum()
+}
+
+impl Stage {
+    async fn verdict(&self, (at, nth): (usize, usize)) -> Verdict {
+        let package = &self.packages[at];
+        let scenario = &package.scenarios[nth];
+        let rules = &self.rules[&package.name];
+        match self.outcomes(package, scenario).await {
+            Ok(outcomes) => judge(scenario, &outcomes, rules),
+            Err(why) => Verdict::Skipped(why),
+        }
+    }
+
+    async fn outcomes(&self, package: &Package, scenario: &Scenario) -> Result<Vec<crate::replay::Outcome>, String> {
+        let uniq = made_up_name()?;
+        let tokens: &[Token] = &package.setup.tokens;
+        if self.servers.is_empty() {
+            return Err("there is no app on the library yet".to_owned());
+        }
+        let server = self.servers.of(&package.name, &scenario.profile);
+        let server = server.ok_or_else(|| format!("no server was named for the profile {}", scenario.profile))?;
+        let _turn = server.turn.lock().await;
+        server.reset().await?;
+        let side = Side {
+            host: server.host.clone(),
+            base: server.base.clone(),
+            mailbox: server.mailbox.clone(),
+            at_once: &self.at_once,
+            time: Time::Real,
+        };
+        Ok(replay(scenario, tokens, &uniq, &side).await)
+    }
+}
+
+/// A word that no other run uses.
+fn made_up_name() -> Result<String, String> {
+    let mut bytes = [0; 5];
+    getrandom::fill(&mut bytes).map_err(|error| error.to_string())?;
+    Ok(format!("u{}", bytes.map(|byte| format!("{byte:02x}")).concat()))
+}
