@@ -250,7 +250,7 @@ fn wrong_type(detail: &'static str) -> Problem {
 }
 
 /// The body, if it is not too large and arrives in time. Wiped when dropped; the copies of the connection are not ours.
-async fn read(mut body: Body, http: &Http) -> Result<Zeroizing<Vec<u8>>, Problem> {
+pub(crate) async fn read(mut body: Body, http: &Http) -> Result<Zeroizing<Vec<u8>>, Problem> {
     let too_large = || {
         let detail = format!("A body has at most {MAX_BODY_BYTES} bytes.");
         Problem::new(ProblemKind::BodyTooLarge, detail)

@@ -17,6 +17,7 @@ use tracing::{Instrument as _, Span, field};
 use crate::arrival::Arrival;
 use crate::body;
 use crate::device::Peer;
+use crate::dialect::drf::django::AsDjango;
 use crate::drain::Drained;
 use crate::headers;
 use crate::http::Http;
@@ -46,7 +47,9 @@ pub(crate) async fn around(State(http): State<Http>, request: Request, next: Nex
     let hung_up = HungUp(Some(&span));
     let mut response = next.run(request).instrument(span.clone()).await;
     hung_up.did_not_happen();
-    headers::protect(response.headers_mut());
+    if response.extensions().get::<AsDjango>().is_none() {
+        headers::protect(response.headers_mut());
+    }
     if let Some(id) = arrival.request_id.header_value() {
         response.headers_mut().insert(X_REQUEST_ID, id);
     }
@@ -75,6 +78,15 @@ impl Drop for HungUp<'_> {
 
 /// The layer within that one: whatever happens, there is an answer in time, and a problem is told as a document.
 pub(crate) async fn answered(State(http): State<Http>, arrival: Arrival, request: Request, next: Next) -> Response {
+    let mut response = in_time(&http, request, next).await;
+    match problem_of(&mut response) {
+        Some(problem) => problem.render(http.settings(), Some(&arrival.request_id)),
+        None => response,
+    }
+}
+
+/// An answer, which may be a problem that is not told yet.
+pub(crate) async fn in_time(http: &Http, request: Request, next: Next) -> Response {
     let handled = async {
         if names_its_host(&request) {
             next.run(request).await
@@ -82,16 +94,25 @@ pub(crate) async fn answered(State(http): State<Http>, arrival: Arrival, request
             Problem::new(ProblemKind::InvalidRequest, "HTTP/1.1 takes exactly one Host header.").into_response()
         }
     };
-    let mut response = match tokio::time::timeout(http.settings().request_timeout, handled).await {
+    match tokio::time::timeout(http.settings().request_timeout, handled).await {
         Ok(response) => response,
         Err(_) => Problem::new(ProblemKind::Timeout, "There is no answer yet. Try again later.").into_response(),
-    };
-    let Some(problem) = response.extensions_mut().remove::<Problem>() else { return response };
-    meter::refused(&problem);
+    }
+}
+
+/// The problem that an answer is, if it is one; counted, and its cause in the log.
+pub(crate) fn problem_of(response: &mut Response) -> Option<Problem> {
+    let problem = response.extensions_mut().remove::<Problem>()?;
+    note(&problem);
+    Some(problem)
+}
+
+/// Counts a problem that is told, and logs its cause.
+pub(crate) fn note(problem: &Problem) {
+    meter::refused(problem);
     if let Some(cause) = problem.cause() {
         tracing::error!(error = chain(cause), "no answer could be given");
     }
-    problem.render(http.settings(), Some(&arrival.request_id))
 }
 
 /// Lets a handler run to its end though its client hangs up or the deadline passes: what it began may be done by then, and
@@ -102,20 +123,31 @@ pub(crate) async fn to_its_end(State(http): State<Http>, request: Request, next:
     if body::is_refused(&request) {
         return next.run(request).await; // nothing is begun
     }
+    whole(&http, next.run(request)).await.unwrap_or_else(Problem::into_response)
+}
+
+/// See [`to_its_end`].
+///
+/// # Errors
+/// 503 where there are too many of them.
+pub(crate) async fn whole<T: Send + 'static>(
+    http: &Http,
+    begun: impl Future<Output = T> + Send + 'static,
+) -> Result<T, Problem> {
     let Ok(place) = http.places().try_acquire_owned() else {
-        return Problem::new(ProblemKind::Overloaded, "Too much is under way, and this was not begun.").into_response();
+        return Err(Problem::new(ProblemKind::Overloaded, "Too much is under way, and this was not begun."));
     };
     let handled = async move {
-        let response = next.run(request).await;
+        let done = begun.await;
         drop(place);
-        response
+        done
     };
     match tokio::spawn(handled.in_current_span()).await {
-        Ok(response) => response,
+        Ok(done) => Ok(done),
         Err(error) => match error.try_into_panic() {
             Ok(panic) => resume_unwind(panic),
             // The runtime is ending, and with it whoever could read this.
-            Err(_) => Problem::new(ProblemKind::Unavailable, "The server is stopping.").into_response(),
+            Err(_) => Err(Problem::new(ProblemKind::Unavailable, "The server is stopping.")),
         },
     }
 }
@@ -193,6 +225,6 @@ fn names_its_host(request: &Request) -> bool {
 }
 
 /// RFC 9110 §10.1.1.
-fn waits_for_continue(headers: &HeaderMap) -> bool {
+pub(crate) fn waits_for_continue(headers: &HeaderMap) -> bool {
     headers.get(header::EXPECT).is_some_and(|expected| expected.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }

@@ -215,6 +215,11 @@ impl Http {
         Ok(who)
     }
 
+    /// Counts what was found out about a token, for whoever judges one in a way of their own.
+    pub(crate) fn count_check(&self, judgement: &Result<Identity, Error>) {
+        self.0.checks.judged(judgement);
+    }
+
     pub(crate) fn new_request_id(&self) -> RequestId {
         self.0.request_ids.next()
     }

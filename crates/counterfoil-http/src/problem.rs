@@ -378,6 +378,17 @@ impl Problem {
         self.detail.into_owned()
     }
 
+    /// The same, to be read.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// After how many seconds the same request may go better, where that is known.
+    pub(crate) fn retry_after_seconds(&self) -> Option<u64> {
+        let waits = self.wait.as_deref().map(|wait| wait.seconds);
+        waits.or_else(|| self.kind.retry_after().and_then(|seconds| seconds.parse().ok()))
+    }
+
     /// What only the operator may see, if it is a fault of ours.
     pub(crate) fn cause(&self) -> Option<&Error> {
         self.cause.as_deref()

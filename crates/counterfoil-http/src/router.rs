@@ -13,6 +13,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::body;
 use crate::caller::Counted;
 use crate::cors::{self, Sharing};
+use crate::dialect::Mounted;
 use crate::docs;
 use crate::exchange;
 use crate::http::Http;
@@ -1032,6 +1033,18 @@ impl Http {
         let answering = routes
             .layer(CatchPanicLayer::custom(exchange::panicked))
             .layer(middleware::from_fn_with_state(self.clone(), exchange::answered));
+        self.with_outer_layers(answering)
+    }
+
+    /// The same around routes of a dialect, which tell problems in its words.
+    pub(crate) fn with_layers_of(&self, mounted: &Mounted, routes: Router<Http>) -> Router {
+        let answering = routes
+            .layer(CatchPanicLayer::custom(exchange::panicked))
+            .layer(middleware::from_fn_with_state(mounted.clone(), Mounted::answered));
+        self.with_outer_layers(answering)
+    }
+
+    fn with_outer_layers(&self, answering: Router<Http>) -> Router {
         // Outside of what makes problem documents, so that pages of other origins may read those, too.
         let sharing = match Sharing::with(self.settings()) {
             Some(sharing) => answering.layer(middleware::from_fn_with_state(sharing, cors::share)),

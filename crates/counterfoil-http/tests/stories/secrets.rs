@@ -271,11 +271,12 @@ fn r33_no_secret_is_compared_here() {
         let code = code.lines().map(str::trim).filter(|line| !line.starts_with("//"));
         uses.extend(code.filter(|line| line.contains(".expose()")).map(str::to_owned));
     }
-    assert_eq!(uses.len(), 7, "{uses:#?}");
+    assert_eq!(uses.len(), 8, "{uses:#?}");
     let harmless = |line: &String| {
         line.contains("authority().")
             || line.contains("serializer.serialize_str(")
             || line.as_str() == "self.written(secret.expose(), seconds)"
+            || line.as_str() == "json::Value::text(secret.expose())"
     };
     assert!(uses.iter().all(harmless), "{uses:#?}");
 }

@@ -1,0 +1,15 @@
+//! What all the packages have from Django REST framework 3.18 and Django 5.2, with no package in it: what a request says, what
+//! an answer looks like. Pure: bytes in, values out.
+
+pub(crate) mod answer;
+pub(crate) mod authorization;
+mod browsable;
+pub(crate) mod django;
+pub(crate) mod fields;
+pub(crate) mod json;
+mod media_type;
+pub(crate) mod metadata;
+mod multipart;
+pub(crate) mod negotiation;
+pub(crate) mod parse;
+pub(crate) mod view;

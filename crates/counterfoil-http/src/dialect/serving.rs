@@ -1,0 +1,495 @@
+//! Where a dialect meets the [`Authority`](counterfoil_core::Authority): [`Mounted`].
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{FromRequestParts, OriginalUri, RawPathParams, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use axum::routing::{MethodRouter, any};
+use counterfoil_core::authority::{Claim, ClientOrder, Proven, Spelling};
+use counterfoil_core::event::Limit;
+use counterfoil_core::password::Password;
+use counterfoil_core::throttle::TooMany;
+use counterfoil_core::{By, Error, Identity, Now, Refusal, Reissue, Source};
+use zeroize::Zeroizing;
+
+use super::drf::answer::Answer;
+use super::drf::authorization::{Authentication, Presented};
+use super::drf::negotiation::{Form, negotiate};
+use super::drf::view::{Permission, View};
+use super::drf::{django, metadata};
+use super::host_view::HostView;
+use super::{Ask, Asked, Dialect, DialectRoute, Outcome, Path};
+use crate::arrival::Arrival;
+use crate::body;
+use crate::exchange;
+use crate::http::Http;
+use crate::problem::{Problem, ProblemKind};
+
+/// A dialect on a deployment: the package's routes, and its manners for a host's own. Made by [`Http::dialect`]; cheap to
+/// clone.
+#[derive(Clone)]
+pub struct Mounted(Arc<Mount>);
+
+pub(super) struct Mount {
+    pub(super) http: Http,
+    pub(super) dialect: Dialect,
+}
+
+impl fmt::Debug for Mounted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Mounted").field(&self.0.dialect.name).finish()
+    }
+}
+
+impl Http {
+    /// This deployment in a package's wire format.
+    ///
+    /// ```
+    /// # use std::sync::Arc;
+    /// use axum::body::Body;
+    /// use axum::http::{Method, Request, StatusCode};
+    /// use axum::routing::get;
+    /// use axum::{Json, Router};
+    /// # use counterfoil_core::account::{NewAccount, Role};
+    /// # use counterfoil_core::{Authority, By, Clock, ManualClock, MemoryStore, Parts, Settings, Timestamp};
+    /// # use counterfoil_core::{entropy::PredictableEntropy, event::Silent, hashing::OnThisThread};
+    /// # use counterfoil_core::password::{HashingParams, Password};
+    /// use counterfoil_http::{Authenticated, Dialect, DialectName, Http, HttpSettings};
+    /// use serde_json::{Map, Value, json};
+    /// # use http_body_util::BodyExt;
+    /// use tower::ServiceExt;
+    ///
+    /// async fn me(who: Authenticated) -> Json<Value> {
+    ///     Json(json!({"subject": who.subject}))
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_795_172_400_000)));
+    /// # let store = Arc::new(MemoryStore::new());
+    /// # let parts = Parts {
+    /// #     tokens: store.clone(),
+    /// #     accounts: store.clone(),
+    /// #     audit: None,
+    /// #     mail: None,
+    /// #     hashing: Arc::new(OnThisThread),
+    /// #     entropy: Arc::new(PredictableEntropy::from_seed(1)),
+    /// #     events: Arc::new(Silent),
+    /// #     hook: None,
+    /// #     ring: None,
+    /// #     settings: Settings { hashing: HashingParams::insecure_for_tests(), ..Settings::default() },
+    /// # };
+    /// # let authority = Arc::new(Authority::open(parts, clock.now()).await?);
+    /// # let http = Http::new(authority.clone(), clock.clone(), HttpSettings::default());
+    /// # let (john, password) = (NewAccount::named("john".parse()?), Password::new("foobar123")?);
+    /// # authority.create_user(john, Some(password), &By::operator(), clock.now()).await?;
+    /// let settings = Map::from_iter([("reissue".to_owned(), json!("new"))]);
+    /// let authtoken = http.dialect(Dialect::from_settings(DialectName::Authtoken, &settings)?);
+    /// authtoken.prepare().await?;
+    /// let app = Router::new()
+    ///     .merge(authtoken.routes_at("/api-token-auth/"))
+    ///     .route("/me/", authtoken.view("Me", &[Method::GET]).around(get(me)))
+    ///     .fallback(authtoken.fallback());
+    ///
+    /// let login = Request::post("/api-token-auth/").header("Content-Type", "application/x-www-form-urlencoded");
+    /// let answer = app.clone().oneshot(login.body(Body::from("username=john&password=foobar123"))?).await?;
+    /// assert_eq!(answer.status(), StatusCode::OK);
+    /// let answer: Value = serde_json::from_slice(&answer.into_body().collect().await?.to_bytes())?;
+    /// let token = answer["token"].as_str().expect("a token");
+    ///
+    /// let me = Request::get("/me/").header("Authorization", format!("Token {token}"));
+    /// assert_eq!(app.clone().oneshot(me.body(Body::empty())?).await?.status(), StatusCode::OK);
+    ///
+    /// let refused = app.oneshot(Request::get("/me/").body(Body::empty())?).await?;
+    /// assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+    /// assert_eq!(refused.headers()["WWW-Authenticate"], "Token");
+    /// let words = refused.into_body().collect().await?.to_bytes();
+    /// assert_eq!(&words[..], br#"{"detail":"Authentication credentials were not provided."}"#);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn dialect(&self, dialect: Dialect) -> Mounted {
+        Mounted(Arc::new(Mount { http: self.clone(), dialect }))
+    }
+}
+
+impl Mounted {
+    /// Which dialect it is.
+    pub fn dialect(&self) -> &Dialect {
+        &self.0.dialect
+    }
+
+    pub(super) fn mount(&self) -> &Arc<Mount> {
+        &self.0
+    }
+
+    /// Makes the client that the tokens of this mount are of, or brings it to what the settings say; to be called once before
+    /// requests are taken. Where the package gives the same token at each login and there is no key ring to seal it with, each
+    /// login gives another one, and the log says so.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn prepare(&self) -> Result<(), Error> {
+        let Some(order) = self.0.dialect.client() else { return Ok(()) };
+        match self.bring_to(order).await {
+            Err(Error::Refused(Refusal::KeyRingMissing)) if order.policy.reissue == Reissue::Same => {
+                tracing::warn!(
+                    client = order.name.as_str(),
+                    "without a key ring no token can be given out again: each login gives another one"
+                );
+                let mut order = order.clone();
+                order.policy.reissue = Reissue::New;
+                self.bring_to(&order).await
+            }
+            done => done,
+        }
+    }
+
+    async fn bring_to(&self, order: &ClientOrder) -> Result<(), Error> {
+        let (authority, by, now) = (self.0.http.authority(), By::operator(), self.0.http.clock().now());
+        match authority.client(&order.name).await {
+            Ok(client) if client.policy == order.policy && client.allow_login == order.allow_login => Ok(()),
+            Ok(_) => authority.update_client(&order.name, |_| Ok(order.clone()), &by, now).await.map(drop),
+            Err(Error::Refused(Refusal::ClientUnknown)) => match authority.create_client(order.clone(), &by, now).await
+            {
+                // By another node, this instant.
+                Err(Error::Refused(Refusal::ClientNameTaken)) => Ok(()),
+                made => made.map(drop),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The package's routes below `path`, and Django's page of 404 for what else is asked for there; to be merged with others.
+    /// They have all the layers that ours have: deadline, request id, log.
+    pub fn routes_at(&self, path: &str) -> Router {
+        let base = path.trim_end_matches('/');
+        let mut router: Router<Http> = Router::new();
+        let mut is_open_ended = false;
+        for (at, route) in self.0.dialect.package.routes.iter().enumerate() {
+            match route.path {
+                Path::Exact(path) => {
+                    router = router.route(&format!("{base}{path}"), self.served(at));
+                    if let Some(without) =
+                        path.strip_suffix('/').filter(|without| !(base.is_empty() && without.is_empty()))
+                    {
+                        router = router.route(&format!("{base}{without}"), self.missing_slash());
+                    }
+                }
+                Path::Prefix(_) => is_open_ended = true,
+            }
+        }
+        if is_open_ended || !base.is_empty() {
+            let (mounted, base) = (self.clone(), base.to_owned());
+            let anything = move |request: Request| async move { mounted.serve_whatever(&base, request).await };
+            router = router.route(&format!("{}/{{*rest}}", path.trim_end_matches('/')), any(anything));
+        }
+        self.0.http.with_layers_of(self, router)
+    }
+
+    /// A view of the host's own in the manner of the package: `name` and the methods that it has are what OPTIONS, `Allow` and
+    /// 405 tell. HEAD is there where GET is.
+    pub fn view(&self, name: impl Into<String>, methods: &[Method]) -> HostView {
+        HostView::new(self, name.into(), methods)
+    }
+
+    /// Django's page for an address that there is not, for [`Router::fallback`].
+    pub fn fallback<S: Clone + Send + Sync + 'static>(&self) -> MethodRouter<S> {
+        any(|| async { plain(django::not_found()) })
+    }
+
+    /// 301 to the path with a slash at its end, for the path without one; whatever the method.
+    pub fn missing_slash<S: Clone + Send + Sync + 'static>(&self) -> MethodRouter<S> {
+        any(|uri: OriginalUri| async move { plain(django::to_the_slash(uri.path(), uri.query())) })
+    }
+
+    fn served(&self, route: usize) -> MethodRouter<Http> {
+        let mounted = self.clone();
+        any(move |parameters: RawPathParams, request: Request| {
+            let parameters = parameters.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+            async move { mounted.serve(route, parameters, request).await }
+        })
+    }
+
+    /// What is below the mount and has no route of its own.
+    async fn serve_whatever(&self, base: &str, request: Request) -> Response {
+        let below = request.uri().path().strip_prefix(base).unwrap_or_default();
+        let route = self.0.dialect.package.routes.iter().position(|route| match route.path {
+            Path::Prefix(prefix) => below.starts_with(prefix),
+            Path::Exact(_) => false,
+        });
+        match route {
+            Some(route) => self.serve(route, Vec::new(), request).await,
+            None => plain(django::not_found()),
+        }
+    }
+
+    async fn serve(&self, route: usize, parameters: Vec<(String, String)>, request: Request) -> Response {
+        let DialectRoute { view, .. } = &self.0.dialect.package.routes[route];
+        let (mut parts, body) = request.into_parts();
+        let asked = line(&parts.method, &parts.uri);
+        let (form, answer) = match self.admit(view, &mut parts).await {
+            Ok(Admitted { form, who }) => (form, self.act(route, parameters, parts, body, who).await),
+            Err(Turned { form, answer }) => (form, answer),
+        };
+        answer.render(view, form, &asked)
+    }
+
+    /// Whether a request gets to the view, by the head alone.
+    pub(super) async fn admit(&self, view: &View, parts: &mut Parts) -> Result<Admitted, Turned> {
+        let form = negotiate(&view.renderers, &parts.headers, parts.uri.query().unwrap_or_default());
+        // What cannot be told as it is wanted is told in JSON.
+        let form = form.map_err(|answer| Turned { form: Form::Json { indent: None }, answer })?;
+        let turned = |answer| Turned { form, answer };
+        let arrival = self.arrival(parts).await;
+        let who = self.who(&view.authentication, parts, &arrival).await.map_err(turned)?;
+        self.may(view, who.as_ref()).map_err(turned)?;
+        self.count(view, who.as_ref(), &arrival).await.map_err(turned)?;
+        if !view.has(&parts.method) {
+            let words = format!("Method \"{}\" not allowed.", parts.method);
+            return Err(turned(Answer::detail(StatusCode::METHOD_NOT_ALLOWED, &words)));
+        }
+        if parts.method == Method::OPTIONS {
+            return Err(turned(metadata::describe(view)));
+        }
+        Ok(Admitted { form, who })
+    }
+
+    async fn arrival(&self, parts: &mut Parts) -> Arrival {
+        let Ok::<_, Infallible>(arrival) = Arrival::from_request_parts(parts, &self.0.http).await;
+        arrival
+    }
+
+    /// Who presents what the view looks at.
+    async fn who(
+        &self,
+        authentication: &Authentication,
+        parts: &Parts,
+        arrival: &Arrival,
+    ) -> Result<Option<Identity>, Answer> {
+        let Authentication::Token(scheme) = authentication else { return Ok(None) };
+        let Presented::Token(text) = authentication.presented(&parts.headers)? else { return Ok(None) };
+        let http = &self.0.http;
+        let judgement = http.authority().authenticate_unthrottled(&text, &arrival.source, arrival.now).await;
+        http.count_check(&judgement);
+        let refusal = match judgement {
+            Ok(who) => return Ok(Some(who)),
+            Err(Error::Refused(refusal)) => refusal,
+            Err(error) => return Err(no_answer(&error.into())),
+        };
+        let Some(words) = scheme.words.of(&refusal) else { return Err(self.told(&refusal)) };
+        if refusal == Refusal::TokenExpired && scheme.words.expired != scheme.words.unknown {
+            // Such a package deletes the token as it says so.
+            let ended = http.authority().end_if_expired(&text, arrival.now).await;
+            ended.map_err(|error| no_answer(&error.into()))?;
+        }
+        Err(authentication.failed(words))
+    }
+
+    fn may(&self, view: &View, who: Option<&Identity>) -> Result<(), Answer> {
+        let allowed = match (&view.permission, who) {
+            (Permission::Anyone, _) | (Permission::Authenticated, Some(_)) => true,
+            (Permission::Authenticated | Permission::Clients(_) | Permission::OtherClients(_), None) => {
+                return Err(view.authentication.missing());
+            }
+            (Permission::Clients(clients), Some(who)) => clients.contains(&who.client),
+            (Permission::OtherClients(clients), Some(who)) => !clients.contains(&who.client),
+        };
+        let words = "You do not have permission to perform this action.";
+        if allowed { Ok(()) } else { Err(Answer::detail(StatusCode::FORBIDDEN, words)) }
+    }
+
+    async fn count(&self, view: &View, who: Option<&Identity>, arrival: &Arrival) -> Result<(), Answer> {
+        let Some(throttle) = view.throttle else { return Ok(()) };
+        let (authority, Arrival { source, now, .. }) = (self.0.http.authority(), arrival);
+        let counted = match (who, throttle.fallback) {
+            (Some(who), fallback) => authority.count_at_throttle(who, fallback, source, *now).await,
+            (None, Some(rate)) => authority.count_stranger_at_route(&Arc::from("dialect"), rate, source, *now),
+            (None, None) => Ok(()),
+        };
+        counted.map_err(|error| self.failed(error))
+    }
+
+    /// What the view does.
+    async fn act(
+        &self,
+        route: usize,
+        parameters: Vec<(String, String)>,
+        mut parts: Parts,
+        body: Body,
+        who: Option<Identity>,
+    ) -> Answer {
+        let DialectRoute { view, act, .. } = &self.0.dialect.package.routes[route];
+        let http = &self.0.http;
+        let (mut body_bytes, mut who) = (Zeroizing::default(), who);
+        if act.reads_body(&parts.method) {
+            body_bytes = match body::read(body, http).await {
+                Ok(bytes) => bytes,
+                Err(problem) => return no_answer(&problem),
+            };
+            // A body may take long: whoever sent it is judged by the clock as it stands now.
+            Arrival::is_complete(&mut parts.extensions, http);
+            let arrival = self.arrival(&mut parts).await;
+            who = match self.who(&view.authentication, &parts, &arrival).await {
+                Ok(who) => who,
+                Err(answer) => return answer,
+            };
+            if let Err(answer) = self.may(view, who.as_ref()) {
+                return answer;
+            }
+        }
+        let arrival = self.arrival(&mut parts).await;
+        let asked = Asked {
+            method: parts.method,
+            parameters,
+            query: parts.uri.query().unwrap_or_default().to_owned(),
+            headers: parts.headers,
+            body: body_bytes,
+            parsers: view.parsers.clone(),
+            who,
+        };
+        let (mounted, act) = (self.clone(), Arc::clone(act));
+        let begun = async move {
+            let ask = match act.ask(&asked) {
+                Ok(ask) => ask,
+                Err(answer) => return answer,
+            };
+            match mounted.carry_out(ask, &asked, &arrival.source, arrival.now).await {
+                Ok(outcome) => act.answer(&asked, outcome),
+                Err(Stopped::Answered(answer)) => answer,
+                Err(Stopped::Failed(Error::Refused(refusal))) => {
+                    act.refused(&asked, &refusal).unwrap_or_else(|| mounted.told(&refusal))
+                }
+                Err(Stopped::Failed(error)) => no_answer(&error.into()),
+            }
+        };
+        exchange::whole(http, begun).await.unwrap_or_else(|problem| no_answer(&problem))
+    }
+
+    /// Does what a dialect asks for.
+    async fn carry_out(&self, ask: Ask, _: &Asked, source: &Source, now: Now) -> Result<Outcome, Stopped> {
+        let authority = self.0.http.authority();
+        match ask {
+            Ask::LogIn { username, password, client, terms } => {
+                // No account has one that is longer.
+                let password = Password::new(password.as_bytes()).map_err(|_| Refusal::CredentialsRejected)?;
+                let claim = Claim { username, spelled: Spelling::Exact, password, client };
+                let proven: Proven<'_> = authority.prove(claim, source, now).await?;
+                match terms(proven.account()) {
+                    Ok(terms) => Ok(Outcome::LoggedIn(Box::new(authority.log_in(proven, terms).await?))),
+                    Err(answer) => {
+                        let why = Refusal::RefusedByHost("not by the settings of the dialect".to_owned());
+                        authority.decline(proven, why).await?;
+                        Err(Stopped::Answered(answer))
+                    }
+                }
+            }
+        }
+    }
+
+    /// The answer where nothing came of it, and the dialect has no words of its own.
+    pub(super) fn failed(&self, error: Error) -> Answer {
+        match error {
+            Error::Refused(refusal) => self.told(&refusal),
+            Error::Store(_) | Error::Entropy(_) | Error::Overloaded | Error::Unseal(_) | Error::Hook(_) => {
+                no_answer(&error.into())
+            }
+        }
+    }
+
+    /// What is said of a refusal that no package has, or that all have alike.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the rest is said as on native routes, where each has its words"
+    )]
+    fn told(&self, refusal: &Refusal) -> Answer {
+        match refusal {
+            Refusal::Throttled(too_many) | Refusal::LimitHit(Limit::Route, too_many) => throttled(*too_many),
+            Refusal::ClientUnknown if self.0.dialect.client().is_some() => {
+                tracing::error!("the client of this mount is not there: call Mounted::prepare before serving");
+                no_answer(&Problem::new(ProblemKind::Internal, "The operator finds the cause in the log."))
+            }
+            other => no_answer(&other.clone().into()),
+        }
+    }
+
+    /// The layer around the routes that tells what went wrong around them.
+    pub(crate) async fn answered(State(mounted): State<Mounted>, request: Request, next: Next) -> Response {
+        let asked = line(request.method(), request.uri());
+        let mut response = exchange::in_time(&mounted.0.http, request, next).await;
+        match exchange::problem_of(&mut response) {
+            Some(problem) => {
+                // Not known of which view.
+                let view = View { renderers: [].as_slice().into(), ..View::named("", &[]) };
+                let mut response = in_words(&problem).render(&view, Form::Json { indent: None }, &asked);
+                response.headers_mut().remove(header::ALLOW);
+                response
+            }
+            None => response,
+        }
+    }
+}
+
+/// A request that gets to the view.
+pub(super) struct Admitted {
+    pub(super) form: Form,
+    pub(super) who: Option<Identity>,
+}
+
+/// A request that does not, and what it is answered with.
+pub(super) struct Turned {
+    pub(super) form: Form,
+    pub(super) answer: Answer,
+}
+
+/// Why an ask came to nothing.
+enum Stopped {
+    /// The dialect had its answer before the end.
+    Answered(Answer),
+    Failed(Error),
+}
+
+impl<E: Into<Error>> From<E> for Stopped {
+    fn from(error: E) -> Stopped {
+        Stopped::Failed(error.into())
+    }
+}
+
+/// An answer that is of no view.
+pub(super) fn plain(answer: Answer) -> Response {
+    answer.render(&View::named("", &[]), Form::Json { indent: None }, "")
+}
+
+/// What a page tells was asked.
+pub(super) fn line(method: &Method, uri: &Uri) -> String {
+    format!("{method} {}", uri.path())
+}
+
+/// 429, with the seconds rounded up.
+fn throttled(TooMany { retry_after_seconds, .. }: TooMany) -> Answer {
+    let unit = if retry_after_seconds == 1 { "second" } else { "seconds" };
+    let words = format!("Request was throttled. Expected available in {retry_after_seconds} {unit}.");
+    Answer::detail(StatusCode::TOO_MANY_REQUESTS, &words)
+        .with(header::RETRY_AFTER, HeaderValue::from(retry_after_seconds))
+}
+
+/// What the packages do not know, in their form; noted as on native routes.
+pub(super) fn no_answer(problem: &Problem) -> Answer {
+    exchange::note(problem);
+    in_words(problem)
+}
+
+pub(super) fn in_words(problem: &Problem) -> Answer {
+    let answer = Answer::detail(problem.kind().status(), problem.detail());
+    match problem.retry_after_seconds() {
+        Some(seconds) => answer.with(header::RETRY_AFTER, HeaderValue::from(seconds)),
+        None => answer,
+    }
+}

@@ -1,0 +1,169 @@
+//! Reading a package's settings under the names that its users know: [`Settings`].
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use counterfoil_core::ClientName;
+use counterfoil_core::shape::{NotAShape, TokenShape};
+use serde_json::{Map, Value};
+
+use super::drf::view::{Parser, Permission, Renderer};
+
+/// A setting that there is not, or a value that it cannot have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotASetting {
+    key: String,
+    why: Cow<'static, str>,
+}
+
+impl NotASetting {
+    pub(super) fn new(key: &str, why: impl Into<Cow<'static, str>>) -> NotASetting {
+        NotASetting { key: key.to_owned(), why: why.into() }
+    }
+
+    /// Which one, with dots where it is nested.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+}
+
+impl fmt::Display for NotASetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.why)
+    }
+}
+
+impl std::error::Error for NotASetting {}
+
+/// Settings that have not been read yet, nested ones under one name with dots.
+#[derive(Debug)]
+pub(super) struct Settings<'a>(BTreeMap<String, &'a Value>);
+
+impl<'a> Settings<'a> {
+    pub(super) fn of(settings: &'a Map<String, Value>) -> Settings<'a> {
+        fn flatten<'a>(prefix: &str, settings: &'a Map<String, Value>, flat: &mut BTreeMap<String, &'a Value>) {
+            for (key, value) in settings {
+                let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+                match value {
+                    Value::Object(nested) => flatten(&key, nested, flat),
+                    Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+                        flat.insert(key, value);
+                    }
+                }
+            }
+        }
+        let mut flat = BTreeMap::new();
+        flatten("", settings, &mut flat);
+        Settings(flat)
+    }
+
+    /// The value of a setting, which is read with this; `None` where it is not set.
+    pub(super) fn take(&mut self, key: &str) -> Option<&'a Value> {
+        self.0.remove(key)
+    }
+
+    /// A text as what it stands for.
+    pub(super) fn parsed<T: FromStr<Err: fmt::Display>>(&mut self, key: &str) -> Result<Option<T>, NotASetting> {
+        let Some(value) = self.take(key) else { return Ok(None) };
+        let text = value.as_str().ok_or_else(|| NotASetting::new(key, "is a text"))?;
+        text.parse().map(Some).map_err(|error: T::Err| NotASetting::new(key, error.to_string()))
+    }
+
+    /// One of these words.
+    pub(super) fn one_of<T: Copy>(&mut self, key: &str, words: &[(&str, T)]) -> Result<Option<T>, NotASetting> {
+        let Some(value) = self.take(key) else { return Ok(None) };
+        let found = words.iter().find(|(word, _)| value.as_str() == Some(word));
+        let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let wrong = || NotASetting::new(key, format!("is one of {}", known.join(", ")));
+        found.map(|(_, meaning)| Some(*meaning)).ok_or_else(wrong)
+    }
+
+    /// `client`: what the client is called that this mount's tokens are of.
+    pub(super) fn client(&mut self, default: &'static str) -> Result<ClientName, NotASetting> {
+        let named = self.parsed("client")?;
+        named.map_or_else(|| default.parse().map_err(|error| NotASetting::new("client", format!("{error}"))), Ok)
+    }
+
+    /// `tokens`: `package` for texts in the package's shape, which is the default, or `native`.
+    pub(super) fn shape(
+        &mut self,
+        of_package: impl FnOnce() -> Result<TokenShape, NotAShape>,
+    ) -> Result<TokenShape, NotASetting> {
+        match self.one_of("tokens", &[("package", true), ("native", false)])? {
+            Some(false) => Ok(TokenShape::Native),
+            Some(true) | None => of_package().map_err(|error| NotASetting::new("tokens", error.to_string())),
+        }
+    }
+
+    /// The classes of a list of DRF's, each by its name without its module.
+    fn classes(&mut self, key: &str) -> Result<Option<Vec<&'a str>>, NotASetting> {
+        let Some(value) = self.take(key) else { return Ok(None) };
+        let wrong = || NotASetting::new(key, "is a list of the names of classes");
+        let items = value.as_array().ok_or_else(wrong)?;
+        let name = |item: &'a Value| item.as_str().and_then(|path| path.rsplit('.').next()).ok_or_else(wrong);
+        items.iter().map(name).collect::<Result<_, _>>().map(Some)
+    }
+
+    /// `REST_FRAMEWORK.DEFAULT_PERMISSION_CLASSES`: anybody, or whoever has a token.
+    pub(super) fn default_permission(&mut self) -> Result<Permission, NotASetting> {
+        const KEY: &str = "REST_FRAMEWORK.DEFAULT_PERMISSION_CLASSES";
+        match self.classes(KEY)?.as_deref() {
+            None | Some([] | ["AllowAny"]) => Ok(Permission::Anyone),
+            Some(["IsAuthenticated"]) => Ok(Permission::Authenticated),
+            Some(_) => Err(NotASetting::new(KEY, "is [AllowAny] or [IsAuthenticated]; say more at the view itself")),
+        }
+    }
+
+    /// `REST_FRAMEWORK.DEFAULT_AUTHENTICATION_CLASSES`, of which there may be only the ones named here: the package's own.
+    pub(super) fn default_authentication(&mut self, known: &[&str]) -> Result<(), NotASetting> {
+        const KEY: &str = "REST_FRAMEWORK.DEFAULT_AUTHENTICATION_CLASSES";
+        let classes = self.classes(KEY)?.unwrap_or_default();
+        if classes.iter().all(|class| known.contains(class)) {
+            return Ok(());
+        }
+        Err(NotASetting::new(KEY, format!("this dialect has {}", known.join(", "))))
+    }
+
+    /// `REST_FRAMEWORK.DEFAULT_RENDERER_CLASSES`
+    pub(super) fn default_renderers(&mut self) -> Result<Cow<'static, [Renderer]>, NotASetting> {
+        const KEY: &str = "REST_FRAMEWORK.DEFAULT_RENDERER_CLASSES";
+        let Some(classes) = self.classes(KEY)? else { return Ok(Cow::Borrowed(Renderer::DEFAULT)) };
+        let known = |class: &&str| match *class {
+            "JSONRenderer" => Some(Renderer::Json),
+            "BrowsableAPIRenderer" => Some(Renderer::Page),
+            _ => None,
+        };
+        let renderers: Option<Vec<_>> = classes.iter().map(known).collect();
+        let renderers = renderers.filter(|renderers| renderers.contains(&Renderer::Json));
+        renderers
+            .map(Cow::Owned)
+            .ok_or_else(|| NotASetting::new(KEY, "has JSONRenderer, BrowsableAPIRenderer if wanted, and no others"))
+    }
+
+    /// `REST_FRAMEWORK.DEFAULT_PARSER_CLASSES`
+    pub(super) fn default_parsers(&mut self) -> Result<Cow<'static, [Parser]>, NotASetting> {
+        const KEY: &str = "REST_FRAMEWORK.DEFAULT_PARSER_CLASSES";
+        let Some(classes) = self.classes(KEY)? else { return Ok(Cow::Borrowed(Parser::DEFAULT)) };
+        let known = |class: &&str| match *class {
+            "JSONParser" => Some(Parser::Json),
+            "FormParser" => Some(Parser::Form),
+            "MultiPartParser" => Some(Parser::Multipart),
+            _ => None,
+        };
+        let parsers: Option<Vec<_>> = classes.iter().map(known).collect();
+        parsers
+            .map(Cow::Owned)
+            .ok_or_else(|| NotASetting::new(KEY, "has JSONParser, FormParser, MultiPartParser, and no others"))
+    }
+
+    /// # Errors
+    /// Where one is left that nobody has read.
+    pub(super) fn all_taken(self) -> Result<(), NotASetting> {
+        match self.0.into_keys().next() {
+            Some(key) => Err(NotASetting::new(&key, "there is no such setting")),
+            None => Ok(()),
+        }
+    }
+}
