@@ -2,12 +2,13 @@
 //! its clients do not notice.
 //!
 //! A dialect is a pure translator. A package is data ([`Package`]): its paths, what is known of its views ([`drf::view::View`]),
-//! and for each of them an [`Act`], which makes an [`Ask`] of a request and an answer of its [`Outcome`]. No store, no clock
-//! and nothing that waits is in there. [`serving`] is the one place that carries an ask out on the authority.
+//! and for each of them an [`Act`], which makes an [`Ask`] of a request and an answer of what becomes of it. No store, no
+//! clock and nothing that waits is in there. [`serving`] is the one place that carries an ask out on the authority.
 
 mod authtoken;
 pub(crate) mod drf;
 mod host_view;
+mod multitoken;
 mod serving;
 mod settings;
 
@@ -36,16 +37,19 @@ use self::settings::Settings;
 pub enum DialectName {
     /// `rest_framework.authtoken`, which comes with Django REST framework.
     Authtoken,
+    /// drf-multitokenauth.
+    Multitoken,
 }
 
 impl DialectName {
     /// All of them.
-    pub const ALL: [DialectName; 1] = [DialectName::Authtoken];
+    pub const ALL: [DialectName; 2] = [DialectName::Authtoken, DialectName::Multitoken];
 
     /// As settings have it.
     pub const fn as_str(self) -> &'static str {
         match self {
             DialectName::Authtoken => "authtoken",
+            DialectName::Multitoken => "multitoken",
         }
     }
 }
@@ -110,6 +114,7 @@ impl Dialect {
         let mut settings = Settings::of(settings);
         let package = match name {
             DialectName::Authtoken => authtoken::package(&mut settings)?,
+            DialectName::Multitoken => multitoken::package(&mut settings)?,
         };
         settings.all_taken()?;
         Ok(Dialect { name, package })
@@ -149,7 +154,6 @@ enum Path {
     /// There alone; `{name}` stands for one segment. Where it ends in a slash, the path without it is answered with 301.
     Exact(&'static str),
     /// Wherever the path begins so, because the package's pattern has no end.
-    #[expect(dead_code, reason = "for multitoken, whose commit is the next one")]
     Prefix(&'static str),
 }
 
@@ -163,9 +167,6 @@ trait Act: fmt::Debug + Send + Sync {
     /// # Errors
     /// The answer, where nothing has to be asked.
     fn ask(&self, request: &Asked) -> Result<Ask, Answer>;
-
-    /// The answer to what became of it.
-    fn answer(&self, request: &Asked, outcome: Outcome) -> Answer;
 
     /// The answer to a refusal; `None`: what is said of it everywhere.
     fn refused(&self, request: &Asked, refusal: &Refusal) -> Option<Answer>;
@@ -196,7 +197,7 @@ impl Asked {
     }
 }
 
-/// What a dialect wants of the authority.
+/// What a dialect wants of the authority, and what it answers when it has it.
 enum Ask {
     /// A token for a password.
     LogIn {
@@ -207,19 +208,19 @@ enum Ask {
         client: ClientName,
         /// What token it shall be, said once the password has proved right; or the answer that there is none.
         terms: Terms,
+        answer: Then<LoggedIn>,
     },
+    /// The end of this token.
+    LogOut { who: Identity, answer: Then<()> },
 }
 
 /// What token it shall be, as the account that the password proved says.
 type Terms = Box<dyn FnOnce(&Account) -> Result<LoginTerms, Answer> + Send>;
 
+/// The answer to what became of an [`Ask`].
+type Then<T> = Box<dyn FnOnce(&T) -> Answer + Send>;
+
 /// A new token as its owner gets it, this once.
 fn shown(secret: &SecretToken) -> json::Value {
     json::Value::text(secret.expose())
-}
-
-/// What became of an [`Ask`].
-#[derive(Debug)]
-enum Outcome {
-    LoggedIn(Box<LoggedIn>),
 }

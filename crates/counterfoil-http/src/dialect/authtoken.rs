@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use axum::http::Method;
-use counterfoil_core::authority::{ClientOrder, LoginTerms};
+use counterfoil_core::authority::{ClientOrder, LoggedIn, LoginTerms};
 use counterfoil_core::shape::{HexShape, TokenShape};
 use counterfoil_core::{ClientName, Policy, Refusal, Reissue};
 
 use super::drf::answer::Answer;
-use super::drf::fields::{CharField, PASSWORD, Presence, USERNAME, validate};
+use super::drf::fields::{CharField, PASSWORD, Presence, USERNAME, credentials_rejected, validate};
 use super::drf::json::Value;
 use super::drf::view::{Parser, Permission, Renderer, View};
 use super::settings::{NotASetting, Settings};
-use super::{Act, Ask, Asked, DialectRoute, Outcome, Package, Path, shown};
+use super::{Act, Ask, Asked, DialectRoute, Package, Path, shown};
 
 /// The fields of its login, as OPTIONS tells them.
 const FIELDS: &[CharField] =
@@ -64,13 +64,8 @@ impl Act for ObtainAuthToken {
             password: fields.take("password").unwrap_or_default(),
             client: self.client.clone(),
             terms: Box::new(|_| Ok(terms)),
+            answer: Box::new(token_alone),
         })
-    }
-
-    fn answer(&self, _: &Asked, outcome: Outcome) -> Answer {
-        match outcome {
-            Outcome::LoggedIn(logged_in) => Answer::ok(Value::object([("token", shown(&logged_in.issued.secret))])),
-        }
     }
 
     fn refused(&self, _: &Asked, refusal: &Refusal) -> Option<Answer> {
@@ -78,8 +73,7 @@ impl Act for ObtainAuthToken {
     }
 }
 
-/// What DRF's login serializer says of a name and a password that are not an account's.
-pub(super) fn credentials_rejected(refusal: &Refusal) -> Option<Answer> {
-    let rejected = *refusal == Refusal::CredentialsRejected;
-    rejected.then(|| Answer::non_field_error("Unable to log in with provided credentials."))
+/// `{"token": …}`
+pub(super) fn token_alone(logged_in: &LoggedIn) -> Answer {
+    Answer::ok(Value::object([("token", shown(&logged_in.issued.secret))]))
 }

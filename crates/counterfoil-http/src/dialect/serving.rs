@@ -12,7 +12,7 @@ use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use axum::routing::{MethodRouter, any};
-use counterfoil_core::authority::{Claim, ClientOrder, Proven, Spelling};
+use counterfoil_core::authority::{Claim, ClientOrder, Spelling};
 use counterfoil_core::event::Limit;
 use counterfoil_core::password::Password;
 use counterfoil_core::throttle::TooMany;
@@ -25,7 +25,7 @@ use super::drf::negotiation::{Form, negotiate};
 use super::drf::view::{Permission, View};
 use super::drf::{django, metadata};
 use super::host_view::HostView;
-use super::{Ask, Asked, Dialect, DialectRoute, Outcome, Path};
+use super::{Ask, Asked, Dialect, DialectRoute, Path};
 use crate::arrival::Arrival;
 use crate::body;
 use crate::exchange;
@@ -361,9 +361,8 @@ impl Mounted {
                 Ok(ask) => ask,
                 Err(answer) => return answer,
             };
-            match mounted.carry_out(ask, &asked, &arrival.source, arrival.now).await {
-                Ok(outcome) => act.answer(&asked, outcome),
-                Err(Stopped::Answered(answer)) => answer,
+            match mounted.carry_out(ask, &arrival.source, arrival.now).await {
+                Ok(answer) | Err(Stopped::Answered(answer)) => answer,
                 Err(Stopped::Failed(Error::Refused(refusal))) => {
                     act.refused(&asked, &refusal).unwrap_or_else(|| mounted.told(&refusal))
                 }
@@ -374,22 +373,26 @@ impl Mounted {
     }
 
     /// Does what a dialect asks for.
-    async fn carry_out(&self, ask: Ask, _: &Asked, source: &Source, now: Now) -> Result<Outcome, Stopped> {
+    async fn carry_out(&self, ask: Ask, source: &Source, now: Now) -> Result<Answer, Stopped> {
         let authority = self.0.http.authority();
         match ask {
-            Ask::LogIn { username, password, client, terms } => {
+            Ask::LogIn { username, password, client, terms, answer } => {
                 // No account has one that is longer.
                 let password = Password::new(password.as_bytes()).map_err(|_| Refusal::CredentialsRejected)?;
                 let claim = Claim { username, spelled: Spelling::Exact, password, client };
-                let proven: Proven<'_> = authority.prove(claim, source, now).await?;
+                let proven = authority.prove(claim, source, now).await?;
                 match terms(proven.account()) {
-                    Ok(terms) => Ok(Outcome::LoggedIn(Box::new(authority.log_in(proven, terms).await?))),
+                    Ok(terms) => Ok(answer(&authority.log_in(proven, terms).await?)),
                     Err(answer) => {
-                        let why = Refusal::RefusedByHost("not by the settings of the dialect".to_owned());
+                        let why = Refusal::RefusedByHost("by the settings of the dialect".to_owned());
                         authority.decline(proven, why).await?;
                         Err(Stopped::Answered(answer))
                     }
                 }
+            }
+            Ask::LogOut { who, answer } => {
+                authority.logout(&who, source, now).await?;
+                Ok(answer(&()))
             }
         }
     }

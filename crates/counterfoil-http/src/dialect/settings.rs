@@ -64,6 +64,12 @@ impl<'a> Settings<'a> {
         self.0.remove(key)
     }
 
+    /// Yes or no.
+    pub(super) fn flag(&mut self, key: &str) -> Result<Option<bool>, NotASetting> {
+        let Some(value) = self.take(key) else { return Ok(None) };
+        value.as_bool().map(Some).ok_or_else(|| NotASetting::new(key, "is true or false"))
+    }
+
     /// A text as what it stands for.
     pub(super) fn parsed<T: FromStr<Err: fmt::Display>>(&mut self, key: &str) -> Result<Option<T>, NotASetting> {
         let Some(value) = self.take(key) else { return Ok(None) };

@@ -21,7 +21,7 @@ struct Late {
 }
 
 /// `{"name": null}`, and before its end `meanwhile`.
-fn late(meanwhile: impl Future<Output = ()> + Send + 'static) -> Body {
+pub(crate) fn late(meanwhile: impl Future<Output = ()> + Send + 'static) -> Body {
     Body::new(Late { meanwhile: Some(Box::pin(meanwhile)), chunks: vec![b"}", b"{\"name\":null"] })
 }
 

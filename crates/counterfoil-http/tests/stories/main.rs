@@ -7,6 +7,7 @@ mod answers;
 mod cookies;
 mod cors;
 mod credentials;
+mod dialects;
 mod docs;
 mod faults;
 mod guards;

@@ -14,6 +14,7 @@ use counterfoil_core::authority::{ClientOrder, Expiry, MailParts, TokenOrder};
 use counterfoil_core::entropy::PredictableEntropy;
 use counterfoil_core::event::Silent;
 use counterfoil_core::password::{HashingParams, Password};
+use counterfoil_core::seal::KeyRing;
 use counterfoil_core::throttle::RouteRates;
 use counterfoil_core::token::Metadata;
 use counterfoil_core::{
@@ -57,7 +58,7 @@ impl TestServer {
     pub(crate) async fn with(settings: HttpSettings, more: Router<Http>) -> TestServer {
         let outages = Arc::new(Outages::default());
         let store = Arc::new(UnreliableStore::new(Arc::clone(&outages)));
-        TestServer::over(store, outages, Arc::new(ManualClock::at(START)), settings, more, 1).await
+        TestServer::over(store, outages, Arc::new(ManualClock::at(START)), settings, more, 1, None).await
     }
 
     async fn over(
@@ -67,6 +68,7 @@ impl TestServer {
         settings: HttpSettings,
         more: Router<Http>,
         entropy_seed: u64,
+        ring: Option<KeyRing>,
     ) -> TestServer {
         let postbox = Arc::new(Postbox::default());
         // Whoever reads the description may do what is in it.
@@ -88,7 +90,7 @@ impl TestServer {
             )),
             events: Arc::new(Silent),
             hook: None,
-            ring: None,
+            ring,
             settings: Settings { hashing: HashingParams::insecure_for_tests(), accounts, ..Settings::default() },
         };
         let authority = Arc::new(Authority::open(parts, clock.now()).await.unwrap());
@@ -99,8 +101,13 @@ impl TestServer {
 
     /// The same deployment after its process was stopped and started.
     pub(crate) async fn restarted(self) -> TestServer {
+        self.restarted_with(None).await
+    }
+
+    /// The same, with this key ring.
+    pub(crate) async fn restarted_with(self, ring: Option<KeyRing>) -> TestServer {
         let TestServer { clock, store, outages, entropy_seed, .. } = self;
-        TestServer::over(store, outages, clock, HttpSettings::default(), Router::new(), entropy_seed + 1).await
+        TestServer::over(store, outages, clock, HttpSettings::default(), Router::new(), entropy_seed + 1, ring).await
     }
 
     pub(crate) async fn user(&self, name: &str, password: &str) -> Account {
@@ -213,6 +220,12 @@ impl Actor {
 
     pub(crate) fn known_as(self, id: &str) -> Actor {
         Actor { id: id.to_owned(), ..self }
+    }
+
+    /// The same with this as the only header of its name.
+    pub(crate) fn saying(mut self, name: HeaderName, value: impl AsRef<[u8]>) -> Actor {
+        self.headers.insert(name, HeaderValue::from_bytes(value.as_ref()).unwrap());
+        self
     }
 
     /// The same before another service.

@@ -1,6 +1,7 @@
 //! Fields of a serializer: what may be in them, and what is said where it may not.
 
 use axum::http::StatusCode;
+use counterfoil_core::Refusal;
 use zeroize::Zeroizing;
 
 use super::answer::Answer;
@@ -25,7 +26,6 @@ pub(crate) struct CharField {
 pub(crate) enum Presence {
     Required,
     /// It may be left out, and then is this, or is not there.
-    #[expect(dead_code, reason = "read below; the first package that has such a field comes next")]
     Optional(Option<&'static str>),
     /// It is in answers alone, and not read.
     ReadOnly,
@@ -112,6 +112,12 @@ impl Valid {
         let at = self.0.iter().position(|(known, _)| *known == name)?;
         Some(self.0.swap_remove(at).1)
     }
+}
+
+/// What DRF's login serializer says of a name and a password that are not an account's.
+pub(crate) fn credentials_rejected(refusal: &Refusal) -> Option<Answer> {
+    let rejected = *refusal == Refusal::CredentialsRejected;
+    rejected.then(|| Answer::non_field_error("Unable to log in with provided credentials."))
 }
 
 /// Reads all fields.

@@ -1,0 +1,7 @@
+//! Dialects, told by clients of the packages: what the real ones were recorded to answer, and what ours alone have to hold to.
+
+mod authtoken;
+mod ground;
+mod multitoken;
+mod recorded;
+mod site;
