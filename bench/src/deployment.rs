@@ -87,7 +87,7 @@ fn fill(directory: &Path, count: usize) -> Vec<u8> {
         .unwrap();
     let key: [u8; 16] =
         connection.query_row("SELECT key FROM check_keys ORDER BY number DESC", [], |row| row.get(0)).unwrap();
-    let format = TokenFormat::new(CheckKey::from_bytes(key), Vec::new(), Vec::new());
+    let format = TokenFormat::new(CheckKey::from_bytes(key), Vec::new(), &[]);
     let indexes: Vec<(String, String)> = connection
         .prepare("SELECT name, sql FROM sqlite_master WHERE tbl_name = 'tokens' AND type = 'index' AND sql IS NOT NULL")
         .unwrap()

@@ -3,6 +3,7 @@
 use std::hash::Hasher;
 
 use counterfoil_core::entropy::PredictableEntropy;
+use counterfoil_core::password::EncodedPassword;
 use counterfoil_core::secret::{Candidates, DigestScheme};
 use counterfoil_core::{CheckKey, Prefix, TokenDigest, TokenFormat};
 use sha2::{Digest, Sha256, Sha512};
@@ -27,7 +28,7 @@ pub fn run(input: &[u8]) {
 fn formats() -> [TokenFormat; 2] {
     let (newest, older) = (CheckKey::from_bytes(NEWEST), CheckKey::from_bytes(OLDER));
     [Vec::new(), DigestScheme::IMPORTED.to_vec()]
-        .map(|imported| TokenFormat::new(newest.clone(), vec![older.clone()], imported))
+        .map(|imported| TokenFormat::new(newest.clone(), vec![older.clone()], &imported))
 }
 
 fn as_presented(text: &[u8]) {
@@ -97,7 +98,19 @@ fn slowly(text: &str, imports: bool) -> Option<Candidates> {
     if let Some(bytes) = base64url(text) {
         found.push((DigestScheme::RestAuthtokenSha512, twice("rest_authtoken_sha512:", &Sha512::digest(bytes))));
     }
+    if let Some(digest) = djforge(text) {
+        found.push((DigestScheme::Djforge, digest));
+    }
     Some(Candidates::Imported(found))
+}
+
+/// `secret:hash:$pbkdf2-sha256$rounds$salt$checksum`, of which the hash alone counts, if it can be computed at all.
+fn djforge(text: &str) -> Option<TokenDigest> {
+    let parts: Vec<&str> = text.split(":hash:").collect();
+    let [_, hash] = parts[..] else { return None };
+    let readable = EncodedPassword::from_store(hash).cost().is_ok();
+    let digest = || TokenDigest::from_bytes(Sha256::digest([b"djforge:", hash.as_bytes()].concat()).into());
+    (readable && hash.starts_with("$pbkdf2-sha256$")).then(digest)
 }
 
 fn twice(name: &str, sha512: &[u8]) -> TokenDigest {

@@ -125,6 +125,9 @@ impl Entry {
             Event::ClientCreated(client) | Event::ClientChanged(client) | Event::ClientDeleted(client) => {
                 Entry { client: Some(client.clone()), ..entry }
             }
+            Event::Imported { accounts, tokens } => {
+                Entry { detail: Some(format!("{accounts} accounts, {tokens} tokens")), ..entry }
+            }
             Event::RegistrationAsked => entry,
             Event::MailLost { subject, kind, why } => {
                 Entry { subject: Some(subject.clone()), detail: Some(format!("{kind}: {}", why.as_str())), ..entry }

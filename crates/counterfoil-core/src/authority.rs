@@ -9,6 +9,7 @@ mod authenticate;
 mod clients;
 mod following;
 mod hosts;
+mod imports;
 mod issue;
 mod limits;
 mod login;
@@ -222,7 +223,7 @@ impl Authority {
         let formats = tokens.open(&key, &default_client).await?;
         let mut keys = formats.check_keys.into_iter();
         let newest = keys.next().ok_or_else(|| StoreError::new("opening the deployment", "there is no check key"))?;
-        let format = TokenFormat::new(newest, keys.collect(), formats.imported);
+        let format = TokenFormat::new(newest, keys.collect(), &formats.imported);
         ring_is_there(ring.as_ref(), tokens.as_ref()).await?;
         let nobody = "-".parse().map_err(|error| StoreError::new("opening the deployment", error))?;
         Ok(Authority {
@@ -316,8 +317,8 @@ impl Authority {
         Arc::clone(&self.chosen.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Writes down what was seen of tokens, and what is for the audit log, since the last call; to be called about every
-    /// second and once at the end. What the store does not take is kept for the next call.
+    /// Writes down what was seen of tokens, and what is for the audit log, since the last call, and looks whether another process
+    /// has brought tokens of other systems; to be called about every second and once at the end. What the store does not take is kept for the next call.
     ///
     /// # Errors
     /// When the store fails.
@@ -335,6 +336,7 @@ impl Authority {
         if let Some(cache) = &self.cache {
             cache.tidy(TIDIED_AT_ONCE, now.wall);
         }
+        self.accept_imported().await?;
         self.write_audit(now).await?;
         Ok(touches.len())
     }

@@ -6,7 +6,7 @@
 //!
 //! conformance::run_all(|_case| {
 //!     let store = Arc::new(MemoryStore::new());
-//!     conformance::Stores { tokens: store.clone(), accounts: store.clone(), mail: store.clone(), audit: store }
+//!     conformance::Stores { tokens: store.clone(), accounts: store.clone(), mail: store.clone(), imports: store.clone(), audit: store }
 //! });
 //! ```
 //!
@@ -15,6 +15,7 @@
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "a case names what it wants and panics at anything else")]
 
+mod import;
 mod mail;
 
 use std::num::NonZeroU32;
@@ -23,6 +24,15 @@ use std::sync::{Arc, Barrier};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 
+use self::import::{
+    a_password_changed_in_the_source_is_carried_over_where_it_was_not_changed_here,
+    a_token_is_stamped_with_the_epochs_as_they_stand, accounts_are_brought_as_they_are_and_nobody_is_merged,
+    an_adopted_secret_is_found_by_its_text_alone_and_its_change_is_logged,
+    an_imported_token_is_found_with_all_its_facts,
+    an_imported_token_needs_its_subject_its_client_and_a_text_of_its_own,
+    numbers_are_kept_where_they_are_free_and_none_is_given_twice, the_ledger_is_read_in_pages_and_forgotten_in_batches,
+    what_was_brought_is_not_brought_again_and_what_was_ended_stays_so,
+};
 use self::mail::{
     a_full_queue_takes_all_or_nothing, a_mail_is_claimed_by_one_and_again_when_that_has_taken_too_long,
     a_mail_waits_with_all_its_facts_until_it_is_done, a_registration_is_kept_until_it_is_forgotten,
@@ -39,6 +49,7 @@ use crate::audit::Entry;
 use crate::client::{AtCap, Cap, Client, ClientId, ClientName, Policy, Reissue};
 use crate::clock::Timestamp;
 use crate::entropy::{Entropy, PredictableEntropy};
+use crate::import::ImportStore;
 use crate::password::EncodedPassword;
 use crate::seal::Sealed;
 use crate::secret::{Candidates, CheckKey, DigestScheme, TokenDigest};
@@ -60,6 +71,8 @@ pub struct Stores {
     pub accounts: Arc<dyn AccountStore>,
     /// Where mails wait and links are kept.
     pub mail: Arc<dyn MailStore>,
+    /// Where what is brought from other systems goes.
+    pub imports: Arc<dyn ImportStore>,
     /// Where the audit log is kept.
     pub audit: Arc<dyn AuditStore>,
 }
@@ -129,6 +142,15 @@ cases![
     purging_trims_the_log_and_keeps_its_newest_rows,
     clients_change_only_at_the_version_that_was_read,
     deleting_a_client_ends_its_tokens,
+    an_imported_token_is_found_with_all_its_facts,
+    numbers_are_kept_where_they_are_free_and_none_is_given_twice,
+    what_was_brought_is_not_brought_again_and_what_was_ended_stays_so,
+    an_imported_token_needs_its_subject_its_client_and_a_text_of_its_own,
+    a_token_is_stamped_with_the_epochs_as_they_stand,
+    an_adopted_secret_is_found_by_its_text_alone_and_its_change_is_logged,
+    accounts_are_brought_as_they_are_and_nobody_is_merged,
+    a_password_changed_in_the_source_is_carried_over_where_it_was_not_changed_here,
+    the_ledger_is_read_in_pages_and_forgotten_in_batches,
     the_log_is_gapless_and_names_every_loss,
     racing_writers_leave_no_gap_in_the_log,
     accounts_are_found_by_name_case_and_confirmed_address,

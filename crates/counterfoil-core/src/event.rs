@@ -85,6 +85,13 @@ pub enum Event {
     },
     /// An account was made.
     AccountCreated(SubjectId),
+    /// Accounts and tokens were brought over from another system.
+    Imported {
+        /// How many accounts.
+        accounts: u64,
+        /// How many tokens.
+        tokens: u64,
+    },
     /// What is known of an account was changed by the operator or staff.
     AccountChanged(SubjectId),
     /// An account was disabled: all its tokens are refused.
@@ -150,7 +157,7 @@ pub enum Event {
 
 impl Event {
     /// Every word that [`Event::name`] gives, in its order: what there is to ask an audit log for. `docs/audit.md` explains them.
-    pub const NAMES: [&str; 44] = [
+    pub const NAMES: [&str; 45] = [
         "login_started",
         "logged_in",
         "login_failed",
@@ -168,6 +175,7 @@ impl Event {
         "limit_hit",
         "tokens_revoked",
         "account_created",
+        "imported",
         "account_changed",
         "account_disabled",
         "account_enabled",
@@ -233,6 +241,7 @@ impl Event {
             Event::LimitHit(_) => ("limit_hit", Gravity::Warning, true),
             Event::RevokedMatching { .. } => ("tokens_revoked", Gravity::Notice, false),
             Event::AccountCreated(_) => ("account_created", Gravity::Notice, false),
+            Event::Imported { .. } => ("imported", Gravity::Notice, false),
             Event::AccountChanged(_) => ("account_changed", Gravity::Notice, false),
             Event::AccountDisabled(_) => ("account_disabled", Gravity::Notice, false),
             Event::AccountEnabled(_) => ("account_enabled", Gravity::Notice, false),
@@ -463,7 +472,8 @@ mod tests {
             Event::Refused(..) => Event::LimitHit(Limit::Misses),
             Event::LimitHit(_) => Event::RevokedMatching { filter: Box::default(), count: 1 },
             Event::RevokedMatching { .. } => Event::AccountCreated(subject()),
-            Event::AccountCreated(_) => Event::AccountChanged(subject()),
+            Event::AccountCreated(_) => Event::Imported { accounts: 1, tokens: 2 },
+            Event::Imported { .. } => Event::AccountChanged(subject()),
             Event::AccountChanged(_) => Event::AccountDisabled(subject()),
             Event::AccountDisabled(_) => Event::AccountEnabled(subject()),
             Event::AccountEnabled(_) => Event::AccountUnlocked(subject()),

@@ -23,6 +23,7 @@ pub mod entropy;
 pub mod event;
 pub mod hashing;
 pub mod hook;
+pub mod import;
 pub mod language;
 pub mod lease;
 pub mod link;

@@ -3,6 +3,7 @@
 //! It is what the contract means, written as plainly as possible: one lock, whole scans, no index. Tests run on it, a
 //! host's tests too; nobody should keep real tokens in it.
 
+mod import;
 mod mail;
 
 use std::collections::{BTreeMap, HashMap};
@@ -50,6 +51,7 @@ struct State {
     audit: Vec<NumberedEntry>,
     audit_head: u64,
     mail: mail::Mail,
+    ledger: import::Ledger,
 }
 
 /// An epoch and when it was last bumped.
@@ -175,6 +177,17 @@ impl State {
 
     fn digest_known(&self, digest: &TokenDigest) -> bool {
         self.tokens.iter().any(|row| row.digest == *digest || row.retired.iter().any(|old| old.digest == *digest))
+    }
+
+    fn imported(&self) -> Vec<DigestScheme> {
+        let schemes = self.tokens.iter().flat_map(|row| {
+            let retired = row.retired.iter().map(|old| old.scheme);
+            retired.chain([row.scheme])
+        });
+        let mut imported: Vec<DigestScheme> = schemes.filter(|scheme| *scheme != DigestScheme::Native).collect();
+        imported.sort_unstable();
+        imported.dedup();
+        imported
     }
 
     fn log(&mut self, what: Changed, at: Timestamp) {
@@ -426,18 +439,15 @@ impl TokenStore for MemoryStore {
         if !state.clients.iter().any(|row| row.client.name == ClientName::default_client()) {
             state.clients.push(client_row(default_client));
         }
-        let schemes = state.tokens.iter().flat_map(|row| {
-            let retired = row.retired.iter().map(|old| old.scheme);
-            retired.chain([row.scheme])
-        });
-        let mut imported: Vec<DigestScheme> = schemes.filter(|scheme| *scheme != DigestScheme::Native).collect();
-        imported.sort_unstable();
-        imported.dedup();
-        done(Formats { check_keys: state.check_keys.clone(), imported })
+        done(Formats { check_keys: state.check_keys.clone(), imported: state.imported() })
     }
 
     fn ready(&self) -> Answer<'_, ()> {
         done(())
+    }
+
+    fn imported(&self) -> Answer<'_, Vec<DigestScheme>> {
+        done(self.lock().imported())
     }
 
     fn find<'a>(&'a self, candidates: &'a Candidates) -> Answer<'a, Option<Found>> {
@@ -652,6 +662,27 @@ impl TokenStore for MemoryStore {
         done(())
     }
 
+    fn adopt<'a>(
+        &'a self,
+        id: TokenId,
+        (scheme, was): (DigestScheme, TokenDigest),
+        digest: &'a TokenDigest,
+        now: Timestamp,
+    ) -> Answer<'a, bool> {
+        let mut state = self.lock();
+        let fits = |row: &TokenRow| row.scheme == scheme && row.digest == was && row.token.revoked_at.is_none();
+        let Some(position) = state.position(id).filter(|&position| fits(&state.tokens[position])) else {
+            return done(false);
+        };
+        if state.digest_known(digest) {
+            return done(false);
+        }
+        state.tokens[position].digest = *digest;
+        state.tokens[position].scheme = DigestScheme::PlainText;
+        state.log(Changed::Tokens(vec![was]), now);
+        done(true)
+    }
+
     fn revoke<'a>(
         &'a self,
         id: TokenId,
@@ -846,6 +877,7 @@ impl AccountStore for MemoryStore {
     ) -> Answer<'a, bool> {
         let name = &account.username;
         let is_taken = |taken: &Username| match distinct {
+            Distinct::ByText => taken == name,
             Distinct::ByCase => taken.folded() == name.folded(),
             Distinct::ByLook => taken.looks_like(name),
         };

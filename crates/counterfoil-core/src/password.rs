@@ -106,6 +106,12 @@ const HASH_BYTES: usize = 32;
 
 const BCRYPT_BASE64: GeneralPurpose = GeneralPurpose::new(&alphabet::BCRYPT, NO_PAD);
 
+const PASSLIB_ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789./";
+const PASSLIB_BASE64: GeneralPurpose = match alphabet::Alphabet::new(PASSLIB_ALPHABET) {
+    Ok(alphabet) => GeneralPurpose::new(&alphabet, NO_PAD),
+    Err(_) => panic!("64 different characters"),
+};
+
 /// A password as somebody typed it.
 ///
 /// The bytes are kept as received, NUL included. They are wiped on drop, cannot be cloned or serialized, and
@@ -889,6 +895,7 @@ impl Row {
             "bcrypt_sha256" => Row::bcrypt(Prehash::Sha256, rest),
             "md5" => Row::salted(Cost(Scheme::Md5), rest, 16),
             "sha1" => Row::salted(Cost(Scheme::Sha1), rest, 20),
+            "" if rest.starts_with("pbkdf2-sha256$") => Row::passlib(rest),
             "" if rest.starts_with("argon2") => Row::argon2(rest, Writer::Us),
             "" if rest.starts_with('2') => Row::bcrypt(Prehash::None, text),
             _ => Err(PasswordError::Malformed("an unknown scheme")),
@@ -905,6 +912,15 @@ impl Row {
         let cost = Cost::pbkdf2(prf, decimal(iterations)?)?;
         let digest = base64(&STANDARD, digest, digest_bytes..=digest_bytes)?;
         Ok(Row::by_others(cost, present(salt)?, digest))
+    }
+
+    /// `pbkdf2-sha256$iterations$salt$digest` as passlib writes it: salt and digest in base64 with `.` for `+`, without padding, and the
+    /// salt used as the bytes that this stands for.
+    fn passlib(text: &str) -> Result<Row, PasswordError> {
+        let [_, iterations, salt, digest] = fields(text)?;
+        let cost = Cost::pbkdf2(Prf::HmacSha256, decimal(iterations)?)?;
+        let salt = base64(&PASSLIB_BASE64, salt, 1..=64)?;
+        Ok(Row::by_others(cost, &salt, base64(&PASSLIB_BASE64, digest, 32..=32)?))
     }
 
     /// `N$salt$r$p$base64`

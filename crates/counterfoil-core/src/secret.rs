@@ -12,6 +12,7 @@ use std::fmt;
 use std::hash::Hasher;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use sha2::{Digest, Sha256, Sha512};
 use siphasher::sip::SipHasher13;
@@ -19,6 +20,7 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::entropy::{Entropy, EntropyError};
+use crate::password::EncodedPassword;
 
 /// Finds native tokens in text and code, whatever their prefix; anchor it with the prefix in use to be exact.
 pub const SCANNER_REGEX: &str = r"\b[a-z][a-z0-9]{0,4}_[0-9A-Za-z]{49}\b";
@@ -115,12 +117,15 @@ pub enum DigestScheme {
     KnoxSha512,
     /// Imported from django-rest-authtoken, which keeps the SHA-512 of the bytes that the text encodes in base64url.
     RestAuthtokenSha512,
+    /// Imported from djforge-redis-multitokens, whose texts are a secret and, behind `:hash:`, the PBKDF2 hash of it that the package
+    /// keeps. The digest is of the hash alone; the secret has to be held against it.
+    Djforge,
 }
 
 impl DigestScheme {
     /// Every scheme that a text without our check may belong to.
-    pub const IMPORTED: [DigestScheme; 3] =
-        [DigestScheme::PlainText, DigestScheme::KnoxSha512, DigestScheme::RestAuthtokenSha512];
+    pub const IMPORTED: [DigestScheme; 4] =
+        [DigestScheme::PlainText, DigestScheme::KnoxSha512, DigestScheme::RestAuthtokenSha512, DigestScheme::Djforge];
 
     /// The name that stores keep.
     pub const fn as_str(self) -> &'static str {
@@ -129,6 +134,7 @@ impl DigestScheme {
             DigestScheme::PlainText => "plaintext",
             DigestScheme::KnoxSha512 => "knox_sha512",
             DigestScheme::RestAuthtokenSha512 => "rest_authtoken_sha512",
+            DigestScheme::Djforge => "djforge",
         }
     }
 
@@ -149,7 +155,19 @@ impl DigestScheme {
                 let bytes = Zeroizing::new(engine.decode(text.as_bytes()).ok()?);
                 Some(self.from_package_digest(&Sha512::digest(bytes.as_slice()).into()))
             }
+            DigestScheme::Djforge => DigestScheme::of_djforge(djforge_halves(text)?.1),
         }
+    }
+
+    /// What is kept of a hash of djforge-redis-multitokens, `$pbkdf2-sha256$29000$salt$checksum`; `None` where it is none or its cost is
+    /// above the ceiling ([`crate::password`]). It is found by its digest before it is computed, so that whoever presents a text chooses
+    /// among the costs that were imported, and no other.
+    pub fn of_djforge(hash: &str) -> Option<TokenDigest> {
+        let encoded = EncodedPassword::from_store(hash);
+        if !hash.starts_with("$pbkdf2-sha256$") || encoded.cost().is_err() {
+            return None;
+        }
+        Some(TokenDigest(Sha256::new().chain_update("djforge:").chain_update(hash).finalize().into()))
     }
 
     /// What we keep for a SHA-512 that a package kept: a second hash over it, so that every row has 32 bytes and a digest
@@ -157,6 +175,12 @@ impl DigestScheme {
     pub fn from_package_digest(self, sha512: &[u8; 64]) -> TokenDigest {
         TokenDigest(Sha256::new().chain_update(self.as_str()).chain_update(b":").chain_update(sha512).finalize().into())
     }
+}
+
+/// The secret in a text of djforge-redis-multitokens, and the hash of it.
+pub(crate) fn djforge_halves(text: &str) -> Option<(&str, &str)> {
+    let (secret, hash) = text.split_once(":hash:")?;
+    (!hash.contains(":hash:")).then_some((secret, hash))
 }
 
 /// What a presented text may be looked up as.
@@ -286,13 +310,48 @@ impl fmt::Debug for CheckKey {
 pub struct TokenFormat {
     newest: CheckKey,
     older: Vec<CheckKey>,
-    imported: Vec<DigestScheme>,
+    imported: Arc<Imported>,
+}
+
+/// The schemes without our check that texts are looked up under, a bit each: other processes may bring tokens while this one runs.
+#[derive(Debug, Default)]
+struct Imported {
+    /// Of which the store has tokens.
+    present: AtomicU8,
+    /// Of which there may be some at any time.
+    expected: AtomicU8,
+}
+
+impl Imported {
+    fn bits(schemes: &[DigestScheme]) -> u8 {
+        let bit = |scheme: &DigestScheme| DigestScheme::IMPORTED.iter().position(|one| one == scheme);
+        schemes.iter().filter_map(bit).fold(0, |bits, position| bits | 1 << position)
+    }
+
+    fn schemes(&self) -> impl Iterator<Item = DigestScheme> {
+        let bits = self.present.load(Ordering::Relaxed) | self.expected.load(Ordering::Relaxed);
+        // What is found under one of the others is kept as a plain one from then on, maybe by another process, right now.
+        let bits = if bits == 0 { 0 } else { bits | Imported::bits(&[DigestScheme::PlainText]) };
+        (0..)
+            .zip(DigestScheme::IMPORTED)
+            .filter_map(move |(position, scheme)| (bits >> position & 1 == 1).then_some(scheme))
+    }
 }
 
 impl TokenFormat {
     /// Mints with `newest`, accepts the check of `older` too, and looks texts without a check up under `imported`.
-    pub fn new(newest: CheckKey, older: Vec<CheckKey>, imported: Vec<DigestScheme>) -> TokenFormat {
-        TokenFormat { newest, older, imported }
+    pub fn new(newest: CheckKey, older: Vec<CheckKey>, imported: &[DigestScheme]) -> TokenFormat {
+        let present = AtomicU8::new(Imported::bits(imported));
+        TokenFormat { newest, older, imported: Arc::new(Imported { present, expected: AtomicU8::default() }) }
+    }
+
+    /// Looks texts without a check up under these schemes from now on, and those of [`TokenFormat::always_accept`].
+    pub(crate) fn accept_imported(&self, schemes: &[DigestScheme]) {
+        self.imported.present.store(Imported::bits(schemes), Ordering::Relaxed);
+    }
+
+    pub(crate) fn always_accept(&self, scheme: DigestScheme) {
+        self.imported.expected.fetch_or(Imported::bits(&[scheme]), Ordering::Relaxed);
     }
 
     /// The key that new texts are checked with.
@@ -334,6 +393,15 @@ impl TokenFormat {
     /// A text of our exact shape stands or falls with its check and is never tried under an imported scheme. One in a package's shape
     /// ([`TokenShape`](crate::shape::TokenShape)) whose check does not hold may be an imported one.
     pub fn read(&self, text: &str) -> Option<Candidates> {
+        self.read_under(text, self.imported.schemes())
+    }
+
+    /// The same under these schemes, whatever there is.
+    pub(crate) fn read_with(&self, text: &str, imported: &[DigestScheme]) -> Option<Candidates> {
+        self.read_under(text, imported.iter().copied())
+    }
+
+    fn read_under(&self, text: &str, imported: impl Iterator<Item = DigestScheme>) -> Option<Candidates> {
         let bytes = text.as_bytes();
         if let Some((checked, check)) = bytes.split_last_chunk::<CHECK>()
             && let Some(prefix) = checked.len().checked_sub(BODY)
@@ -353,7 +421,7 @@ impl TokenFormat {
         if self.checks_as_a_packages(bytes) {
             return Some(Candidates::Native(TokenDigest::of_text(text)));
         }
-        let digests: Vec<_> = self.imported.iter().filter_map(|&scheme| Some((scheme, scheme.digest(text)?))).collect();
+        let digests: Vec<_> = imported.filter_map(|scheme| Some((scheme, scheme.digest(text)?))).collect();
         (!digests.is_empty()).then_some(Candidates::Imported(digests))
     }
 }
@@ -410,7 +478,7 @@ mod tests {
     const KEY: CheckKey = CheckKey::from_bytes(*b"counterfoil-test");
 
     fn format() -> TokenFormat {
-        TokenFormat::new(KEY, Vec::new(), Vec::new())
+        TokenFormat::new(KEY, Vec::new(), &[])
     }
 
     fn mint() -> SecretToken {
@@ -432,7 +500,7 @@ mod tests {
             let digest = TokenDigest::of_text(&whole);
             let hex: String = digest.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
             assert!(page.contains(&whole) && page.contains(&hex), "docs/token-format.md lacks {whole} {hex}");
-            let format = TokenFormat::new(CheckKey::from_bytes(**key), Vec::new(), Vec::new());
+            let format = TokenFormat::new(CheckKey::from_bytes(**key), Vec::new(), &[]);
             assert_eq!(format.read(&whole), Some(Candidates::Native(digest)));
         }
     }
@@ -517,7 +585,7 @@ mod tests {
         let text = "t:hash:$pbkdf2-sha256$4294967295$c2FsdA$aGFzaA";
         assert_eq!(format().read(text), None);
         // Even with imports that lack a check it is only ever looked up whole, never interpreted.
-        let importing = TokenFormat::new(KEY, Vec::new(), vec![DigestScheme::PlainText]);
+        let importing = TokenFormat::new(KEY, Vec::new(), &[DigestScheme::PlainText]);
         let whole = Candidates::Imported(vec![(DigestScheme::PlainText, TokenDigest::of_text(text))]);
         assert_eq!(importing.read(text), Some(whole));
     }
@@ -526,7 +594,7 @@ mod tests {
     fn a04_what_is_kept_of_a_token_is_not_a_token() {
         let digest = mint().digest();
         let hex: String = digest.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-        let importing = TokenFormat::new(KEY, Vec::new(), DigestScheme::IMPORTED.to_vec());
+        let importing = TokenFormat::new(KEY, Vec::new(), &DigestScheme::IMPORTED);
         let Some(Candidates::Imported(found)) = importing.read(&hex) else { panic!("hex has no check of ours") };
         assert!(found.iter().all(|(_, candidate)| *candidate != digest));
     }
@@ -534,11 +602,11 @@ mod tests {
     #[test]
     fn an_older_key_is_accepted_and_the_newest_mints() {
         let newer = CheckKey::from_bytes([9; 16]);
-        let both = TokenFormat::new(newer.clone(), vec![KEY], Vec::new());
+        let both = TokenFormat::new(newer.clone(), vec![KEY], &[]);
         assert!(both.read(mint().expose()).is_some());
         let fresh = both.mint(&Prefix::default(), &PredictableEntropy::from_seed(2)).expect("entropy");
         assert!(format().read(fresh.expose()).is_none());
-        assert!(TokenFormat::new(newer, Vec::new(), Vec::new()).read(fresh.expose()).is_some());
+        assert!(TokenFormat::new(newer, Vec::new(), &[]).read(fresh.expose()).is_some());
     }
 
     #[test]

@@ -79,6 +79,9 @@ pub trait TokenStore: Send + Sync + fmt::Debug {
     /// Whether the store can answer and commit right now.
     fn ready(&self) -> Answer<'_, ()>;
 
+    /// Which schemes without our check have tokens, dead ones included: see [`Formats::imported`].
+    fn imported(&self) -> Answer<'_, Vec<DigestScheme>>;
+
     // ── Look-ups ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     /// The token with one of these digests, whatever its standing, with everything its standing depends on, read in one
@@ -144,6 +147,16 @@ pub trait TokenStore: Send + Sync + fmt::Debug {
     /// Notes that `successor` has been used, which ends the grace of the secret before it for good: a clock that is set back
     /// does not open it again. Does nothing where `successor` is no longer the token's secret. Logged, because the old secret turns from yes to no.
     fn settle_rotation<'a>(&'a self, id: TokenId, successor: &'a TokenDigest, now: Timestamp) -> Answer<'a, ()>;
+
+    /// Replaces what is kept of an imported secret by the digest of its text, under [`DigestScheme::PlainText`], where the token has
+    /// still the one that was found; whether it was replaced. Logged under the digest before, by which it may be known.
+    fn adopt<'a>(
+        &'a self,
+        id: TokenId,
+        was: (DigestScheme, TokenDigest),
+        digest: &'a TokenDigest,
+        now: Timestamp,
+    ) -> Answer<'a, bool>;
 
     /// Revokes one token, of this owner and kind where they are named. Logged unless it was dead already by revocation.
     fn revoke<'a>(

@@ -140,7 +140,9 @@ impl std::error::Error for NotRegistrable {}
 /// How different an account's name must be from those that there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Distinct {
-    /// In more than case: for the operator, and for imports that keep what they find.
+    /// In some character: for imports, which keep what they find.
+    ByText,
+    /// In more than case: for the operator.
     ByCase,
     /// To the eye ([`Username::looks_like`]): for names that people choose for themselves or are given by others.
     ByLook,

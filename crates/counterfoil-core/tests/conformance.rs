@@ -9,6 +9,12 @@ use counterfoil_core::{MemoryStore, conformance};
 fn memory_store_keeps_the_contract() {
     conformance::run_all(|_case| {
         let store = Arc::new(MemoryStore::new());
-        conformance::Stores { tokens: store.clone(), accounts: store.clone(), mail: store.clone(), audit: store }
+        conformance::Stores {
+            tokens: store.clone(),
+            accounts: store.clone(),
+            mail: store.clone(),
+            imports: store.clone(),
+            audit: store,
+        }
     });
 }

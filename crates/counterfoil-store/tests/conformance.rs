@@ -14,6 +14,12 @@ fn sqlite_keeps_the_contract() {
         let directory = tempfile::tempdir().expect("a directory");
         let store = Arc::new(SqliteStore::open(directory.path(), &OpenOptions::serve()).expect("an empty store"));
         directories.borrow_mut().push(directory);
-        Stores { tokens: store.clone(), accounts: store.clone(), mail: store.clone(), audit: store }
+        Stores {
+            tokens: store.clone(),
+            accounts: store.clone(),
+            mail: store.clone(),
+            imports: store.clone(),
+            audit: store,
+        }
     });
 }

@@ -15,6 +15,7 @@ use counterfoil_core::cache::Cache;
 use counterfoil_core::event::Silent;
 use counterfoil_core::hashing::{Hashing, OnThisThread};
 use counterfoil_core::hook::BeforeIssuing;
+use counterfoil_core::import::{ImportStore, Importer};
 use counterfoil_core::mail::Mailer;
 use counterfoil_core::memory::MemoryStore;
 use counterfoil_core::seal::KeyRing;
@@ -52,6 +53,7 @@ pub struct Counterfoil {
 #[derive(Debug)]
 struct Open {
     authority: Arc<Authority>,
+    importer: Option<Importer>,
     clock: Arc<dyn Clock>,
     /// `None`: it has been shut down.
     running: Mutex<Option<Running>>,
@@ -76,6 +78,11 @@ impl Counterfoil {
     /// The front door: whoever wants something of a token, an account or a client calls it here.
     pub fn authority(&self) -> &Arc<Authority> {
         &self.open.authority
+    }
+
+    /// What brings accounts and tokens over from other systems; nothing where stores of your own keep everything.
+    pub fn importer(&self) -> Option<&Importer> {
+        self.open.importer.as_ref()
     }
 
     /// The clock that everything here goes by. Read it once for each request and hand the time down.
@@ -201,8 +208,30 @@ enum Store {
     Own(Arc<dyn TokenStore>, Arc<dyn AccountStore>),
 }
 
-/// The stores of a deployment; an audit log and mails are not kept everywhere.
-type Stores = (Arc<dyn TokenStore>, Arc<dyn AccountStore>, Option<Arc<dyn AuditStore>>, Option<Arc<dyn MailStore>>);
+/// The stores of a deployment; not everything is kept everywhere.
+struct Stores {
+    tokens: Arc<dyn TokenStore>,
+    accounts: Arc<dyn AccountStore>,
+    audit: Option<Arc<dyn AuditStore>>,
+    mails: Option<Arc<dyn MailStore>>,
+    imports: Option<Arc<dyn ImportStore>>,
+}
+
+impl Stores {
+    /// One that keeps everything.
+    fn all_in<S>(store: &Arc<S>) -> Stores
+    where
+        S: TokenStore + AccountStore + AuditStore + MailStore + ImportStore + 'static,
+    {
+        Stores {
+            tokens: Arc::clone(store) as _,
+            accounts: Arc::clone(store) as _,
+            audit: Some(Arc::clone(store) as _),
+            mails: Some(Arc::clone(store) as _),
+            imports: Some(Arc::clone(store) as _),
+        }
+    }
+}
 
 impl Default for Builder {
     fn default() -> Self {
@@ -420,12 +449,9 @@ impl Builder {
     ) -> Result<Counterfoil, StartError> {
         #[cfg(feature = "sqlite")]
         let mut sqlite = None;
-        let (tokens, accounts, audit, mails): Stores = match self.store {
+        let Stores { tokens, accounts, audit, mails, imports } = match self.store {
             Store::NotSaid => return Err(StartError::NoStore),
-            Store::Memory => {
-                let store = Arc::new(MemoryStore::default());
-                (Arc::clone(&store) as _, Arc::clone(&store) as _, Some(Arc::clone(&store) as _), Some(store))
-            }
+            Store::Memory => Stores::all_in(&Arc::new(MemoryStore::default())),
             #[cfg(feature = "sqlite")]
             Store::Sqlite { path, absent } => {
                 let options = if serve { OpenOptions::serve() } else { OpenOptions::beside() };
@@ -438,9 +464,9 @@ impl Builder {
                 let options = OpenOptions { absent, rewound, ..options };
                 let store = Arc::new(SqliteStore::open(&path, &options).map_err(StartError::Open)?);
                 sqlite = Some(Arc::clone(&store));
-                (Arc::clone(&store) as _, Arc::clone(&store) as _, Some(Arc::clone(&store) as _), Some(store))
+                Stores::all_in(&store)
             }
-            Store::Own(tokens, accounts) => (tokens, accounts, None, None),
+            Store::Own(tokens, accounts) => Stores { tokens, accounts, audit: None, mails: None, imports: None },
         };
         let mail = match (self.mailer, self.mail_store.or(mails)) {
             (None, _) => None,
@@ -475,9 +501,12 @@ impl Builder {
             authority.follow(self.clock.now()).await.map_err(StartError::Authority)?;
         }
         let running = Mutex::new(Some(Running { background: None, subscribers }));
+        let authority = Arc::new(authority);
+        let importer = imports.map(|store| Importer::new(Arc::clone(&authority), store));
         Ok(Counterfoil {
             open: Arc::new(Open {
-                authority: Arc::new(authority),
+                authority,
+                importer,
                 clock: self.clock,
                 running,
                 #[cfg(feature = "sqlite")]

@@ -59,6 +59,7 @@ pub use counterfoil_core::event::{
 };
 pub use counterfoil_core::hashing::{Hashing, OnThisThread, Overloaded};
 pub use counterfoil_core::hook::{BeforeIssuing, HookFailed, Intent, Occasion, Ruled, Ruling};
+pub use counterfoil_core::import;
 pub use counterfoil_core::language::Languages;
 pub use counterfoil_core::link::{Link, Purpose};
 pub use counterfoil_core::mail::{
@@ -73,6 +74,7 @@ pub use counterfoil_core::redirect::{NotARedirect, NotAllowed, RedirectTo, Redir
 pub use counterfoil_core::refusal::{Error, Invalid, Refusal};
 pub use counterfoil_core::seal::{KeyRing, NotAKeyRing};
 pub use counterfoil_core::secret::{NotAPrefix, Prefix, SCANNER_REGEX, SecretToken, TokenDigest};
+pub use counterfoil_core::shape::{HexShape, NotAShape, TokenShape};
 pub use counterfoil_core::store::{
     AccountQuery, AccountStore, Answer, AuditQuery, AuditStore, Claimed, MailStore, NumberedEntry, StoreError,
     TokenFilter, TokenQuery, TokenStore,

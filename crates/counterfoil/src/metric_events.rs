@@ -57,6 +57,7 @@ impl EventSink for MetricEvents {
             | Event::Refused(..)
             | Event::TokenRenamed(_)
             | Event::AccountCreated(_)
+            | Event::Imported { .. }
             | Event::AccountChanged(_)
             | Event::AccountDisabled(_)
             | Event::AccountEnabled(_)

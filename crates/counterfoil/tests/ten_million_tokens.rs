@@ -7,7 +7,7 @@ use counterfoil_core::{CheckKey, Prefix, TokenFormat};
 /// a healthy generator shows none among ten million with a probability of one in 10¹⁴.
 #[test]
 fn r01_ten_million_tokens_hold_no_repeat() {
-    let format = TokenFormat::new(CheckKey::generate(&OsEntropy).expect("entropy"), Vec::new(), Vec::new());
+    let format = TokenFormat::new(CheckKey::generate(&OsEntropy).expect("entropy"), Vec::new(), &[]);
     let prefix = Prefix::default();
     let mut heads: Vec<u128> = (0..10_000_000)
         .map(|_| {

@@ -11,12 +11,39 @@ use crate::cache::Hit;
 use crate::client::{ClientId, RENEW_AT_ONCE_MILLIS};
 use crate::clock::Now;
 use crate::event::{Event, RevokedBy, TokenRef};
+use crate::hashing::{CheckTask, Overloaded};
+use crate::password::{EncodedPassword, Password, Verdict};
 use crate::refusal::{Error, Refusal};
-use crate::secret::{Candidates, DigestScheme, TokenDigest};
+use crate::secret::{Candidates, DigestScheme, TokenDigest, djforge_halves};
 use crate::store::{Found, Presented, Touch};
 use crate::subject::{SubjectId, SubjectState};
 use crate::throttle::Rate;
 use crate::token::{Identity, Kind, Sighting, Source, Standing, TokenId};
+
+/// A text that was presented.
+#[derive(Debug)]
+pub(super) struct Presentation {
+    pub(super) candidates: Candidates,
+    /// What else it takes where it was not issued here.
+    elsewhere: Option<Elsewhere>,
+}
+
+#[derive(Debug)]
+struct Elsewhere {
+    /// The digest that shall be kept of it.
+    plain: TokenDigest,
+    /// The secret and the hash of it, in one of djforge's.
+    djforge: Option<(Password, EncodedPassword)>,
+}
+
+impl Elsewhere {
+    fn of(text: &str) -> Elsewhere {
+        let halves = djforge_halves(text);
+        let djforge =
+            halves.and_then(|(secret, hash)| Some((Password::new(secret).ok()?, EncodedPassword::from_store(hash))));
+        Elsewhere { plain: TokenDigest::of_text(text), djforge }
+    }
+}
 
 /// Whether the use of a token counts against the throttle of its client.
 #[derive(Debug, Clone, Copy)]
@@ -89,9 +116,9 @@ impl Authority {
     ) -> Authenticating<'a> {
         let state = match self.candidates(text) {
             Err(_) => State::Unknown,
-            Ok(candidates) => match self.recall_any(&candidates, source, now, counting) {
+            Ok(presentation) => match self.recall_any(&presentation.candidates, source, now, counting) {
                 Some(known) => State::Known(Some(known)),
-                None => State::LookUp(Box::pin(self.look_up(candidates, source, now, counting))),
+                None => State::LookUp(Box::pin(self.look_up(presentation, source, now, counting))),
             },
         };
         Authenticating { state }
@@ -103,10 +130,12 @@ impl Authority {
     /// # Errors
     /// As [`Authority::authenticate`], never [`Error::Store`].
     pub fn try_cached(&self, text: &str, source: &Source, now: Now) -> Option<Result<Identity, Error>> {
-        match self.candidates(text) {
-            Err(refusal) => Some(Err(refusal.into())),
-            Ok(Candidates::Native(digest)) => self.recall(DigestScheme::Native, &digest, source, now, Counting::Always),
-            Ok(candidates) => self.recall_any(&candidates, source, now, Counting::Always),
+        match self.format.read(text) {
+            None => Some(Err(Refusal::TokenUnknown.into())),
+            Some(Candidates::Native(digest)) => {
+                self.recall(DigestScheme::Native, &digest, source, now, Counting::Always)
+            }
+            Some(candidates) => self.recall_any(&candidates, source, now, Counting::Always),
         }
     }
 
@@ -121,7 +150,9 @@ impl Authority {
         match candidates {
             Candidates::Native(digest) => self.recall(DigestScheme::Native, digest, source, now, counting),
             Candidates::Imported(digests) => {
-                digests.iter().find_map(|(scheme, digest)| self.recall(*scheme, digest, source, now, counting))
+                // The digest of a djforge token says nothing of its secret: nothing is known under it.
+                let known = digests.iter().filter(|(scheme, _)| *scheme != DigestScheme::Djforge);
+                known.into_iter().find_map(|(scheme, digest)| self.recall(*scheme, digest, source, now, counting))
             }
         }
     }
@@ -152,33 +183,39 @@ impl Authority {
 
     async fn look_up(
         &self,
-        candidates: Candidates,
+        presentation: Presentation,
         source: &Source,
         now: Now,
         counting: Counting,
     ) -> Result<Identity, Error> {
-        let found = self.admit(candidates, source, now, counting).await?;
+        let found = self.admit(presentation, source, now, counting).await?;
         Ok(Identity::from(&found))
     }
 
     /// What `text` may be looked up as; refused here, without a query, if it was never issued.
-    pub(super) fn candidates(&self, text: &str) -> Result<Candidates, Refusal> {
-        self.format.read(text).ok_or(Refusal::TokenUnknown)
+    pub(super) fn candidates(&self, text: &str) -> Result<Presentation, Refusal> {
+        let candidates = self.format.read(text).ok_or(Refusal::TokenUnknown)?;
+        let elsewhere = match &candidates {
+            Candidates::Native(_) => None,
+            Candidates::Imported(_) => Some(Elsewhere::of(text)),
+        };
+        Ok(Presentation { candidates, elsewhere })
     }
 
-    /// The live token behind one of the `candidates`, noted as seen and known from now on.
+    /// The live token behind what was presented, noted as seen and known from now on.
     pub(super) async fn admit(
         &self,
-        candidates: Candidates,
+        presentation: Presentation,
         source: &Source,
         now: Now,
         counting: Counting,
     ) -> Result<Found, Error> {
         // Before the store is asked: what is applied after this and names the token bars it.
         let fill = self.cache.as_deref().and_then(|cache| Some((cache, cache.begin_fill()?)));
+        let candidates = presentation.candidates.clone();
         let found = match &candidates {
             Candidates::Native(_) => self.tokens.find(&candidates).await?.ok_or(Refusal::TokenUnknown)?,
-            Candidates::Imported(_) => self.find_imported(&candidates, source, now).await?,
+            Candidates::Imported(_) => self.find_imported(presentation, source, now).await?,
         };
         self.judge(&found, source, now, counting).await?;
         self.note(&found, source, now).await?;
@@ -189,13 +226,52 @@ impl Authority {
     }
 
     /// Without a check anything could be a token, and each costs a query: who misses often has to wait.
-    async fn find_imported(&self, candidates: &Candidates, source: &Source, now: Now) -> Result<Found, Error> {
+    async fn find_imported(&self, presentation: Presentation, source: &Source, now: Now) -> Result<Found, Error> {
         self.judge_misses(source, now)?;
-        let found = self.tokens.find(candidates).await?;
+        let found = self.find_presented(presentation, now).await?;
         if found.is_none() {
             self.count_miss(source, now);
         }
         Ok(found.ok_or(Refusal::TokenUnknown)?)
+    }
+
+    /// The token behind what was presented, whatever its standing. Where a package kept something else than the digest of the text,
+    /// that digest takes its place the first time that the token is used.
+    pub(super) async fn find_presented(&self, presentation: Presentation, now: Now) -> Result<Option<Found>, Error> {
+        let Presentation { candidates, elsewhere } = presentation;
+        let Some(found) = self.tokens.find(&candidates).await? else { return Ok(None) };
+        let (Some(scheme), Some(elsewhere)) = (candidates.scheme_of(&found.digest), elsewhere) else {
+            return Ok(Some(found));
+        };
+        match scheme {
+            DigestScheme::Native | DigestScheme::PlainText => return Ok(Some(found)),
+            DigestScheme::KnoxSha512 | DigestScheme::RestAuthtokenSha512 => {}
+            DigestScheme::Djforge => {
+                if !self.fits(elsewhere.djforge).await? {
+                    return Ok(None);
+                }
+            }
+        }
+        if found.standing(now.wall) != Standing::Live || found.presented != Presented::Current {
+            return Ok(Some(found));
+        }
+        let plain = elsewhere.plain;
+        if self.tokens.adopt(found.id, (scheme, found.digest), &plain, now.wall).await? {
+            return Ok(Some(Found { digest: plain, ..found }));
+        }
+        // Somebody was faster, with this text or with an end to the token.
+        let plain = Candidates::Imported(vec![(DigestScheme::PlainText, plain)]);
+        Ok(self.tokens.find(&plain).await?)
+    }
+
+    /// Whether the first half of a djforge token is the one that its second half was made of. That half was found in the store, so the
+    /// work is what was imported, not what a stranger asks for.
+    async fn fits(&self, halves: Option<(Password, EncodedPassword)>) -> Result<bool, Error> {
+        let Some((password, hash)) = halves else { return Ok(false) };
+        let params = self.settings().hashing;
+        let task = CheckTask { password, against: Some(hash), present: Vec::new(), params, salt: [0; 16] };
+        let checked = self.hashing.check(task).await.map_err(|Overloaded| Error::Overloaded)?;
+        Ok(matches!(checked.verdict, Ok(Verdict::Match { .. })))
     }
 
     /// Whether the token is live, its subject active, the secret the right one, and the subject not too often here.
@@ -269,8 +345,8 @@ impl Authority {
     /// # Errors
     /// When the store fails.
     pub async fn end_if_expired(&self, text: &str, now: Now) -> Result<bool, Error> {
-        let Ok(candidates) = self.candidates(text) else { return Ok(false) };
-        match self.tokens.find(&candidates).await? {
+        let Ok(presentation) = self.candidates(text) else { return Ok(false) };
+        match self.find_presented(presentation, now).await? {
             Some(found) if found.standing(now.wall) == Standing::Expired => {
                 self.tokens.revoke(found.id, None, None, now.wall).await?;
                 Ok(true)

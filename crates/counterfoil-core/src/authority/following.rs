@@ -9,7 +9,7 @@ use crate::client::{Client, ClientId, ClientName};
 use crate::clock::{BootTime, Timestamp};
 use crate::lease::Doubt;
 use crate::seal::Sealed;
-use crate::secret::{Candidates, CheckKey, TokenDigest};
+use crate::secret::{Candidates, CheckKey, DigestScheme, TokenDigest};
 use crate::store::{
     Answer, Bump, Changes, ClientOutcome, ClientUpdate, ExpiringQuery, Formats, Found, Issue, IssueOutcome, NewClient,
     RenewOutcome, RevokeOutcome, RotateOutcome, Rotation, SealedSecret, StoreError, TokenFilter, TokenQuery,
@@ -107,6 +107,10 @@ impl TokenStore for Following {
         self.store.ready()
     }
 
+    fn imported(&self) -> Answer<'_, Vec<DigestScheme>> {
+        self.store.imported()
+    }
+
     fn find<'a>(&'a self, candidates: &'a Candidates) -> Answer<'a, Option<Found>> {
         self.store.find(candidates)
     }
@@ -178,6 +182,16 @@ impl TokenStore for Following {
 
     fn settle_rotation<'a>(&'a self, id: TokenId, successor: &'a TokenDigest, now: Timestamp) -> Answer<'a, ()> {
         self.settled(self.store.settle_rotation(id, successor, now), |_| true)
+    }
+
+    fn adopt<'a>(
+        &'a self,
+        id: TokenId,
+        was: (DigestScheme, TokenDigest),
+        digest: &'a TokenDigest,
+        now: Timestamp,
+    ) -> Answer<'a, bool> {
+        self.settled(self.store.adopt(id, was, digest, now), |_| true)
     }
 
     fn revoke<'a>(

@@ -15,8 +15,8 @@ impl Authority {
     /// # Errors
     /// [`Refusal::AdminNeeded`] for staff who end a token of staff or an administrator; when the store fails.
     pub async fn revoke_presented(&self, text: &str, by: &By, now: Now) -> Result<(), Error> {
-        let Ok(candidates) = self.candidates(text) else { return Ok(()) };
-        let Some(found) = self.tokens.find(&candidates).await? else { return Ok(()) };
+        let Ok(presentation) = self.candidates(text) else { return Ok(()) };
+        let Some(found) = self.find_presented(presentation, now).await? else { return Ok(()) };
         self.may_touch(&found.subject, by).await?;
         match self.tokens.revoke(found.id, None, None, now.wall).await? {
             RevokeOutcome::Revoked(token) => {

@@ -62,8 +62,8 @@ impl Authority {
     ) -> Result<Option<Introspected>, Error> {
         self.count_request(RouteClass::Introspection, Some(service), source, now)?;
         self.require(service, &INTROSPECT, source, now)?;
-        let Ok(candidates) = self.candidates(text) else { return Ok(None) };
-        let Some(found) = self.tokens.find(&candidates).await? else { return Ok(None) };
+        let Ok(presentation) = self.candidates(text) else { return Ok(None) };
+        let Some(found) = self.find_presented(presentation, now).await? else { return Ok(None) };
         match self.judge(&found, source, now, Counting::Always).await {
             Ok(()) => {}
             Err(Error::Refused(Refusal::TokenExpired | Refusal::TokenRevoked | Refusal::SubjectInactive)) => {
@@ -93,8 +93,8 @@ impl Authority {
     pub async fn revoke_text(&self, service: &Identity, text: &str, source: &Source, now: Now) -> Result<(), Error> {
         self.count_request(RouteClass::Introspection, Some(service), source, now)?;
         self.require(service, &REVOKE, source, now)?;
-        let Ok(candidates) = self.candidates(text) else { return Ok(()) };
-        let Some(found) = self.tokens.find(&candidates).await? else { return Ok(()) };
+        let Ok(presentation) = self.candidates(text) else { return Ok(()) };
+        let Some(found) = self.find_presented(presentation, now).await? else { return Ok(()) };
         match self.tokens.revoke(found.id, None, None, now.wall).await? {
             RevokeOutcome::Revoked(token) => {
                 let event = Event::TokenRevoked(TokenRef::from(&*token), RevokedBy::Service);

@@ -37,8 +37,8 @@ impl Authority {
         source: &Source,
         now: Now,
     ) -> Result<(), Error> {
-        let Ok(candidates) = self.candidates(text) else { return Ok(()) };
-        let Some(found) = self.tokens.find(&candidates).await? else { return Ok(()) };
+        let Ok(presentation) = self.candidates(text) else { return Ok(()) };
+        let Some(found) = self.find_presented(presentation, now).await? else { return Ok(()) };
         if found.kind == Kind::Key || found.id == successor {
             return Ok(());
         }

@@ -8,6 +8,7 @@ mod dialects;
 mod guesses;
 mod hook;
 mod hosts;
+mod imports;
 mod rules;
 mod services;
 mod staff;

@@ -11,6 +11,7 @@ use counterfoil_core::authority::{ClientOrder, LoggedIn, NewKey};
 use counterfoil_core::cache::Cache;
 use counterfoil_core::event::Occurrence;
 use counterfoil_core::hashing::OnThisThread;
+use counterfoil_core::import::Importer;
 use counterfoil_core::password::{HashingParams, Password};
 use counterfoil_core::{
     Authority, By, ClientName, Clock, Error, Event, EventSink, Identity, Issued, Lifetime, Login, ManualClock,
@@ -57,7 +58,7 @@ impl EventSink for Recorder {
 }
 
 pub(crate) struct World {
-    pub(crate) authority: Authority,
+    pub(crate) authority: Arc<Authority>,
     pub(crate) store: Arc<MemoryStore>,
     pub(crate) clock: ManualClock,
     pub(crate) events: Arc<Recorder>,
@@ -94,7 +95,19 @@ impl World {
         // Every story is told with the cache, which must change nothing.
         let authority = authority.with_cache(Cache::new(CACHED, &PredictableEntropy::from_seed(2)).unwrap());
         let source = Source { ip: Some(IpAddr::from([192, 0, 2, 7])), user_agent: UserAgent::cut(b"curl/8") };
-        World { authority, store, clock, events, source }
+        World { authority: Arc::new(authority), store, clock, events, source }
+    }
+
+    /// The same with what brings things into it.
+    pub(crate) fn importing(change: impl FnOnce(&mut Parts)) -> (World, Importer) {
+        let world = World::with(change);
+        let importer = Importer::new(world.authority.clone(), world.store.clone());
+        (world, importer)
+    }
+
+    /// Another process on the same store.
+    pub(crate) fn another(&self) -> Authority {
+        answer(Authority::open(parts(&self.store, &self.events), self.now())).unwrap()
     }
 
     pub(crate) fn with_ada() -> World {

@@ -13,7 +13,7 @@ use counterfoil_core::link::{Link, Purpose};
 use counterfoil_core::mail::{MailId, MailOrder, Registration, Waiting};
 use counterfoil_core::password::{Cost, EncodedPassword};
 use counterfoil_core::seal::Sealed;
-use counterfoil_core::secret::{Candidates, CheckKey};
+use counterfoil_core::secret::{Candidates, CheckKey, DigestScheme};
 use counterfoil_core::store::{AccountQuery, AuditQuery, Claimed, MailStore, NumberedEntry, SealedSecret, TokenFilter};
 use counterfoil_core::store::{
     Bump, Changes, ClientOutcome, ClientUpdate, ExpiringQuery, Formats, Found, Issue, IssueOutcome, NewClient,
@@ -77,6 +77,10 @@ impl TokenStore for UnreliableStore {
             tokio::task::yield_now().await;
             self.through(|memory| memory.ready()).await
         })
+    }
+
+    fn imported(&self) -> Answer<'_, Vec<DigestScheme>> {
+        self.through(|memory| memory.imported())
     }
 
     fn find<'a>(&'a self, candidates: &'a Candidates) -> Answer<'a, Option<Found>> {
@@ -150,6 +154,16 @@ impl TokenStore for UnreliableStore {
 
     fn settle_rotation<'a>(&'a self, id: TokenId, successor: &'a TokenDigest, now: Timestamp) -> Answer<'a, ()> {
         self.through(|memory| memory.settle_rotation(id, successor, now))
+    }
+
+    fn adopt<'a>(
+        &'a self,
+        id: TokenId,
+        was: (DigestScheme, TokenDigest),
+        digest: &'a TokenDigest,
+        now: Timestamp,
+    ) -> Answer<'a, bool> {
+        self.through(|memory| memory.adopt(id, was, digest, now))
     }
 
     fn revoke<'a>(

@@ -75,7 +75,8 @@ const ADD: &str = "
     )
     SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19
     WHERE NOT EXISTS (SELECT 1 FROM accounts WHERE subject = ?1)
-      AND NOT EXISTS (SELECT 1 FROM accounts WHERE username_fold = ?3)
+      AND NOT EXISTS (SELECT 1 FROM accounts WHERE username = ?2)
+      AND NOT EXISTS (SELECT 1 FROM accounts WHERE ?21 AND username_fold = ?3)
       AND NOT EXISTS (SELECT 1 FROM accounts WHERE ?20 AND username_skeleton IN (?18, ?19))
       AND NOT EXISTS (SELECT 1 FROM accounts WHERE ?20 AND username_skeleton_shown IN (?18, ?19))";
 
@@ -111,8 +112,23 @@ pub(super) fn create(
         skeleton,
         skeleton_shown,
         distinct == Distinct::ByLook,
+        distinct != Distinct::ByText,
     ])?;
     Ok(added == 1)
+}
+
+const HAS_SUBJECT: &str = "SELECT EXISTS (SELECT 1 FROM accounts WHERE subject = ?1)";
+
+/// Whether there is an account of this subject.
+pub(super) fn has_subject(connection: &Connection, subject: &SubjectId) -> Result<bool, Fault> {
+    Ok(connection.prepare_cached(HAS_SUBJECT)?.query_row([Column(subject)], |row| row.get(0))?)
+}
+
+const PASSWORD_OF: &str = "SELECT password FROM accounts WHERE subject = ?1";
+
+/// The password of the account of this subject, if there is one.
+pub(super) fn password_of(connection: &Connection, subject: &SubjectId) -> Result<Option<EncodedPassword>, Fault> {
+    Ok(connection.prepare_cached(PASSWORD_OF)?.query_row([Column(subject)], |row| get(row, 0)).optional()?)
 }
 
 // Without those whose columns a program of the version before has left empty: they are found when the account is made.

@@ -18,6 +18,7 @@ mod column;
 mod fault;
 #[cfg(test)]
 mod faults;
+mod import;
 mod inspection;
 mod mail;
 mod matching;
@@ -44,6 +45,9 @@ use counterfoil_core::account::{Account, AccountChange, Credentials, LoginName, 
 use counterfoil_core::attempts::{Tries, TryLater};
 use counterfoil_core::audit::Entry;
 use counterfoil_core::client::{Client, ClientId, ClientName};
+use counterfoil_core::import::{
+    AccountOutcome, ImportStore, ImportedAccount, LedgerRow, SourceKey, TokenOutcome, TokenRow,
+};
 use counterfoil_core::link::{Link, Purpose as LinkPurpose};
 use counterfoil_core::mail::{MailId, MailOrder, Registration, Waiting};
 use counterfoil_core::password::{Cost, EncodedPassword};
@@ -230,13 +234,17 @@ const HAS_SCHEME: &str = "
 fn formats(connection: &Connection) -> Result<Formats, Fault> {
     let mut statement = connection.prepare_cached(CHECK_KEYS)?;
     let check_keys = statement.query_map([], |row| get(row, 0))?.collect::<Result<_, _>>()?;
+    Ok(Formats { check_keys, imported: imported(connection)? })
+}
+
+fn imported(connection: &Connection) -> Result<Vec<DigestScheme>, Fault> {
     let mut imported = Vec::new();
     for scheme in DigestScheme::IMPORTED {
         if connection.prepare_cached(HAS_SCHEME)?.query_row([Column(scheme)], |row| row.get(0))? {
             imported.push(scheme);
         }
     }
-    Ok(Formats { check_keys, imported })
+    Ok(imported)
 }
 
 fn has_default_client(connection: &Connection, name: &ClientName) -> Result<bool, Fault> {
@@ -281,6 +289,10 @@ impl TokenStore for SqliteStore {
             connection.prepare_cached(PROVE)?.execute([])?;
             Ok(())
         })
+    }
+
+    fn imported(&self) -> Answer<'_, Vec<DigestScheme>> {
+        self.read("looking for imported tokens", |reader| imported(&reader.connection))
     }
 
     fn find<'a>(&'a self, candidates: &'a Candidates) -> Answer<'a, Option<Found>> {
@@ -395,6 +407,19 @@ impl TokenStore for SqliteStore {
         let successor = *successor;
         self.write("ending the grace of a rotated secret", Purpose::Revoking, move |connection| {
             tokens::settle_rotation(connection, id, &successor, now)
+        })
+    }
+
+    fn adopt<'a>(
+        &'a self,
+        id: TokenId,
+        was: (DigestScheme, TokenDigest),
+        digest: &'a TokenDigest,
+        now: Timestamp,
+    ) -> Answer<'a, bool> {
+        let digest = *digest;
+        self.write("adopting an imported secret", Purpose::Ordinary, move |connection| {
+            tokens::adopt(connection, id, (was.0, &was.1), &digest, now)
         })
     }
 
@@ -523,6 +548,36 @@ impl TokenStore for SqliteStore {
             // A few rows at most, mostly none, and somebody waits for it.
             self.look_up("reading the change log", &(after, limit), changes::changes).await
         })
+    }
+}
+
+impl ImportStore for SqliteStore {
+    fn import_accounts<'a>(
+        &'a self,
+        accounts: &'a [ImportedAccount],
+        now: Timestamp,
+    ) -> Answer<'a, Vec<AccountOutcome>> {
+        let accounts = accounts.to_vec();
+        self.write("importing accounts", Purpose::Ordinary, move |connection| {
+            import::accounts(connection, &accounts, now)
+        })
+    }
+
+    fn import_tokens<'a>(&'a self, tokens: &'a [TokenRow], now: Timestamp) -> Answer<'a, Vec<TokenOutcome>> {
+        let tokens = tokens.to_vec();
+        self.write("importing tokens", Purpose::Ordinary, move |connection| import::tokens(connection, &tokens, now))
+    }
+
+    fn import_link<'a>(&'a self, link: &'a Link) -> Answer<'a, bool> {
+        self.keep_link(link)
+    }
+
+    fn ledger(&self, after: Option<SourceKey>, limit: u32) -> Answer<'_, Vec<LedgerRow>> {
+        self.search("reading what was imported", move |reader| import::ledger(reader, after, limit))
+    }
+
+    fn forget_ledger(&self, batch: u32) -> Answer<'_, u64> {
+        self.write("finishing an import", Purpose::Ordinary, move |connection| import::forget(connection, batch))
     }
 }
 

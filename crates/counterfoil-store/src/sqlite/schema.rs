@@ -24,6 +24,7 @@ pub(super) const OURS: Schema = Schema {
         include_str!("../../migrations/0001_initial.sql"),
         include_str!("../../migrations/0002_mail.sql"),
         include_str!("../../migrations/0003_usernames.sql"),
+        include_str!("../../migrations/0004_import.sql"),
     ],
 };
 

@@ -1,6 +1,7 @@
 //! Tokens: looking them up, and every transition of theirs.
 
 use counterfoil_core::client::{AtCap, Reissue};
+use counterfoil_core::import::TokenRow;
 use counterfoil_core::seal::Sealed;
 use counterfoil_core::secret::{Candidates, DigestScheme, TokenDigest};
 use counterfoil_core::store::{
@@ -8,7 +9,7 @@ use counterfoil_core::store::{
     Rotation, TokenFilter, TokenQuery, Touch, Warrant,
 };
 use counterfoil_core::token::{Kind, Sighting, Source, Standing, Token, TokenId, TokenName};
-use counterfoil_core::{Epochs, SubjectId, SubjectState, Timestamp};
+use counterfoil_core::{Epoch, Epochs, SubjectId, SubjectState, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::changes::log;
@@ -322,7 +323,7 @@ pub(super) fn issue(connection: &Connection, issue: &Issue, now: Timestamp) -> R
             }
         }
     }
-    if id_is_known(connection, issue.id)? || digest_is_known(connection, &issue.digest)? {
+    if is_taken(connection, issue.id, &issue.digest)? {
         return Ok(IssueOutcome::Taken);
     }
 
@@ -334,11 +335,11 @@ pub(super) fn issue(connection: &Connection, issue: &Issue, now: Timestamp) -> R
         Kind::Login => subject.epoch,
         Kind::Key => subject.key_epoch,
     };
-    let deployment = connection.prepare_cached(DEPLOYMENT_EPOCH)?.query_row([], |row| get(row, 0))?;
+    let deployment = deployment_epoch(connection)?;
     let stamped = Epochs { subject: subject_epoch, client: client.epoch, deployment };
     let number = insert(connection, issue, subject.key, client.key, &stamped, now)?;
     if !subject.ever_issued {
-        connection.prepare_cached(FIRST_ISSUED)?.execute([subject.key])?;
+        note_first_issue(connection, subject.key)?;
     }
     password_was_right(connection, issue)?;
     if !ended_digests.is_empty() {
@@ -461,6 +462,66 @@ fn insert(
     Ok(number.cast_unsigned())
 }
 
+/// Whether a token has, or had, this id or this digest.
+pub(super) fn is_taken(connection: &Connection, id: TokenId, digest: &TokenDigest) -> Result<bool, Fault> {
+    Ok(id_is_known(connection, id)? || digest_is_known(connection, digest)?)
+}
+
+/// The epoch that every token is stamped with.
+pub(super) fn deployment_epoch(connection: &Connection) -> Result<Epoch, Fault> {
+    Ok(connection.prepare_cached(DEPLOYMENT_EPOCH)?.query_row([], |row| get(row, 0))?)
+}
+
+/// Notes that a token was issued to the subject, if it is the first.
+pub(super) fn note_first_issue(connection: &Connection, subject: i64) -> Result<(), Fault> {
+    connection.prepare_cached(FIRST_ISSUED)?.execute([subject])?;
+    Ok(())
+}
+
+// With the number that it had elsewhere, where that is free; else with the next one.
+const INSERT_IMPORTED: &str = "
+    INSERT INTO tokens (
+        number, id, kind, subject, client, digest, scheme, abilities, issued_at, expires_at,
+        subject_epoch, client_epoch, deployment_epoch, sealed, sealed_key, name, metadata, first_ip, first_agent
+    ) VALUES (
+        (SELECT ?19 WHERE NOT EXISTS (SELECT 1 FROM tokens WHERE number = ?19)),
+        ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18
+    )";
+
+/// Adds a token that was issued elsewhere, and tells its number.
+pub(super) fn insert_imported(
+    connection: &Connection,
+    new: &TokenRow,
+    subject: i64,
+    client: i64,
+    stamped: &Epochs,
+) -> Result<u64, Fault> {
+    // SQLite's numbers end here.
+    let number = new.number.filter(|number| (1..=i64::MAX.cast_unsigned() / 2).contains(number));
+    let number = connection.prepare_cached(INSERT_IMPORTED)?.insert(params![
+        Column(new.id),
+        Column(new.kind),
+        subject,
+        client,
+        Column(&new.digest),
+        Column(new.scheme),
+        Column(&new.abilities),
+        Column(new.issued_at),
+        if_any(new.expires_at),
+        Column(stamped.subject),
+        Column(stamped.client),
+        Column(stamped.deployment),
+        new.sealed.as_ref().map(|sealed| sealed.bytes.as_slice()),
+        new.sealed.as_ref().map(|sealed| sealed.key_id),
+        if_any(new.name.as_ref()),
+        Column(&new.metadata),
+        if_any(new.source.ip),
+        if_any(new.source.user_agent.as_ref()),
+        number.map(signed),
+    ])?;
+    Ok(number.cast_unsigned())
+}
+
 // ── Ending ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 // The sealed secret goes at once: nobody will be handed it again.
@@ -550,11 +611,20 @@ pub(super) fn renew(
     let Some(held) = held(connection, id)?.filter(|held| is_accepted(&held.token, now)) else {
         return Ok(RenewOutcome::Dead);
     };
-    let expires_at = held.token.expires_at.and_then(|end| until.map(|until| until.max(end)));
-    if expires_at != held.token.expires_at {
-        connection.prepare_cached(SET_EXPIRY)?.execute(params![signed(held.token.number), if_any(expires_at)])?;
+    Ok(RenewOutcome::Renewed(move_expiry_on(connection, &held.token, until)?))
+}
+
+/// Moves the expiry of a token on to `until`, and never back.
+pub(super) fn move_expiry_on(
+    connection: &Connection,
+    token: &Token,
+    until: Option<Timestamp>,
+) -> Result<Option<Timestamp>, Fault> {
+    let expires_at = token.expires_at.and_then(|end| until.map(|until| until.max(end)));
+    if expires_at != token.expires_at {
+        connection.prepare_cached(SET_EXPIRY)?.execute(params![signed(token.number), if_any(expires_at)])?;
     }
-    Ok(RenewOutcome::Renewed(expires_at))
+    Ok(expires_at)
 }
 
 const SEE: &str = "
@@ -564,19 +634,19 @@ const SEE: &str = "
 
 /// See [`counterfoil_core::TokenStore::touch`].
 pub(super) fn touch(connection: &Connection, touches: &[Touch], now: Timestamp) -> Result<(), Fault> {
-    let mut see = connection.prepare_cached(SEE)?;
     for touch in touches {
-        let source = &touch.seen.source;
-        see.execute(params![
-            Column(touch.id),
-            Column(touch.seen.at),
-            if_any(source.ip),
-            if_any(source.user_agent.as_ref()),
-        ])?;
+        see(connection, touch.id, touch.seen.at, &touch.seen.source)?;
         if touch.renew_until.is_some() {
             renew(connection, touch.id, touch.renew_until, now)?;
         }
     }
+    Ok(())
+}
+
+/// Notes where a token was seen last.
+pub(super) fn see(connection: &Connection, id: TokenId, at: Timestamp, source: &Source) -> Result<(), Fault> {
+    let mut statement = connection.prepare_cached(SEE)?;
+    statement.execute(params![Column(id), Column(at), if_any(source.ip), if_any(source.user_agent.as_ref())])?;
     Ok(())
 }
 
@@ -671,4 +741,26 @@ pub(super) fn settle_rotation(
     let mut digests = Vec::new();
     end_graces(connection, number, &mut digests)?;
     log(connection, &Changed::Tokens(digests), now)
+}
+
+const ADOPT: &str = "
+    UPDATE tokens SET digest = ?4, scheme = 'plaintext' WHERE id = ?1 AND scheme = ?2 AND digest = ?3 AND revoked_at IS NULL";
+
+/// See [`counterfoil_core::TokenStore::adopt`].
+pub(super) fn adopt(
+    connection: &Connection,
+    id: TokenId,
+    (scheme, was): (DigestScheme, &TokenDigest),
+    digest: &TokenDigest,
+    now: Timestamp,
+) -> Result<bool, Fault> {
+    if digest_is_known(connection, digest)? {
+        return Ok(false);
+    }
+    let adopted =
+        connection.prepare_cached(ADOPT)?.execute(params![Column(id), Column(scheme), Column(was), Column(digest)])?;
+    if adopted == 1 {
+        log(connection, &Changed::Tokens(vec![*was]), now)?;
+    }
+    Ok(adopted == 1)
 }

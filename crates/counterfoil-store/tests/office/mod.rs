@@ -102,7 +102,7 @@ impl Office {
     }
 
     pub(crate) fn mint(&self) -> SecretToken {
-        let format = TokenFormat::new(self.key.clone(), Vec::new(), Vec::new());
+        let format = TokenFormat::new(self.key.clone(), Vec::new(), &[]);
         format.mint(&Prefix::default(), &self.entropy).expect("entropy")
     }
 
