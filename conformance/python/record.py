@@ -93,12 +93,22 @@ def record_package(chosen, package, sites):
             complaints += [f"{name}: not as recorded: {difference}" for difference in found]
     else:
         file.parent.mkdir(exist_ok=True)
-        file.write_text(json.dumps(recorded, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        file.write_text(written(recorded), encoding="utf-8")
     for complaint in complaints:
         print(f"  {complaint}")
     steps = sum(len(case["steps"]) for case in recorded.values())
     print(f"{package}: {len(recorded)} cases, {steps} steps, {len(complaints)} complaints", flush=True)
     return len(complaints)
+
+
+def written(recorded):
+    """JSON with a line for each step: one that changes is then one line of a diff."""
+    cases = []
+    for name, case in recorded.items():
+        steps = ",\n".join("   " + json.dumps(step, ensure_ascii=False) for step in case["steps"])
+        head = f'{json.dumps(name)}: {{"profile": {json.dumps(case["profile"])}, "steps": ['
+        cases.append(f" {head}\n{steps}\n ]}}")
+    return "{\n" + ",\n".join(cases) + "\n}\n"
 
 
 if __name__ == "__main__":

@@ -68,7 +68,8 @@ DATABASES = {
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
 EMAIL_FILE_PATH = DIRECTORY / "mail"
-# No answer shows how a password is kept, and cases log in by the hundred.
+# Cases log in by the hundred. It shows in one place only: a password that is no text (5, true, []) is an error of this
+# hasher, as the cases that we were given have it, where Django's default takes it for what Python prints of it ("5").
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 REST_FRAMEWORK = {}
