@@ -10,6 +10,8 @@ use crate::json::Json;
 /// The scenarios of one package and what it answered to them.
 #[derive(Debug, Clone)]
 pub(crate) struct Package {
+    /// What the folder is called that its files are in.
+    pub(crate) folder: String,
     /// `durin`.
     pub(crate) name: String,
     pub(crate) setup: Setup,
@@ -18,7 +20,6 @@ pub(crate) struct Package {
 
 /// What a server holds before each scenario, and where it answers.
 #[derive(Debug, Clone)]
-#[expect(dead_code, reason = "the app on the library is going to be made of it")]
 pub(crate) struct Setup {
     /// Paths of the package and of the host's own routes.
     pub(crate) views: Vec<String>,
@@ -32,7 +33,6 @@ pub(crate) struct Setup {
 }
 
 #[derive(Debug, Clone)]
-#[expect(dead_code, reason = "the app on the library is going to be made of it")]
 pub(crate) struct User {
     pub(crate) username: String,
     /// `None`: no password is right.
@@ -46,7 +46,6 @@ pub(crate) struct User {
 }
 
 #[derive(Debug, Clone)]
-#[expect(dead_code, reason = "the app on the library is going to be made of it")]
 pub(crate) struct Client {
     pub(crate) name: String,
     /// As Django writes a duration: `30 00:00:00`.
@@ -56,7 +55,6 @@ pub(crate) struct Client {
 }
 
 #[derive(Debug, Clone)]
-#[expect(dead_code, reason = "the app on the library is going to be made of it")]
 pub(crate) struct Token {
     pub(crate) label: String,
     pub(crate) user: String,
@@ -143,6 +141,7 @@ pub(crate) struct Recorded {
 
 /// Reads the packages of a folder that has `scenarios/` and `recordings/`.
 pub(crate) fn load(folder: &Path) -> Result<Vec<Package>, Failure> {
+    let folder_name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let mut packages = Vec::new();
     for path in json_files(&folder.join("scenarios"))? {
         let document = read(&path)?;
@@ -157,7 +156,7 @@ pub(crate) fn load(folder: &Path) -> Result<Vec<Package>, Failure> {
         let of_package = recordings.join(format!("{name}.json"));
         let recordings = [of_file, of_package].into_iter().find(|file| file.exists());
         let recordings = recordings.map(|file| read(&file)).transpose()?.unwrap_or(Json::Null);
-        let package = Package::read(name, &document, &recordings);
+        let package = Package::read(folder_name, name, &document, &recordings);
         packages.push(package.map_err(|what| format!("{}: {what}", path.display()))?);
     }
     if packages.is_empty() {
@@ -205,11 +204,11 @@ fn read(path: &Path) -> Result<Json, Failure> {
 }
 
 impl Package {
-    fn read(name: &str, document: &Json, recordings: &Json) -> Result<Package, String> {
+    fn read(folder: &str, name: &str, document: &Json, recordings: &Json) -> Result<Package, String> {
         let setup = Setup::read(document.get("setup").unwrap_or(&Json::Null))?;
         let scenarios = list(document, "scenarios")?.iter();
         let scenarios = scenarios.map(|scenario| Scenario::read(scenario, recordings)).collect::<Result<_, _>>()?;
-        Ok(Package { name: name.to_owned(), setup, scenarios })
+        Ok(Package { folder: folder.to_owned(), name: name.to_owned(), setup, scenarios })
     }
 }
 
@@ -230,7 +229,6 @@ impl Setup {
         })
     }
 
-    #[expect(dead_code, reason = "the app on the library is going to be made of it")]
     pub(crate) fn settings(&self, profile: &str) -> Option<&Json> {
         self.profiles.iter().find(|(name, _)| name == profile).map(|(_, settings)| settings)
     }

@@ -9,6 +9,7 @@
     reason = "a tool for the terminal: it holds answers against the clock, makes names up and prints what it finds"
 )]
 
+mod app;
 mod cases;
 mod compare;
 mod exchange;
@@ -44,9 +45,9 @@ type Failure = Box<dyn Error + Send + Sync>;
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask conformance")]
 struct Arguments {
-    /// Only this package, as its file of scenarios is called.
+    /// Only this package, as its file of scenarios or its dialect is called; may be said again.
     #[arg(long, value_name = "NAME")]
-    dialect: Option<String>,
+    dialect: Vec<String>,
     /// A folder with `scenarios/` and `recordings/`, or a folder of such folders; those of the project unless said.
     #[arg(long, value_name = "DIR")]
     cases: Option<PathBuf>,
@@ -89,7 +90,7 @@ async fn begin(arguments: Arguments) -> Result<bool, Failure> {
     let order = Order {
         cases: arguments.cases.unwrap_or_else(|| here.join("cases")),
         rules: arguments.rules.unwrap_or_else(|| here.join("rules")),
-        package: arguments.dialect,
+        packages: arguments.dialect,
         only: arguments.only,
         detail: if arguments.verbose { Detail::Everything } else { Detail::Differences },
         servers: Servers::named(&arguments.url, &arguments.mail)?.and(listed),

@@ -1,4 +1,4 @@
-//! The differences that are meant: `rules/PACKAGE.toml`, each with its reason.
+//! The differences that are meant, each with its reason: `rules/PACKAGE.toml`, and `rules/every-package.toml`.
 
 use std::fs;
 use std::path::Path;
@@ -43,6 +43,15 @@ struct Deliberate {
     parts: Vec<String>,
     reason: String,
     used: AtomicBool,
+    scope: Scope,
+}
+
+/// Which packages a rule is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    One,
+    /// Some of them may have no need of it.
+    Every,
 }
 
 /// As it is written.
@@ -83,10 +92,18 @@ struct WrittenDeliberate {
 }
 
 impl Rules {
-    /// Those of a package; without its file there are none.
+    /// Those of a package, and those for every package; without the files there are none.
     pub(crate) fn load(directory: &Path, package: &str) -> Result<Rules, Failure> {
-        let path = directory.join(format!("{package}.toml"));
-        match fs::read_to_string(&path) {
+        let mut rules = Rules::in_file(&directory.join(format!("{package}.toml")))?;
+        let mut common = Rules::in_file(&directory.join("every-package.toml"))?;
+        common.deliberate.iter_mut().for_each(|rule| rule.scope = Scope::Every);
+        rules.deliberate.extend(common.deliberate);
+        rules.token_texts.extend(common.token_texts);
+        Ok(rules)
+    }
+
+    fn in_file(path: &Path) -> Result<Rules, Failure> {
+        match fs::read_to_string(path) {
             Ok(text) => Ok(Rules::read(&text).map_err(|error| format!("{}: {error}", path.display()))?),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Rules::default()),
             Err(error) => Err(format!("{}: {error}", path.display()).into()),
@@ -150,7 +167,8 @@ impl Rules {
     /// The reasons of the rules that no case has needed.
     pub(crate) fn unused(&self) -> Vec<&str> {
         let token_texts = self.token_texts.iter().map(|rule| (&rule.reason, &rule.used));
-        let deliberate = self.deliberate.iter().map(|rule| (&rule.reason, &rule.used));
+        let of_package = self.deliberate.iter().filter(|rule| rule.scope == Scope::One);
+        let deliberate = of_package.map(|rule| (&rule.reason, &rule.used));
         let unused = token_texts.chain(deliberate).filter(|(_, used)| !used.load(Ordering::Relaxed));
         unused.map(|(reason, _)| reason.as_str()).collect()
     }
@@ -177,6 +195,7 @@ impl Deliberate {
             parts: written.parts,
             reason: said(written.reason)?,
             used: AtomicBool::new(false),
+            scope: Scope::One,
         })
     }
 

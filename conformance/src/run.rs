@@ -1,6 +1,6 @@
 //! All scenarios, at once as far as they go, and what is said of them in order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +10,10 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::Failure;
-use crate::cases::{self, Action, Package, Scenario, Token};
+use crate::app::{self, App, Passwords, Wanted};
+use crate::cases::{self, Action, Package, Scenario};
 use crate::judge::{Verdict, judge};
-use crate::replay::{Side, Time, replay};
+use crate::replay::{Outcome, Side, Time, replay};
 use crate::report::{Detail, Tally, told};
 use crate::rules::Rules;
 use crate::servers::Servers;
@@ -25,8 +26,8 @@ const AT_ONCE: usize = 8;
 pub(crate) struct Order {
     pub(crate) cases: PathBuf,
     pub(crate) rules: PathBuf,
-    /// `None`: all of them.
-    pub(crate) package: Option<String>,
+    /// By the names of their files of scenarios or of their dialects; empty: all of them.
+    pub(crate) packages: Vec<String>,
     pub(crate) only: Option<Regex>,
     pub(crate) detail: Detail,
     /// Servers that run already; empty: ours are started.
@@ -39,6 +40,7 @@ struct Stage {
     /// By the name of their package.
     rules: BTreeMap<String, Rules>,
     servers: Servers,
+    passwords: Passwords,
     at_once: Semaphore,
 }
 
@@ -48,12 +50,8 @@ pub(crate) async fn run(order: Order) -> Result<bool, Failure> {
     for folder in cases::folders(&order.cases)? {
         packages.extend(cases::load(&folder)?);
     }
-    if let Some(name) = &order.package {
-        let known: Vec<String> = packages.iter().map(|package| package.name.clone()).collect();
-        packages.retain(|package| package.name == *name);
-        if packages.is_empty() {
-            return Err(format!("there are no scenarios of {name:?}, only of {}", known.join(", ")).into());
-        }
+    if !order.packages.is_empty() {
+        packages = chosen(packages, &order.packages)?;
     }
     if let Some(only) = &order.only {
         for package in &mut packages {
@@ -65,7 +63,8 @@ pub(crate) async fn run(order: Order) -> Result<bool, Failure> {
         rules.insert(package.name.clone(), Rules::load(&order.rules, &package.name)?);
     }
     let at_once = Semaphore::new(AT_ONCE);
-    let stage = Arc::new(Stage { packages, rules, servers: order.servers, at_once });
+    let passwords = Passwords::of(&packages)?;
+    let stage = Arc::new(Stage { packages, rules, servers: order.servers, passwords, at_once });
 
     let verdicts = replay_all(&stage).await?;
     let mut whole = Tally::default();
@@ -77,7 +76,7 @@ pub(crate) async fn run(order: Order) -> Result<bool, Failure> {
                 told(scenario, verdict, order.detail).iter().for_each(|line| println!("{line}"));
             }
         }
-        println!("{:<15} {tally}", package.name);
+        println!("{:<20} {tally}", format!("{} {}", package.folder, package.name));
         whole.include(tally);
     }
     if order.only.is_none() {
@@ -90,6 +89,17 @@ pub(crate) async fn run(order: Order) -> Result<bool, Failure> {
     }
     println!("{whole}");
     Ok(whole.is_as_meant())
+}
+
+fn chosen(packages: Vec<Package>, names: &[String]) -> Result<Vec<Package>, Failure> {
+    let is_called =
+        |package: &Package, name: &String| package.name == *name || app::dialect_name(&package.name) == name;
+    if let Some(name) = names.iter().find(|name| !packages.iter().any(|package| is_called(package, name))) {
+        let known: BTreeSet<&str> = packages.iter().map(|package| package.name.as_str()).collect();
+        let known: Vec<&str> = known.into_iter().collect();
+        return Err(format!("there are no scenarios of {name:?}, only of {}", known.join(", ")).into());
+    }
+    Ok(packages.into_iter().filter(|package| names.iter().any(|name| is_called(package, name))).collect())
 }
 
 /// The verdict on every scenario, by the numbers of its package and of itself.
@@ -132,12 +142,29 @@ impl Stage {
         }
     }
 
-    async fn outcomes(&self, package: &Package, scenario: &Scenario) -> Result<Vec<crate::replay::Outcome>, String> {
-        let uniq = made_up_name()?;
-        let tokens: &[Token] = &package.setup.tokens;
-        if self.servers.is_empty() {
-            return Err("there is no app on the library yet".to_owned());
+    async fn outcomes(&self, package: &Package, scenario: &Scenario) -> Result<Vec<Outcome>, String> {
+        if !self.servers.is_empty() {
+            return self.outcomes_elsewhere(package, scenario).await;
         }
+        let Package { name, setup, .. } = package;
+        let wanted = Wanted { package: name, profile: &scenario.profile, setup, passwords: &self.passwords };
+        let app = {
+            let _turn = self.at_once.acquire().await.map_err(|error| error.to_string())?;
+            App::start(wanted).await?
+        };
+        let side = Side {
+            host: app.host.clone(),
+            base: String::new(),
+            mailbox: app.mailbox.clone(),
+            at_once: &self.at_once,
+            time: Time::Real,
+        };
+        let outcomes = replay(scenario, &setup.tokens, &made_up_name()?, &side).await;
+        app.stop().await;
+        Ok(outcomes)
+    }
+
+    async fn outcomes_elsewhere(&self, package: &Package, scenario: &Scenario) -> Result<Vec<Outcome>, String> {
         let server = self.servers.of(&package.name, &scenario.profile);
         let server = server.ok_or_else(|| format!("no server was named for the profile {}", scenario.profile))?;
         let _turn = server.turn.lock().await;
@@ -149,7 +176,7 @@ impl Stage {
             at_once: &self.at_once,
             time: Time::Real,
         };
-        Ok(replay(scenario, tokens, &uniq, &side).await)
+        Ok(replay(scenario, &package.setup.tokens, &made_up_name()?, &side).await)
     }
 }
 

@@ -5,9 +5,20 @@ use crate::{Failure, process};
 /// Flags whose value is a path, meant from where one stands; the program itself is started at the root.
 const PATHS: [&str; 3] = ["--cases", "--rules", "--servers"];
 
+/// Those that there are.
+const DIALECTS: [&str; 2] = ["authtoken", "multitoken"];
+
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let mut conformance = process::cargo(&["run", "--quiet", "-p", "conformance", "--"]);
     process::run(conformance.args(from_here(arguments)?))
+}
+
+/// As part of everything.
+pub(crate) fn smoke() -> Result<(), Failure> {
+    let given = process::root().join("conformance/cases/given");
+    let mut arguments = vec![format!("--cases={}", given.display())];
+    arguments.extend(DIALECTS.map(|name| format!("--dialect={name}")));
+    run(&arguments)
 }
 
 fn from_here(arguments: &[String]) -> Result<Vec<String>, Failure> {

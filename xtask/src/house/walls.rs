@@ -55,7 +55,13 @@ pub(super) const WALLS: &[Wall] = &[
         never_named: &[],
         never_reached: &[],
     },
-    Wall { crate_name: "conformance", ours: &["counterfoil"], never_named: &[], never_reached: &[] },
+    Wall {
+        crate_name: "conformance",
+        // Its stores are filled by core's door for imports, and dialects are named where they are.
+        ours: &["counterfoil", "counterfoil-core", "counterfoil-http"],
+        never_named: &[],
+        never_reached: &[],
+    },
     Wall { crate_name: "xtask", ours: &[], never_named: &["counterfoil*"], never_reached: &[] },
 ];
 
