@@ -21,6 +21,9 @@ use crate::servers::Servers;
 /// How many requests are under way at once.
 const AT_ONCE: usize = 8;
 
+/// How many services of ours run at once: more than those whose scenarios only wait, and few enough for the machine.
+const SERVICES: usize = 64;
+
 /// What is to be done.
 #[derive(Debug)]
 pub(crate) struct Order {
@@ -42,6 +45,7 @@ struct Stage {
     servers: Servers,
     passwords: Passwords,
     at_once: Semaphore,
+    services: Semaphore,
 }
 
 /// Whether every difference is meant.
@@ -62,9 +66,15 @@ pub(crate) async fn run(order: Order) -> Result<bool, Failure> {
     for package in &packages {
         rules.insert(package.name.clone(), Rules::load(&order.rules, &package.name)?);
     }
-    let at_once = Semaphore::new(AT_ONCE);
     let passwords = Passwords::of(&packages)?;
-    let stage = Arc::new(Stage { packages, rules, servers: order.servers, passwords, at_once });
+    let stage = Arc::new(Stage {
+        packages,
+        rules,
+        servers: order.servers,
+        passwords,
+        at_once: Semaphore::new(AT_ONCE),
+        services: Semaphore::new(SERVICES),
+    });
 
     let verdicts = replay_all(&stage).await?;
     let mut whole = Tally::default();
@@ -148,6 +158,7 @@ impl Stage {
         }
         let Package { name, setup, .. } = package;
         let wanted = Wanted { package: name, profile: &scenario.profile, setup, passwords: &self.passwords };
+        let _service = self.services.acquire().await.map_err(|error| error.to_string())?;
         let app = {
             let _turn = self.at_once.acquire().await.map_err(|error| error.to_string())?;
             App::start(wanted).await?
