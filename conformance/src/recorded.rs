@@ -55,8 +55,12 @@ impl Said {
     }
 }
 
+fn cases_in(folder: &str) -> Vec<Package> {
+    cases::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("cases").join(folder)).unwrap()
+}
+
 fn given() -> Vec<Package> {
-    cases::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("cases/given")).unwrap()
+    cases_in("given")
 }
 
 /// Replays a scenario against a server that answers each step with what was recorded, as `change` leaves it.
@@ -167,7 +171,7 @@ async fn planted(what: &str, change: fn(&mut Said) -> bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_recorded_answer_has_its_recorded_normal_form() {
-    for package in given() {
+    for package in given().into_iter().chain(cases_in("more")) {
         for scenario in &package.scenarios {
             let outcomes = said_again(&package, scenario, &|_, _| ()).await;
             let recorded = scenario.recorded.as_ref().unwrap();
