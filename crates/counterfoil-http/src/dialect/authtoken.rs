@@ -35,7 +35,7 @@ pub(super) fn package(settings: &mut Settings<'_>) -> Result<Package, NotASettin
     let host_view =
         View { renderers: settings.default_renderers()?, parsers: settings.default_parsers()?, ..View::named("", &[]) };
     // Its tokens have no end.
-    let policy = Policy { ttl: None, reissue, ..Policy::default() };
+    let policy = settings.limits(Policy { ttl: None, reissue, ..Policy::default() })?;
     let act = Arc::new(ObtainAuthToken { client: client.clone(), shape });
     Ok(Package {
         routes: vec![DialectRoute { path: Path::Exact("/"), view: login, act }],

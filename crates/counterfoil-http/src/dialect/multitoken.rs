@@ -51,7 +51,7 @@ pub(super) fn package(settings: &mut Settings<'_>) -> Result<Package, NotASettin
         ..host_view.clone()
     };
     // Its tokens have no end.
-    let policy = Policy { ttl: None, ..Policy::default() };
+    let policy = settings.limits(Policy { ttl: None, ..Policy::default() })?;
     let order = ClientOrder { policy, ..ClientOrder::named(client.clone()) };
     let act = Arc::new(Login { client, shape, superusers_may });
     Ok(Package {

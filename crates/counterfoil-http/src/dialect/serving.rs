@@ -16,7 +16,7 @@ use counterfoil_core::authority::{Claim, ClientOrder, Spelling};
 use counterfoil_core::event::Limit;
 use counterfoil_core::password::Password;
 use counterfoil_core::throttle::TooMany;
-use counterfoil_core::{By, Error, Identity, Now, Refusal, Reissue, Source};
+use counterfoil_core::{By, Client, Error, Identity, Now, Policy, Refusal, Reissue, Source};
 use zeroize::Zeroizing;
 
 use super::drf::answer::Answer;
@@ -131,7 +131,7 @@ impl Mounted {
     }
 
     /// Makes the client that the tokens of this mount are of, or brings it to what the settings say; to be called once before
-    /// requests are taken. Where the package gives the same token at each login and there is no key ring to seal it with, each
+    /// requests are taken. What the settings say nothing of, a throttle and whether anybody may log in, stays as it is. Where the package gives the same token at each login and there is no key ring to seal it with, each
     /// login gives another one, and the log says so.
     ///
     /// # Errors
@@ -154,21 +154,33 @@ impl Mounted {
 
     async fn bring_to(&self, order: &ClientOrder) -> Result<(), Error> {
         let (authority, by, now) = (self.0.http.authority(), By::operator(), self.0.http.clock().now());
-        match authority.client(&order.name).await {
-            Ok(client) if client.policy == order.policy && client.allow_login == order.allow_login => Ok(()),
-            Ok(_) => authority.update_client(&order.name, |_| Ok(order.clone()), &by, now).await.map(drop),
-            Err(Error::Refused(Refusal::ClientUnknown)) => match authority.create_client(order.clone(), &by, now).await
-            {
-                // By another node, this instant.
-                Err(Error::Refused(Refusal::ClientNameTaken)) => Ok(()),
-                made => made.map(drop),
+        // Of what no package speaks, the operator does.
+        let meant = |client: &Client| ClientOrder {
+            policy: Policy {
+                throttle: order.policy.throttle.or(client.policy.throttle),
+                prefix: client.policy.prefix.clone(),
+                ..order.policy.clone()
             },
+            allow_login: client.allow_login,
+            name: client.name.clone(),
+        };
+        match authority.client(&order.name).await {
+            Ok(client) if meant(&client).policy == client.policy => Ok(()),
+            Ok(_) => authority.update_client(&order.name, |client| Ok(meant(client)), &by, now).await.map(drop),
+            Err(Error::Refused(Refusal::ClientUnknown)) => {
+                match authority.create_client(order.clone(), &by, now).await {
+                    // By another node, this instant.
+                    Err(Error::Refused(Refusal::ClientNameTaken)) => Ok(()),
+                    made => made.map(drop),
+                }
+            }
             Err(error) => Err(error),
         }
     }
 
     /// The package's routes below `path`, and Django's page of 404 for what else is asked for there; to be merged with others.
-    /// They have all the layers that ours have: deadline, request id, log.
+    /// They have all the layers that ours have: deadline, request id, log. Whatever is below `path` and not the package's is
+    /// 404, but for routes of the host's own that are named in full; a host's `{*rest}` there would be the same route twice.
     pub fn routes_at(&self, path: &str) -> Router {
         let base = path.trim_end_matches('/');
         let mut router: Router<Http> = Router::new();
@@ -249,7 +261,7 @@ impl Mounted {
         let form = form.map_err(|answer| Turned { form: Form::Json { indent: None }, answer })?;
         let turned = |answer| Turned { form, answer };
         let arrival = self.arrival(parts).await;
-        let who = self.who(&view.authentication, parts, &arrival).await.map_err(turned)?;
+        let who = self.who(&view.authentication, parts, &arrival, Judged::First).await.map_err(turned)?;
         self.may(view, who.as_ref()).map_err(turned)?;
         self.count(view, who.as_ref(), &arrival).await.map_err(turned)?;
         if !view.has(&parts.method) {
@@ -273,12 +285,16 @@ impl Mounted {
         authentication: &Authentication,
         parts: &Parts,
         arrival: &Arrival,
+        judged: Judged,
     ) -> Result<Option<Identity>, Answer> {
         let Authentication::Token(scheme) = authentication else { return Ok(None) };
         let Presented::Token(text) = authentication.presented(&parts.headers)? else { return Ok(None) };
         let http = &self.0.http;
         let judgement = http.authority().authenticate_unthrottled(&text, &arrival.source, arrival.now).await;
-        http.count_check(&judgement);
+        match judged {
+            Judged::First => http.count_check(&judgement),
+            Judged::Again => {}
+        }
         let refusal = match judgement {
             Ok(who) => return Ok(Some(who)),
             Err(Error::Refused(refusal)) => refusal,
@@ -337,7 +353,7 @@ impl Mounted {
             // A body may take long: whoever sent it is judged by the clock as it stands now.
             Arrival::is_complete(&mut parts.extensions, http);
             let arrival = self.arrival(&mut parts).await;
-            who = match self.who(&view.authentication, &parts, &arrival).await {
+            who = match self.who(&view.authentication, &parts, &arrival, Judged::Again).await {
                 Ok(who) => who,
                 Err(answer) => return answer,
             };
@@ -438,6 +454,14 @@ impl Mounted {
             None => response,
         }
     }
+}
+
+/// Whether a request has been judged, and counted, before.
+#[derive(Debug, Clone, Copy)]
+enum Judged {
+    First,
+    /// Its body has come since.
+    Again,
 }
 
 /// A request that gets to the view.

@@ -3,10 +3,11 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::str::FromStr;
 
-use counterfoil_core::ClientName;
 use counterfoil_core::shape::{NotAShape, TokenShape};
+use counterfoil_core::{AtCap, Cap, ClientName, Policy};
 use serde_json::{Map, Value};
 
 use super::drf::view::{Parser, Permission, Renderer};
@@ -90,6 +91,22 @@ impl<'a> Settings<'a> {
     pub(super) fn client(&mut self, default: &'static str) -> Result<ClientName, NotASetting> {
         let named = self.parsed("client")?;
         named.map_or_else(|| default.parse().map_err(|error| NotASetting::new("client", format!("{error}"))), Ok)
+    }
+
+    /// `ttl`, `cap` and `at_cap`, for packages that have no such settings of their own; else as in `policy`.
+    pub(super) fn limits(&mut self, policy: Policy) -> Result<Policy, NotASetting> {
+        let ttl = self.parsed("ttl")?;
+        let at_cap = self.one_of("at_cap", &[("refuse", AtCap::Refuse), ("evict_oldest", AtCap::EvictOldest)])?;
+        let cap = match self.take("cap") {
+            None if at_cap.is_some() => return Err(NotASetting::new("at_cap", "there is no cap")),
+            None => None,
+            Some(number) => {
+                let limit = number.as_u64().and_then(|number| u32::try_from(number).ok()).and_then(NonZeroU32::new);
+                let limit = limit.ok_or_else(|| NotASetting::new("cap", "is a whole number, 1 at least"))?;
+                Some(Cap { limit, at_cap: at_cap.unwrap_or_default() })
+            }
+        };
+        Ok(Policy { ttl: ttl.or(policy.ttl), cap: cap.or(policy.cap), ..policy })
     }
 
     /// `tokens`: `package` for texts in the package's shape, which is the default, or `native`.

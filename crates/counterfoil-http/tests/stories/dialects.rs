@@ -1,5 +1,6 @@
 //! Dialects, told by clients of the packages: what the real ones were recorded to answer, and what ours alone have to hold to.
 
+mod asked;
 mod authtoken;
 mod ground;
 mod multitoken;

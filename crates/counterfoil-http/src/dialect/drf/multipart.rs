@@ -53,15 +53,16 @@ pub(super) fn read(content_type: &str, body: &[u8], charset: Charset) -> Result<
                 if files.len() >= MOST_FILES {
                     return Err(django::bad_request());
                 }
+                let last = filename.rsplit(['/', '\\']).next().unwrap_or_default();
+                if matches!(last, "" | "." | "..") {
+                    continue;
+                }
                 let blank = |byte: &u8| byte.is_ascii_whitespace() || *byte == 0x0b;
                 let signs = content.iter().filter(|byte| !blank(byte)).count();
                 if is_base64 && (signs % 4 != 0 || from_base64(content).is_none()) {
                     return Err(wrong("Could not decode base64 data."));
                 }
-                let last = filename.rsplit(['/', '\\']).next().unwrap_or_default();
-                if !matches!(last, "" | "." | "..") {
-                    files.push((name, Entry::File));
-                }
+                files.push((name, Entry::File));
             }
         }
     }
@@ -118,9 +119,20 @@ fn split(part: &[u8]) -> Option<Part<'_>> {
     };
     let mut header = PartHeader::default();
     let mut is_field = false;
-    let lines = std::str::from_utf8(&part[..end]).map(|text| text.split("\r\n").collect::<Vec<_>>());
-    // Where one line is no text Django skips that line alone; nobody's clients send one.
-    for line in lines.unwrap_or_default() {
+    let mut rest = Some(&part[..end]);
+    while let Some(lines) = rest {
+        let line = match lines.windows(2).position(|window| window == b"\r\n") {
+            Some(at) => {
+                rest = Some(&lines[at + 2..]);
+                &lines[..at]
+            }
+            None => {
+                rest = None;
+                lines
+            }
+        };
+        // One that is no text counts for nothing.
+        let Ok(line) = std::str::from_utf8(line) else { continue };
         let (main, parameters) = header_parameters(line);
         let Some((name, value)) = main.split_once(':') else { continue };
         match name {

@@ -4,7 +4,9 @@ use std::sync::atomic::Ordering;
 
 use axum::body::Body;
 use axum::http::{Method, StatusCode, header};
-use counterfoil_core::{By, Clock};
+use axum::routing::get;
+use counterfoil_core::authority::ClientOrder;
+use counterfoil_core::{By, Client, ClientName, Clock, Policy};
 use counterfoil_http::DialectName;
 use serde_json::json;
 
@@ -201,6 +203,81 @@ async fn no_answer_of_a_dialect_may_be_kept_and_none_names_a_secret() {
         assert!(!answer.text().contains("hunter2"), "{}", answer.text());
         assert_ne!(answer.status, StatusCode::INTERNAL_SERVER_ERROR.as_u16());
     }
+}
+
+#[tokio::test]
+async fn a_hosts_view_asks_for_clients_and_counts_as_the_framework_does() {
+    let site = authtoken().await;
+    let client = site.mounted.dialect().client().unwrap().name.clone();
+    let another: ClientName = "another".parse().unwrap();
+    let get = || get(async || "seen");
+    let view = |name: &str| site.mounted.view(name, &[Method::GET]);
+    let app = site
+        .app
+        .clone()
+        .route("/only/", view("Only").only_clients([client.clone()]).around(get()))
+        .route("/only-another/", view("Only").only_clients([another.clone()]).around(get()))
+        .route("/not/", view("Not").except_clients([client.clone()]).around(get()))
+        .route("/not-another/", view("Not").except_clients([another]).around(get()))
+        .route("/throttled/", view("Throttled").throttled().description("Slowly.").around(get()))
+        .route("/also-throttled/", view("Throttled").throttled().open().around(get()));
+    let (john, stranger) = (site.john(LOGIN).await.facing(&app), site.stranger().facing(&app));
+    let forbidden = r#"{"detail":"You do not have permission to perform this action."}"#;
+    for path in ["/only/", "/only-another/", "/not/", "/not-another/"] {
+        let answer = stranger.get(path).await;
+        says(&answer, 401, r#"{"detail":"Authentication credentials were not provided."}"#);
+        assert_eq!(answer.header("www-authenticate"), "Token");
+    }
+    says(&john.get("/only/").await, 200, "seen");
+    says(&john.get("/not-another/").await, 200, "seen");
+    for path in ["/only-another/", "/not/"] {
+        let answer = john.get(path).await;
+        says(&answer, 403, forbidden);
+        assert_eq!((answer.header("www-authenticate"), answer.header("vary")), ("", "Accept"));
+        assert_eq!(john.post(path).await.status, 403, "who may is asked before with which method");
+    }
+    says(&john.get("/throttled/").await, 200, "seen");
+    let throttle = Some("3/m".parse().unwrap());
+    let change = |client: &Client| {
+        let policy = Policy { throttle, ..client.policy.clone() };
+        Ok(ClientOrder { policy, ..ClientOrder::named(client.name.clone()) })
+    };
+    let now = site.server.clock.now();
+    site.server.authority.update_client(&client, change, &By::operator(), now).await.unwrap();
+    site.mounted.prepare().await.unwrap();
+    for path in ["/throttled/", "/also-throttled/", "/throttled/"] {
+        says(&john.get(path).await, 200, "seen");
+        says(&john.get("/me/").await, 200, r#"{"username":"john"}"#);
+    }
+    let too_many = john.get("/also-throttled/").await;
+    says(&too_many, 429, r#"{"detail":"Request was throttled. Expected available in 60 seconds."}"#);
+    assert_eq!(too_many.header("retry-after"), "60");
+    assert_eq!(john.post("/throttled/").await.status, 429, "it is counted before the method is looked at");
+    site.server.wait(59_000);
+    let too_many = john.get("/throttled/").await;
+    says(&too_many, 429, r#"{"detail":"Request was throttled. Expected available in 1 second."}"#);
+    site.server.wait(1_000);
+    says(&john.get("/throttled/").await, 200, "seen");
+    says(&stranger.get("/also-throttled/").await, 200, "seen");
+    let options = john.send(Method::OPTIONS, "/throttled/", Body::empty()).await;
+    assert_eq!(options.json()["description"], "Slowly.");
+}
+
+#[tokio::test]
+async fn lifetimes_and_caps_are_what_the_settings_say() {
+    let settings = json!({"reissue": "new", "ttl": "1h", "cap": 2, "at_cap": "evict_oldest"});
+    let site = Site::of_john(DialectName::Authtoken, settings).await;
+    let (first, second, third) = (site.john(LOGIN).await, site.john(LOGIN).await, site.john(LOGIN).await);
+    says(&first.get("/me/").await, 401, r#"{"detail":"Invalid token."}"#);
+    assert_eq!((second.get("/me/").await.status, third.get("/me/").await.status), (200, 200));
+    site.server.wait(3_599_999);
+    assert_eq!(third.get("/me/").await.status, 200);
+    site.server.wait(1);
+    says(&third.get("/me/").await, 401, r#"{"detail":"Invalid token."}"#);
+    let site = Site::of_john(DialectName::Authtoken, json!({"reissue": "new", "cap": 1})).await;
+    let john = site.john(LOGIN).await;
+    let beyond = site.stranger().form(LOGIN, "username=john&password=foobar123").await;
+    assert_eq!((beyond.status, john.get("/me/").await.status), (403, 200), "{}", beyond.text());
 }
 
 #[tokio::test]

@@ -75,7 +75,7 @@ fn token(token: &Value) -> (String, String) {
 }
 
 /// With the recorded token in the place of ours, where both have the same form.
-fn same_token(text: &str, recorded: &str) -> String {
+pub(crate) fn same_token(text: &str, recorded: &str) -> String {
     let (Ok(ours), Ok(theirs)) = (serde_json::from_str::<Value>(text), serde_json::from_str::<Value>(recorded)) else {
         return text.to_owned();
     };

@@ -82,7 +82,7 @@ impl Site {
     }
 }
 
-fn ring() -> KeyRing {
+pub(crate) fn ring() -> KeyRing {
     KeyRing::generate(&PredictableEntropy::from_seed(7)).unwrap()
 }
 
