@@ -2,7 +2,6 @@
 
 use std::time::{Duration, SystemTime};
 
-use regex::Regex;
 use tokio::sync::Semaphore;
 
 use crate::cases::{Action, Relation, Request, Scenario, Step, Token};
@@ -201,8 +200,9 @@ fn captured(place: &str, answer: &Answer) -> Option<Json> {
             let text = String::from_utf8_lossy(&answer.body);
             let json = answer.header("content-type").unwrap_or_default().contains("json");
             let text = if json { unescaped(&text) } else { text.into_owned() };
-            let found = Regex::new(argument).ok()?.captures(&text)?.get(1)?.as_str().to_owned();
-            Some(Json::Text(found))
+            // Patterns are Python's, which look around.
+            let found = fancy_regex::Regex::new(argument).ok()?.captures(&text).ok()??;
+            Some(Json::text(found.get(1)?.as_str()))
         }
         _ => None,
     }
@@ -257,5 +257,6 @@ mod tests {
         assert_eq!(captured(r#"re:"t":"(x\sy)""#, &json), Some(Json::text("x\ny")));
         assert_eq!(captured("re:<b>(.*)</b>", &answer("text/html", "a<b>c</b>")), Some(Json::text("c")));
         assert_eq!(captured("re:nothing(.*)", &json), None);
+        assert_eq!(captured(r#"re:(?<="t":")(x)(?=\\?\n)"#, &json), Some(Json::text("x")));
     }
 }
