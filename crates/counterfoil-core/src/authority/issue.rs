@@ -174,6 +174,21 @@ impl Authority {
     /// who order one for staff or an administrator, or one with a reserved ability; an expiry that is not in the future is
     /// [`Refusal::Invalid`]; [`Refusal::RefusedByHost`], and [`Error::Hook`] where the host's hook gives no ruling.
     pub async fn issue(&self, order: TokenOrder, by: &By, now: Now) -> Result<Issued, Error> {
+        self.issue_as(order, TokenShape::Native, Others::AsPolicySays, by, now).await
+    }
+
+    /// The same, of another shape, and with another word on the tokens that there are.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn issue_as(
+        &self,
+        order: TokenOrder,
+        shape: TokenShape,
+        others: Others,
+        by: &By,
+        now: Now,
+    ) -> Result<Issued, Error> {
         let TokenOrder { kind, subject, client, name, abilities, metadata, expiry } = order;
         self.may_touch(&subject, by).await?;
         Authority::may_grant(&abilities, by)?;
@@ -187,7 +202,6 @@ impl Authority {
         }
         self.tokens.open_subject(&subject, now.wall).await?;
         let (actor, warrant) = (Some(by.actor.clone()), Warrant::Operator);
-        let (shape, others) = (TokenShape::Native, Others::AsPolicySays);
         let mut order =
             Order { actor, kind, subject, client, warrant, name, abilities, metadata, expiry, shape, others };
         self.hear_the_host(&mut order, None, Occasion::Order(by.clone()), &by.source, now).await?;
