@@ -23,6 +23,7 @@ use crate::account_settings;
 use crate::failure::{Failure, causes};
 use crate::listen::Place;
 use crate::mail_settings::{MailSettings, MailTransport};
+use crate::mounts::Mounts;
 use crate::setting::Chosen;
 
 /// Every choice, judged. [`Config::default`] is what `counterfoil serve` runs with when nothing is said.
@@ -60,6 +61,8 @@ pub struct Config {
     pub head_bytes: usize,
     /// What the routes go by.
     pub http: HttpSettings,
+    /// Where dialects are spoken.
+    pub mounts: Mounts,
 }
 
 /// What the log says and how. It goes to stderr.
@@ -178,6 +181,7 @@ impl Config {
                 .and_then(|bytes| usize::try_from(bytes).ok())
                 .unwrap_or(65_536),
             http,
+            mounts: Mounts::judge(chosen)?,
         })
     }
 
@@ -512,6 +516,23 @@ mod tests {
             ("[log]\nlevel = \"loud\"", "expected error, warn, info, debug or trace"),
             ("[log]\nformat = \"xml\"", "expected human or json"),
             ("data_dir = \"\"", "expected a path"),
+            ("mount = \"durin\"", "expected tables, each under [[mount]]"),
+            ("[[mount]]\ndialect = \"authtoken\"", "a mount needs its path"),
+            ("[[mount]]\npath = \"/auth\"", "a mount needs its dialect"),
+            ("[[mount]]\npath = \"/auth\"\ndialect = \"django\"", "the dialects are"),
+            ("[[mount]]\npath = \"auth\"\ndialect = \"authtoken\"", "expected a path of plain segments"),
+            ("[[mount]]\npath = \"/a/{b}\"\ndialect = \"authtoken\"", "expected a path of plain segments"),
+            ("[[mount]]\npath = \"/a//b\"\ndialect = \"authtoken\"", "expected a path of plain segments"),
+            ("[[mount]]\npath = \"/..\"\ndialect = \"authtoken\"", "expected a path of plain segments"),
+            ("[[mount]]\npath = \"/v1/auth\"\ndialect = \"authtoken\"", "the native routes are there"),
+            (
+                "[[mount]]\npath = \"/a\"\ndialect = \"authtoken\"\n[[mount]]\npath = \"/a/\"\ndialect = \"authtoken\"",
+                "two dialects are at /a",
+            ),
+            (
+                "[[mount]]\npath = \"/a\"\ndialect = \"authtoken\"\nclinet = \"x\"",
+                "/a: clinet: there is no such setting",
+            ),
             ("site = \"\"", "expected a name"),
             ("[accounts]\nregistration = \"all\"", "expected nobody or anybody"),
             ("[accounts]\nemail = \"maybe\"", "expected required, optional or refused"),

@@ -18,6 +18,7 @@ mod listen;
 mod log;
 mod mail;
 mod mail_settings;
+mod mounts;
 mod office;
 mod output;
 mod password_input;
@@ -52,6 +53,7 @@ pub use config::{Config, Log, LogFormat};
 pub use failure::Failure;
 pub use listen::{Listener, Place};
 pub use mail_settings::{MailSettings, MailTransport};
+pub use mounts::Mounts;
 pub use serve::App;
 
 /// Opens what `config` says for serving. [`App::serve`] does the rest.

@@ -23,6 +23,7 @@ use crate::exposition::Exposition;
 use crate::failure::{Failure, causes};
 use crate::listen::Listener;
 use crate::mail_settings::CurrentMailer;
+use crate::mounts::Mounts;
 use crate::service_manager;
 
 /// Fields of the head of a request; beyond it the answer is 431.
@@ -52,6 +53,7 @@ pub struct App {
     counterfoil: Counterfoil,
     http: Http,
     mailer: Arc<CurrentMailer>,
+    mounts: Mounts,
     in_force: watch::Sender<InForce>,
     max_connections: NonZeroUsize,
     shutdown_grace: Duration,
@@ -67,9 +69,9 @@ struct InForce {
 }
 
 impl InForce {
-    fn new(http: &Http, config: &Config) -> InForce {
+    fn new(http: &Http, mounts: &Mounts, config: &Config) -> InForce {
         let Config { head_timeout, head_bytes, write_timeout, .. } = *config;
-        InForce { router: http.router(), head_timeout, head_bytes, write_timeout }
+        InForce { router: mounts.beside(http.router(), http), head_timeout, head_bytes, write_timeout }
     }
 }
 
@@ -78,6 +80,8 @@ impl InForce {
 pub(crate) struct Adoption {
     http: Http,
     mailer: Arc<CurrentMailer>,
+    /// Those that the server was started with: their clients have been prepared.
+    mounts: Mounts,
     /// Where it is listened.
     url: String,
     in_force: watch::Sender<InForce>,
@@ -97,7 +101,7 @@ impl Adoption {
         authority.adopt(settings, ring, self.http.clock().now()).await?;
         self.mailer.replace(mailer);
         let http = self.http.with_settings(config.http.clone());
-        self.in_force.send_replace(InForce::new(&http, &config));
+        self.in_force.send_replace(InForce::new(&http, &self.mounts, &config));
         Ok(())
     }
 }
@@ -123,11 +127,13 @@ impl App {
         };
         let counterfoil = builder.start().await?;
         let http = counterfoil.http(config.http.clone());
-        let (in_force, _) = watch::channel(InForce::new(&http, config));
+        config.mounts.prepare(&http).await?;
+        let (in_force, _) = watch::channel(InForce::new(&http, &config.mounts, config));
         Ok(App {
             counterfoil,
             http,
             mailer,
+            mounts: config.mounts.clone(),
             in_force,
             max_connections: config.max_connections,
             shutdown_grace: config.shutdown_grace,
@@ -147,7 +153,7 @@ impl App {
     /// What puts new settings in force while [`App::serve`] runs, listening on `url`.
     pub(crate) fn adoption(&self, url: String) -> Adoption {
         let (http, mailer, in_force) = (self.http.clone(), Arc::clone(&self.mailer), self.in_force.clone());
-        Adoption { http, mailer, url, in_force }
+        Adoption { http, mailer, mounts: self.mounts.clone(), url, in_force }
     }
 
     /// Serves until `stop`; then takes no more connections, lets the requests under way finish within the grace, and closes

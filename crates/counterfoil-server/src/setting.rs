@@ -43,6 +43,8 @@ enum Kind {
     Switch,
     /// Separated by commas in the environment.
     List,
+    /// `[[name]]` in the file, as often as there are some; a list of inline tables, in the same syntax, in the environment.
+    Tables,
 }
 
 /// Every setting, in the order in which `config defaults` prints them: those outside any table first.
@@ -99,6 +101,15 @@ pub(crate) const SETTINGS: &[Setting] = &[
         about: "The file of mode 0600 with the keys that seal the secrets of clients with `reissue same`; `counterfoil \
                 keyring init` makes one. Keep it out of the data directory: who has both has the tokens. Without it no \
                 such client can be made; lost, its users must log in anew.",
+    },
+    Setting {
+        key: "mount",
+        kind: Kind::Tables,
+        default: "",
+        reload: Reload::Restart,
+        about: "Where the wire format of a package for Django REST framework is spoken, besides the native routes: each [[mount]] with \
+                its path, its dialect, and the settings of the package under their own names; docs/dialects. The client that its \
+                tokens are of is brought to what is said here at each start.",
     },
     Setting {
         key: "shutdown_grace",
@@ -727,6 +738,18 @@ impl Chosen {
         meant.map_err(|why| self.refused(key, &why))
     }
 
+    /// What `[[key]]` says each time.
+    pub(crate) fn tables(&self, key: &'static str) -> Result<Vec<serde_json::Map<String, serde_json::Value>>, Failure> {
+        let Some((value, _)) = self.values.get(key) else { return Ok(Vec::new()) };
+        let wrong = || self.refused(key, &format!("expected tables, each under [[{key}]]"));
+        let tables = value.as_array().ok_or_else(wrong)?;
+        let read = |table: &Value| {
+            let serde_json::Value::Object(table) = json!(table) else { return Err(wrong()) };
+            Ok(table)
+        };
+        tables.iter().map(read).collect()
+    }
+
     /// Why a setting is refused that has a meaning, and only makes no sense with others.
     pub(crate) fn refused(&self, key: &'static str, why: &str) -> Failure {
         let Some((value, origin)) = self.values.get(key) else { return Failure::usage(format!("{key}: {why}")) };
@@ -838,6 +861,11 @@ impl Kind {
             Kind::Text | Kind::Secret => Value::String(text.to_owned()),
             Kind::Switch => text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Boolean),
             Kind::Number => text.parse().map_or_else(|_| Value::String(text.to_owned()), Value::Integer),
+            Kind::Tables => {
+                let table = format!("value = {text}").parse::<toml::Table>();
+                let value = table.ok().and_then(|mut table| table.remove("value"));
+                value.unwrap_or_else(|| Value::String(text.to_owned()))
+            }
             Kind::List => {
                 let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
                 Value::Array(items.map(|item| Value::String(item.to_owned())).collect())

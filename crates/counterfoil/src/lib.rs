@@ -89,8 +89,8 @@ pub use counterfoil_core::username::{Distinct, NotAUsername, NotRegistrable, Use
 pub use counterfoil_http::{
     Answering, Arrival, Auth, AuthLayer, Authenticated, Caller, Cookies, Dialect, DialectName, Group, Guard, Guarded,
     HostView, Http, HttpSettings, Mounted, NoSuchDialect, NoSuchRoute, NotACookieName, NotAScheme, NotASetting,
-    NotAnOrigin, Origin, Place as CredentialPlace, Presented, Problem, ProblemKind, RequestId, Scheme, Selection,
-    TrustedProxy, UnixPeer, UserToShow, openapi,
+    NotAnOrigin, Origin, Place as CredentialPlace, Presented, Problem, ProblemKind, ROUTES, RequestId, Scheme,
+    Selection, TrustedProxy, UnixPeer, UserToShow, openapi,
 };
 #[cfg(feature = "sqlite")]
 pub use counterfoil_store::sqlite;

@@ -9,6 +9,7 @@ mod bounds;
 mod command_line;
 mod configuration;
 mod demonstration;
+mod dialects;
 #[cfg(unix)]
 mod doctoring;
 mod exchange;
