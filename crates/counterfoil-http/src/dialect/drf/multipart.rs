@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 use super::answer::Answer;
 use super::django;
 use super::media_type::header_parameters;
-use super::parse::{Charset, Entry, MOST_FIELDS, malformed};
+use super::parse::{Charset, Entry, MOST_FIELDS, malformed, percent_decoded};
 
 /// Where the headers of a part have to end.
 const MOST_HEADER_BYTES: usize = 1_024;
@@ -139,7 +139,9 @@ fn split(part: &[u8]) -> Option<Part<'_>> {
             "content-disposition" => {
                 is_field = true;
                 let parameter = |name: &str| {
-                    parameters.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+                    let written = |name: &str| parameters.iter().rev().find(|(known, _)| known == name);
+                    let extended = written(&format!("{name}*")).and_then(|(_, value)| extended(value));
+                    extended.or_else(|| written(name).map(|(_, value)| value.clone()))
                 };
                 header.name = parameter("name");
                 header.filename = parameter("filename").filter(|filename| !filename.is_empty());
@@ -149,6 +151,19 @@ fn split(part: &[u8]) -> Option<Part<'_>> {
         }
     }
     Some(Part { header: is_field.then_some(header), content: &part[end + 4..] })
+}
+
+/// What `utf-8''gr%C3%BC%C3%9Fe` stands for (RFC 2231 §4); `None`: in a charset that is not looked at.
+fn extended(value: &str) -> Option<String> {
+    let mut parts = value.splitn(3, '\'');
+    let (charset, text) = match (parts.next(), parts.next(), parts.next()) {
+        (Some(charset), Some(_), Some(text)) => (charset, text),
+        (_, _, _) => ("", value),
+    };
+    // A plus sign is one here.
+    let bytes = percent_decoded(text.replace('+', "%2B").as_bytes());
+    let charset = Charset::named(if charset.is_empty() { "us-ascii" } else { charset })?;
+    Some(charset.decode_leniently(&bytes).to_string())
 }
 
 /// As Python's `b64decode` reads it: what is not of the alphabet is skipped.
@@ -217,6 +232,12 @@ mod tests {
             ("Content-Disposition: form-data", "z"),
         ]);
         assert_eq!(read(TYPE, &odd), "q=v");
+        let extended = of(&[
+            ("Content-Disposition: form-data; name*=utf-8''%C3%BC+x", "1"),
+            ("Content-Disposition: form-data; name=\"a\"; name*=iso-8859-1'de'%FC", "2"),
+            ("Content-Disposition: form-data; name*=plain", "3"),
+        ]);
+        assert_eq!(read(TYPE, &extended), "ü+x=1 | ü=2 | plain=3");
         assert_eq!(read(TYPE, b"garbage"), "");
         assert_eq!(read(TYPE, b"--x"), "");
         assert_eq!(read(TYPE, format!("--x\r\n{a}\r\n\r\nno end").as_bytes()), "a=no end");
