@@ -73,8 +73,10 @@ fn indent(line: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::authorization::Authentication;
     use super::*;
     use axum::http::HeaderValue;
+    use proptest::prelude::*;
 
     const BOTH: &[Renderer] = &[Renderer::Json, Renderer::Page];
 
@@ -126,6 +128,27 @@ mod tests {
         assert_eq!(asked(BOTH, &[], "format="), Ok(COMPACT));
         assert_eq!(asked(BOTH, &[], "format=xml"), Err(404));
         assert_eq!(asked(&[Renderer::Json], &[], "format=api"), Err(404));
+    }
+
+    proptest! {
+        #[test]
+        fn no_head_makes_it_panic(
+            accept in proptest::collection::vec(any::<u8>(), 0..100),
+            authorization in proptest::collection::vec(any::<u8>(), 0..40),
+            pieces in "[a-z*/;,=\"\\\\ %']{0,60}",
+            query in ".{0,40}",
+        ) {
+            let mut headers = HeaderMap::new();
+            for (name, value) in [(header::ACCEPT, &accept[..]), (header::ACCEPT, pieces.as_bytes()), (header::AUTHORIZATION, &authorization)] {
+                if let Ok(value) = HeaderValue::from_bytes(value) {
+                    headers.append(name, value);
+                }
+            }
+            negotiate(BOTH, &headers, &query).ok();
+            for authentication in [Authentication::Nobody, Authentication::token(), Authentication::Basic] {
+                authentication.presented(&headers).ok();
+            }
+        }
     }
 
     #[test]
