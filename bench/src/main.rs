@@ -14,6 +14,7 @@ mod deployment;
 mod django;
 mod growth;
 mod hits;
+mod import;
 mod invented;
 mod load;
 mod machine;
@@ -90,6 +91,7 @@ const GROUPS: &[Group] = &[
         run: writes::run,
     },
     Group { id: "GROWTH", always: true, about: "from one thousand tokens to ten million", run: growth::run },
+    Group { id: "IMPORT", always: false, about: "a million tokens of a Django project carried over", run: import::run },
     Group { id: "DJANGO", always: false, about: "P9: a protected GET beside the Python packages", run: django::run },
 ];
 

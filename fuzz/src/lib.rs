@@ -8,6 +8,7 @@ pub mod configuration;
 pub mod forwarded;
 pub mod mail;
 pub mod password;
+pub mod pickle;
 pub mod request;
 pub mod token;
 

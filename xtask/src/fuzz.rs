@@ -11,7 +11,7 @@ use std::process::Child;
 use crate::{Failure, process};
 
 const USAGE: &str = "usage: cargo xtask fuzz [TARGET…] [--seconds N]
-  TARGET       authorization, configuration, forwarded, mail, password, request, token; all of them unless named
+  TARGET       authorization, configuration, forwarded, mail, password, pickle, request, token; all of them unless named
   --seconds N  how long each is fed, two at a time [default: 60]";
 
 /// Each is a module of `fuzz/src` and a directory of `fuzz/corpus`.
@@ -21,6 +21,7 @@ const TARGETS: &[Target] = &[
     Target { name: "forwarded", smoke_inputs: 250_000 },
     Target { name: "mail", smoke_inputs: 40_000 },
     Target { name: "password", smoke_inputs: 12_000 },
+    Target { name: "pickle", smoke_inputs: 400_000 },
     Target { name: "request", smoke_inputs: 2_500 },
     Target { name: "token", smoke_inputs: 400_000 },
 ];
@@ -233,7 +234,7 @@ mod tests {
         assert_eq!(parse("").unwrap(), Options { targets: TARGETS.iter().collect(), effort: Effort::Seconds(60) });
         assert_eq!(
             parse("token --seconds 5").unwrap(),
-            Options { targets: vec![&TARGETS[6]], effort: Effort::Seconds(5) }
+            Options { targets: vec![&TARGETS[7]], effort: Effort::Seconds(5) }
         );
         for wrong in ["mouse", "--seconds", "--seconds many", "--seconds 0", "--fast"] {
             parse(wrong).expect_err(wrong);

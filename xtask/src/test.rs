@@ -8,8 +8,13 @@ use crate::{
 };
 
 /// Programs that the tests call and that a machine with only Rust and Python may lack.
-const PROGRAMS: &[Debian] =
-    &[Debian { program: "strace", package: "strace" }, Debian { program: "c++", package: "g++" }];
+const PROGRAMS: &[Debian] = &[
+    Debian { program: "strace", package: "strace" },
+    Debian { program: "c++", package: "g++" },
+    // What an import reads. PostgreSQL's own programs are not on the PATH; this one makes clusters.
+    Debian { program: "pg_createcluster", package: "postgresql" },
+    Debian { program: "redis-server", package: "redis-server" },
+];
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     crate::refuse_arguments(arguments)?;

@@ -8,6 +8,7 @@ use clap_complete::Shell;
 use crate::audit::AuditCommand;
 use crate::backup::{Backup, Restore};
 use crate::client::ClientCommand;
+use crate::import::ImportCommand;
 use crate::key::KeyCommand;
 use crate::keyring::KeyringCommand;
 use crate::mail::MailCommand;
@@ -55,6 +56,9 @@ pub(crate) enum Command {
     /// The keys that seal the secrets of clients with `reissue same`
     #[command(subcommand)]
     Keyring(KeyringCommand),
+    /// Bring users and live tokens over from another system
+    #[command(subcommand)]
+    Import(ImportCommand),
     /// Settings: what there is, what is in force, whether it is sound
     #[command(subcommand)]
     Config(ConfigCommand),

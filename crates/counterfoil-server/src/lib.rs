@@ -12,6 +12,7 @@ mod demo;
 mod doctor;
 mod exposition;
 mod failure;
+mod import;
 mod key;
 mod keyring;
 mod listen;
@@ -51,6 +52,7 @@ use crate::setting::Chosen;
 
 pub use config::{Config, Log, LogFormat};
 pub use failure::Failure;
+pub use import::pickle;
 pub use listen::{Listener, Place};
 pub use mail_settings::{MailSettings, MailTransport};
 pub use mounts::Mounts;
@@ -115,6 +117,10 @@ fn run(cli: Cli, output: Output, environment: &[(OsString, OsString)]) -> Result
                 runtime(Builder::new_current_thread().enable_all())?.block_on(run_sealed(command, config, output))
             };
             command.run(config, output, sealed).map(done)
+        }
+        Command::Import(command) => {
+            let config = Config::judge(&chosen(&cli.common, None, environment)?)?;
+            runtime(Builder::new_current_thread().enable_all())?.block_on(command.run(&config, output)).map(done)
         }
         Command::Mail(command) => {
             let config = Config::judge(&chosen(&cli.common, None, environment)?)?;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use counterfoil::import::Importer;
 use counterfoil::{Account, Authority, Counterfoil, Error, Now, Refusal, SubjectId, Token, TokenId};
 
 use crate::config::Config;
@@ -38,6 +39,12 @@ impl Office {
 
     pub(crate) fn authority(&self) -> &Arc<Authority> {
         self.counterfoil.authority()
+    }
+
+    /// What brings accounts and tokens over from elsewhere.
+    pub(crate) fn importer(&self) -> Result<&Importer, Failure> {
+        let importer = self.counterfoil.importer();
+        importer.ok_or_else(|| Failure::refused("nothing can be imported into this store"))
     }
 
     pub(crate) fn key_ring_ids(&self) -> &[u32] {

@@ -181,6 +181,12 @@ pub(crate) fn write(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// How far something has come, as it is: goes to stderr, where it may be written over.
+pub(crate) fn mark(text: &str) {
+    // Where stderr is closed, nobody wants to know.
+    write!(io::stderr().lock(), "{text}").ok();
+}
+
 /// Something for the person at the keyboard that is not the answer: goes to stderr, so that the answer can be piped.
 pub(crate) fn remark(text: &str) {
     // Where stderr is closed, nobody wants to know.

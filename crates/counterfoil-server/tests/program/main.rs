@@ -14,6 +14,8 @@ mod dialects;
 mod doctoring;
 mod exchange;
 mod hanging_up;
+#[cfg(unix)]
+mod importing;
 mod in_process;
 #[cfg(unix)]
 mod key_rings;
