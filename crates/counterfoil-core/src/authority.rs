@@ -357,11 +357,20 @@ impl Authority {
             Some(audit) => audit.store().forget(before(audit_retention), before(audit_anonymous_after), batch).await?,
             None => 0,
         };
-        let expired = match &self.mail {
-            Some(mail) => mail.store.forget_expired(now.wall, batch).await?,
-            None => 0,
-        };
+        let expired = self.forget_expired_links(batch, now).await?;
         Ok(Purged { rows, more: rows.max(forgotten).max(expired) >= batch.into() })
+    }
+
+    /// Forgets up to `batch` links that have expired, and as many registrations, and returns how many of both; [`Authority::purge`]
+    /// does it now and then.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn forget_expired_links(&self, batch: u32, now: Now) -> Result<u64, Error> {
+        match &self.mail {
+            Some(mail) => Ok(mail.store.forget_expired(now.wall, batch).await?),
+            None => Ok(0),
+        }
     }
 
     /// Writes what is for the audit log and was published so far.

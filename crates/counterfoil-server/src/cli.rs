@@ -8,6 +8,7 @@ use clap_complete::Shell;
 use crate::audit::AuditCommand;
 use crate::backup::{Backup, Restore};
 use crate::client::ClientCommand;
+use crate::django::DjangoCommand;
 use crate::import::ImportCommand;
 use crate::key::KeyCommand;
 use crate::keyring::KeyringCommand;
@@ -67,6 +68,9 @@ pub(crate) enum Command {
     Mail(MailCommand),
     /// Say whether all is well: files, database, disk, clock, settings, key ring, server
     Doctor,
+    /// The commands that came with the packages for Django
+    #[command(subcommand)]
+    Django(DjangoCommand),
     /// Print the description of the HTTP interface
     Openapi,
     /// Print what makes a shell complete these commands

@@ -11,7 +11,7 @@ mod reading;
 mod redis;
 mod report;
 mod rollback;
-mod settings;
+pub(crate) mod settings;
 mod source;
 mod users;
 

@@ -9,6 +9,7 @@ mod client;
 mod config;
 mod connection;
 mod demo;
+mod django;
 mod doctor;
 mod exposition;
 mod failure;
@@ -42,6 +43,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
 use crate::cli::{Cli, Command, Common, ConfigCommand, OfficeCommand, Serve};
+use crate::django::DjangoCommand;
 use crate::exposition::Exposition;
 use crate::keyring::SealedCommand;
 use crate::office::Office;
@@ -125,6 +127,10 @@ fn run(cli: Cli, output: Output, environment: &[(OsString, OsString)]) -> Result
         Command::Mail(command) => {
             let config = Config::judge(&chosen(&cli.common, None, environment)?)?;
             runtime(Builder::new_current_thread().enable_all())?.block_on(command.run(&config, output)).map(done)
+        }
+        Command::Django(command) => {
+            let config = Config::judge(&chosen(&cli.common, None, environment)?)?;
+            runtime(Builder::new_current_thread().enable_all())?.block_on(run_django(command, &config, output))
         }
         Command::Doctor => {
             let chosen = chosen(&cli.common, None, environment);
@@ -224,6 +230,13 @@ async fn run_command(command: OfficeCommand, config: &Config, output: Output) ->
         OfficeCommand::Key(command) => Box::pin(command.run(&office)).await,
         OfficeCommand::Audit(command) => Box::pin(command.run(&office)).await,
     };
+    office.close().await;
+    done
+}
+
+async fn run_django(command: DjangoCommand, config: &Config, output: Output) -> Result<ExitCode, Failure> {
+    let office = Office::open(config, command.founds(), output).await?;
+    let done = Box::pin(command.run(&office)).await;
     office.close().await;
     done
 }

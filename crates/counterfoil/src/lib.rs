@@ -45,8 +45,8 @@ pub use counterfoil_core::attempts::{Tries, TryLater};
 pub use counterfoil_core::audit::{Entry, table as audit_table};
 pub use counterfoil_core::authority::{
     AuditPage, Authority, ChangeOfAddress, ChangeOfPassword, ClientOrder, Confirmed, Cursor, Delivery, Ending, Expiry,
-    FailedLogins, Introspected, Linked, List, LoggedIn, Login, MailParts, NewKey, NewRegistration, Page, PageRequest,
-    Parts, Place, Proof, Registered, Settings, TokenOrder, UserExport, WhichClient,
+    FailedLogins, Introspected, Linked, List, LoggedIn, Login, MailParts, NewKey, NewRegistration, Others, Page,
+    PageRequest, Parts, Place, Proof, Registered, Settings, TokenOrder, UserExport, WhichClient,
 };
 pub use counterfoil_core::client::{
     AtCap, Cap, Client, ClientId, ClientName, Lifetime, NotAClientName, NotALifetime, Policy, PolicyConflict, Reissue,

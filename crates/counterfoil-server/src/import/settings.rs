@@ -62,7 +62,7 @@ impl Span {
     const DAY: Span = Span(86_400_000);
 
     /// In any of the ways in which people write it: a number of seconds, `[DAYS ]HH:MM:SS`, ISO 8601, or ours.
-    fn of(value: &Value) -> Option<Span> {
+    pub(crate) fn of(value: &Value) -> Option<Span> {
         let millis = match value {
             Value::Number(number) => number.as_f64().map(|seconds| seconds * 1_000.0)?,
             Value::String(text) => {

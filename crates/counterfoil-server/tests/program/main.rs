@@ -10,6 +10,7 @@ mod command_line;
 mod configuration;
 mod demonstration;
 mod dialects;
+mod django;
 #[cfg(unix)]
 mod doctoring;
 mod exchange;
