@@ -11,6 +11,7 @@ use axum::{Json, Router};
 use counterfoil::{Account, AccountQuery, Counterfoil, MemoryStore, TokenFilter, TokenQuery, TokenStore as _};
 use counterfoil_core::SecretToken;
 use counterfoil_core::secret::{Candidates, DigestScheme};
+use counterfoil_core::token::Standing;
 use counterfoil_http::Mounted;
 use serde_json::{Value, json};
 
@@ -132,18 +133,17 @@ impl Site {
             return Ok(Times { of_token: json!(0), of_user: json!(0), devices: 0 });
         };
         let filter = TokenFilter::of(found.subject.clone());
-        let all = TokenQuery { filter, live_at: Some(now.wall), after: 0, limit: 1_000 };
-        let tokens = self.store.list(&all).await?;
+        let all = TokenQuery { filter, live_at: None, after: 0, limit: 1_000 };
+        let mut tokens = self.store.list(&all).await?;
+        // Those of an account that is disabled are kept, and count here.
+        tokens.retain(|token| token.standing(now.wall) == Standing::Live);
         let left = |end: Option<counterfoil::Timestamp>| {
             end.map_or(Value::Null, |end| json!(((end.millis() - now.wall.millis()).max(0) + 999) / 1_000))
         };
         let live = tokens.iter().any(|token| token.id == found.id);
-        // As long as any of them: the list of a user's tokens is not kept by itself here.
-        let ends = tokens.iter().map(|token| token.expires_at).collect::<Option<Vec<_>>>();
-        let of_user = match ends {
-            Some(ends) => ends.into_iter().max().map_or(json!(0), |end| left(Some(end))),
-            None => Value::Null,
-        };
+        // The package's list of a user's tokens ends a while after the last login; here there is none, and that login's token tells.
+        let last = tokens.iter().max_by_key(|token| token.number);
+        let of_user = last.map_or(json!(0), |last| left(last.expires_at));
         Ok(Times { of_token: if live { left(found.expires_at) } else { json!(0) }, of_user, devices: tokens.len() })
     }
 }

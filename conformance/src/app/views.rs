@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{Method, StatusCode};
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::http::{Method, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{any, get};
 use axum::{Json, Router};
 use counterfoil::{Authenticated, Counterfoil, MemoryStore};
 use counterfoil_http::{DialectName, Mounted};
@@ -63,6 +63,7 @@ pub(super) fn routes(
                 let view = mounted.view("Throttled Open", &[Method::GET, Method::POST]).open().throttled();
                 view.around(get(ok).post(ok))
             }
+            "/plain/" => any(plain),
             // Those of djforge's demo are made together.
             "/" | "/login/" | "/logout/" | "/logoutall/" | "/token/" | "/users/" | "/_lab/ttl/"
                 if wanted.package == "djforge" =>
@@ -80,7 +81,8 @@ pub(super) fn routes(
     if wanted.package == "djforge" {
         views = views.merge(djforge::views(counterfoil, store, mounted));
     }
-    Ok(views.merge(mounted.routes_at(base)).fallback_service(mounted.fallback::<()>()))
+    let site = views.merge(mounted.routes_at(base)).fallback_service(mounted.fallback::<()>());
+    Ok(site.layer(mounted.middleware()))
 }
 
 type View = axum::routing::MethodRouter<Counterfoil>;
@@ -101,6 +103,25 @@ async fn me(State(counterfoil): State<Counterfoil>, who: Authenticated) -> Respo
         Ok(account) => Json(json!({"username": account.username.as_str()})).into_response(),
         Err(error) => failed(&error),
     }
+}
+
+/// A view without the framework, which tells whom the package's middleware has found. Django wants a page's token of what could be
+/// forged before it asks the view.
+async fn plain(State(counterfoil): State<Counterfoil>, method: Method, who: Option<Authenticated>) -> Response {
+    if !method.is_safe() {
+        return (StatusCode::FORBIDDEN, Html("<h1>Forbidden</h1>")).into_response();
+    }
+    let username = match who {
+        Some(who) => match counterfoil.authority().account(&who.subject).await {
+            Ok(account) => Some(account.username),
+            Err(error) => return failed(&error),
+        },
+        None => None,
+    };
+    let is_known = username.is_some();
+    let username = json!(username.as_ref().map_or("", |username| username.as_str()));
+    let body = format!(r#"{{"username": {username}, "authenticated": {is_known}, "active": {is_known}}}"#);
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 async fn ok() -> Json<serde_json::Value> {

@@ -5,9 +5,13 @@
 //! and for each of them an [`Act`], which makes an [`Ask`] of a request and an answer of what becomes of it. No store, no
 //! clock and nothing that waits is in there. [`serving`] is the one place that carries an ask out on the authority.
 
+mod advanced;
 mod authtoken;
+mod djforge;
 pub(crate) mod drf;
+mod duration;
 mod host_view;
+mod middleware;
 mod multitoken;
 mod serving;
 mod settings;
@@ -18,16 +22,19 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, Method};
-use counterfoil_core::authority::{ClientOrder, LoggedIn, LoginTerms};
-use counterfoil_core::{Account, ClientName, Identity, Refusal, SecretToken};
+use counterfoil_core::authority::{ClientOrder, FurtherLogin, LoggedIn, LoginTerms};
+use counterfoil_core::shape::TokenShape;
+use counterfoil_core::{Account, ClientName, Identity, Issued, Refusal, SecretToken};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use self::drf::answer::Answer;
+use self::drf::authorization::{Authentication, TokenScheme};
 use self::drf::json;
 use self::drf::parse::{Data, parse};
 use self::drf::view::{Parser, View};
 pub use self::host_view::HostView;
+pub use self::middleware::{BehindMiddleware, Middleware};
 pub use self::serving::Mounted;
 pub use self::settings::NotASetting;
 use self::settings::Settings;
@@ -39,17 +46,24 @@ pub enum DialectName {
     Authtoken,
     /// drf-multitokenauth.
     Multitoken,
+    /// django-drf-advanced-token.
+    Advanced,
+    /// djforge-redis-multitokens.
+    Djforge,
 }
 
 impl DialectName {
     /// All of them.
-    pub const ALL: [DialectName; 2] = [DialectName::Authtoken, DialectName::Multitoken];
+    pub const ALL: [DialectName; 4] =
+        [DialectName::Authtoken, DialectName::Multitoken, DialectName::Advanced, DialectName::Djforge];
 
     /// As settings have it.
     pub const fn as_str(self) -> &'static str {
         match self {
             DialectName::Authtoken => "authtoken",
             DialectName::Multitoken => "multitoken",
+            DialectName::Advanced => "advanced",
+            DialectName::Djforge => "djforge",
         }
     }
 }
@@ -86,6 +100,7 @@ impl FromStr for DialectName {
 pub struct Dialect {
     name: DialectName,
     package: Package,
+    warnings: Vec<String>,
 }
 
 impl Dialect {
@@ -115,9 +130,24 @@ impl Dialect {
         let package = match name {
             DialectName::Authtoken => authtoken::package(&mut settings)?,
             DialectName::Multitoken => multitoken::package(&mut settings)?,
+            DialectName::Advanced => advanced::package(&mut settings)?,
+            DialectName::Djforge => djforge::package(&mut settings)?,
         };
-        settings.all_taken()?;
-        Ok(Dialect { name, package })
+        let warnings = settings.all_taken()?;
+        Ok(Dialect { name, package, warnings })
+    }
+
+    /// What is weak in these settings, or in what the package does where they say nothing: a sentence each, for the operator.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// What the package's middleware wants wherever there is an `Authorization`; `None`: it has none.
+    fn middleware_scheme(&self) -> Option<&TokenScheme> {
+        match (self.name, &self.package.host_view.authentication) {
+            (DialectName::Advanced, Authentication::Token(scheme)) => Some(scheme),
+            (_, _) => None,
+        }
     }
 
     /// Which package it speaks.
@@ -170,6 +200,11 @@ trait Act: fmt::Debug + Send + Sync {
 
     /// The answer to a refusal; `None`: what is said of it everywhere.
     fn refused(&self, request: &Asked, refusal: &Refusal) -> Option<Answer>;
+
+    /// What the tokens look like that it gives, where it is to be known before the first one.
+    fn mints(&self) -> Option<&TokenShape> {
+        None
+    }
 }
 
 /// A request that has passed all that is judged before a view.
@@ -210,12 +245,36 @@ enum Ask {
         terms: Terms,
         answer: Then<LoggedIn>,
     },
+    /// The same, told as well whether its owner has no other live one on the client.
+    LogInAlone { login: Login, answer: ThenAlone },
+    /// Another token, in the place of this one or beside it.
+    Further { who: Identity, further: FurtherLogin, answer: Then<Issued> },
+    /// The end of every login token of whoever this is.
+    EndAll { who: Identity, answer: Then<()> },
     /// The end of this token.
     LogOut { who: Identity, answer: Then<()> },
 }
 
+/// Who wants a token, and which.
+struct Login {
+    /// Character by character, as Django reads it.
+    username: String,
+    password: Zeroizing<String>,
+    /// As in [`Ask::LogIn`].
+    client: ClientName,
+    terms: Terms,
+}
+
 /// What token it shall be, as the account that the password proved says.
 type Terms = Box<dyn FnOnce(&Account) -> Result<LoginTerms, Answer> + Send>;
+
+/// What there is to say of a login, where there is nothing else to judge.
+fn on_these(terms: LoginTerms) -> Terms {
+    Box::new(|_| Ok(terms))
+}
+
+/// The answer to a login, told whether it is the only one.
+type ThenAlone = Box<dyn FnOnce(&LoggedIn, bool) -> Answer + Send>;
 
 /// The answer to what became of an [`Ask`].
 type Then<T> = Box<dyn FnOnce(&T) -> Answer + Send>;

@@ -49,7 +49,7 @@ pub use caller::{Caller, Presented};
 pub use cookie::{Cookies, NotACookieName};
 pub use credentials::{NotAScheme, Place, Scheme};
 pub use device::{TrustedProxy, UnixPeer};
-pub use dialect::{Dialect, DialectName, HostView, Mounted, NoSuchDialect, NotASetting};
+pub use dialect::{BehindMiddleware, Dialect, DialectName, HostView, Middleware, Mounted, NoSuchDialect, NotASetting};
 pub use guard::{Guard, Guarded};
 pub use http::Http;
 pub use layer::{Answering, Auth, AuthLayer};

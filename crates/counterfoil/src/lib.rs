@@ -87,10 +87,10 @@ pub use counterfoil_core::token::{
 pub use counterfoil_core::username::{Distinct, NotAUsername, NotRegistrable, Username};
 #[cfg(feature = "axum")]
 pub use counterfoil_http::{
-    Answering, Arrival, Auth, AuthLayer, Authenticated, Caller, Cookies, Dialect, DialectName, Group, Guard, Guarded,
-    HostView, Http, HttpSettings, Mounted, NoSuchDialect, NoSuchRoute, NotACookieName, NotAScheme, NotASetting,
-    NotAnOrigin, Origin, Place as CredentialPlace, Presented, Problem, ProblemKind, ROUTES, RequestId, Scheme,
-    Selection, TrustedProxy, UnixPeer, UserToShow, openapi,
+    Answering, Arrival, Auth, AuthLayer, Authenticated, BehindMiddleware, Caller, Cookies, Dialect, DialectName, Group,
+    Guard, Guarded, HostView, Http, HttpSettings, Middleware, Mounted, NoSuchDialect, NoSuchRoute, NotACookieName,
+    NotAScheme, NotASetting, NotAnOrigin, Origin, Place as CredentialPlace, Presented, Problem, ProblemKind, ROUTES,
+    RequestId, Scheme, Selection, TrustedProxy, UnixPeer, UserToShow, openapi,
 };
 #[cfg(feature = "sqlite")]
 pub use counterfoil_store::sqlite;

@@ -112,6 +112,8 @@ impl HostView {
         if let Some(problem) = exchange::problem_of(&mut response) {
             return in_words(&problem).render(view, form, &asked);
         }
+        // What is not the framework's to render has no page of it.
+        let form = if is_rendered(&response) { form } else { Form::Json { indent: None } };
         let mut response = host.reformed(response, form, &asked).await;
         answer::describe(response.headers_mut(), view, form);
         django::finish(response, Vec::new())
@@ -119,8 +121,6 @@ impl HostView {
 
     /// JSON in the form that is wanted.
     async fn reformed(&self, response: Response, form: Form, asked: &str) -> Response {
-        const JSON: HeaderValue = HeaderValue::from_static("application/json");
-        let is_json = response.headers().get(header::CONTENT_TYPE) == Some(&JSON);
         let is_empty = response.body().is_end_stream();
         let bounded = response.body().size_hint().upper().is_some_and(|most| most <= MOST_REFORMED);
         let as_it_is = match form {
@@ -128,7 +128,7 @@ impl HostView {
             Form::Json { indent: Some(_) } => is_empty,
             Form::Page => false,
         };
-        if as_it_is || !bounded || !(is_json || is_empty) {
+        if as_it_is || !bounded {
             return response;
         }
         let (mut parts, body) = response.into_parts();
@@ -149,4 +149,10 @@ impl HostView {
         parts.headers.extend(rendered_parts.headers);
         Response::from_parts(parts, body)
     }
+}
+
+/// Whether an answer of a host's is data, or none, which the framework renders; else it is the host's own page or file.
+fn is_rendered(response: &Response) -> bool {
+    const JSON: HeaderValue = HeaderValue::from_static("application/json");
+    response.headers().get(header::CONTENT_TYPE) == Some(&JSON) || response.body().is_end_stream()
 }

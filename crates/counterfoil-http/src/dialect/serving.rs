@@ -12,11 +12,12 @@ use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use axum::routing::{MethodRouter, any};
-use counterfoil_core::authority::{Claim, ClientOrder, Spelling};
+use counterfoil_core::authority::{Claim, ClientOrder, LoggedIn, PageRequest, Spelling};
 use counterfoil_core::event::Limit;
 use counterfoil_core::password::Password;
+use counterfoil_core::store::{TokenFilter, TokenQuery};
 use counterfoil_core::throttle::TooMany;
-use counterfoil_core::{By, Client, Error, Identity, Now, Policy, Refusal, Reissue, Source};
+use counterfoil_core::{By, Client, Error, Identity, Kind, Now, Policy, Refusal, Reissue, Source};
 use zeroize::Zeroizing;
 
 use super::drf::answer::Answer;
@@ -25,7 +26,8 @@ use super::drf::negotiation::{Form, negotiate};
 use super::drf::view::{Permission, View};
 use super::drf::{django, metadata};
 use super::host_view::HostView;
-use super::{Ask, Asked, Dialect, DialectRoute, Path};
+use super::middleware::{self, Passed};
+use super::{Ask, Asked, Dialect, DialectRoute, Login, Path};
 use crate::arrival::Arrival;
 use crate::body;
 use crate::exchange;
@@ -137,6 +139,9 @@ impl Mounted {
     /// # Errors
     /// When the store fails.
     pub async fn prepare(&self) -> Result<(), Error> {
+        for shape in self.0.dialect.package.routes.iter().filter_map(|route| route.act.mints()) {
+            self.0.http.authority().expect_shape(shape);
+        }
         let Some(order) = self.0.dialect.client() else { return Ok(()) };
         match self.bring_to(order).await {
             Err(Error::Refused(Refusal::KeyRingMissing)) if order.policy.reissue == Reissue::Same => {
@@ -203,6 +208,10 @@ impl Mounted {
             let anything = move |request: Request| async move { mounted.serve_whatever(&base, request).await };
             router = router.route(&format!("{}/{{*rest}}", path.trim_end_matches('/')), any(anything));
         }
+        let router = match self.0.dialect.middleware_scheme() {
+            Some(_) => router.layer(self.middleware()),
+            None => router,
+        };
         self.0.http.with_layers_of(self, router)
     }
 
@@ -287,6 +296,13 @@ impl Mounted {
         arrival: &Arrival,
         judged: Judged,
     ) -> Result<Option<Identity>, Answer> {
+        if let Authentication::Session = authentication {
+            let who = Passed::of(parts, self).and_then(|passed| passed.who.clone());
+            return match middleware::forged(&parts.method).filter(|_| who.is_some()) {
+                Some(forged) => Err(forged),
+                None => Ok(who),
+            };
+        }
         let Authentication::Token(scheme) = authentication else { return Ok(None) };
         let Presented::Token(text) = authentication.presented(&parts.headers)? else { return Ok(None) };
         let http = &self.0.http;
@@ -393,22 +409,50 @@ impl Mounted {
         let authority = self.0.http.authority();
         match ask {
             Ask::LogIn { username, password, client, terms, answer } => {
-                // No account has one that is longer.
-                let password = Password::new(password.as_bytes()).map_err(|_| Refusal::CredentialsRejected)?;
-                let claim = Claim { username, spelled: Spelling::Exact, password, client };
-                let proven = authority.prove(claim, source, now).await?;
-                match terms(proven.account()) {
-                    Ok(terms) => Ok(answer(&authority.log_in(proven, terms).await?)),
-                    Err(answer) => {
-                        let why = Refusal::RefusedByHost("by the settings of the dialect".to_owned());
-                        authority.decline(proven, why).await?;
-                        Err(Stopped::Answered(answer))
-                    }
-                }
+                let login = Login { username, password, client, terms };
+                Ok(answer(&self.log_in(login, source, now).await?))
+            }
+            Ask::LogInAlone { login, answer } => {
+                let client = login.client.clone();
+                let logged_in = self.log_in(login, source, now).await?;
+                let token = &logged_in.issued.token;
+                let filter = TokenFilter {
+                    client: Some(client),
+                    kind: Some(Kind::Login),
+                    ..TokenFilter::of(token.subject.clone())
+                };
+                let query = TokenQuery { filter, live_at: Some(now.wall), ..TokenQuery::default() };
+                let live = authority.list(query, PageRequest { after: None, limit: 2 }).await?;
+                let is_alone = live.items.iter().all(|other| other.id == token.id);
+                Ok(answer(&logged_in, is_alone))
+            }
+            Ask::Further { who, further, answer } => {
+                Ok(answer(&authority.log_in_further(&who, further, source, now).await?))
+            }
+            Ask::EndAll { who, answer } => {
+                authority.logout_all(&who, source, now).await?;
+                Ok(answer(&()))
             }
             Ask::LogOut { who, answer } => {
                 authority.logout(&who, source, now).await?;
                 Ok(answer(&()))
+            }
+        }
+    }
+
+    async fn log_in(&self, login: Login, source: &Source, now: Now) -> Result<LoggedIn, Stopped> {
+        let authority = self.0.http.authority();
+        let Login { username, password, client, terms } = login;
+        // No account has one that is longer.
+        let password = Password::new(password.as_bytes()).map_err(|_| Refusal::CredentialsRejected)?;
+        let claim = Claim { username, spelled: Spelling::Exact, password, client };
+        let proven = authority.prove(claim, source, now).await?;
+        match terms(proven.account()) {
+            Ok(terms) => Ok(authority.log_in(proven, terms).await?),
+            Err(answer) => {
+                let why = Refusal::RefusedByHost("by the settings of the dialect".to_owned());
+                authority.decline(proven, why).await?;
+                Err(Stopped::Answered(answer))
             }
         }
     }

@@ -7,10 +7,11 @@ use std::num::NonZeroU32;
 use std::str::FromStr;
 
 use counterfoil_core::shape::{NotAShape, TokenShape};
-use counterfoil_core::{AtCap, Cap, ClientName, Policy};
+use counterfoil_core::{AtCap, Cap, ClientName, Lifetime, Policy};
 use serde_json::{Map, Value};
 
 use super::drf::view::{Parser, Permission, Renderer};
+use super::duration;
 
 /// A setting that there is not, or a value that it cannot have.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +41,10 @@ impl std::error::Error for NotASetting {}
 
 /// Settings that have not been read yet, nested ones under one name with dots.
 #[derive(Debug)]
-pub(super) struct Settings<'a>(BTreeMap<String, &'a Value>);
+pub(super) struct Settings<'a> {
+    left: BTreeMap<String, &'a Value>,
+    warnings: Vec<String>,
+}
 
 impl<'a> Settings<'a> {
     pub(super) fn of(settings: &'a Map<String, Value>) -> Settings<'a> {
@@ -57,12 +61,12 @@ impl<'a> Settings<'a> {
         }
         let mut flat = BTreeMap::new();
         flatten("", settings, &mut flat);
-        Settings(flat)
+        Settings { left: flat, warnings: Vec::new() }
     }
 
     /// The value of a setting, which is read with this; `None` where it is not set.
     pub(super) fn take(&mut self, key: &str) -> Option<&'a Value> {
-        self.0.remove(key)
+        self.left.remove(key)
     }
 
     /// Yes or no.
@@ -120,6 +124,30 @@ impl<'a> Settings<'a> {
         }
     }
 
+    /// The same where ours is the default.
+    pub(super) fn shape_or_native(
+        &mut self,
+        of_package: impl FnOnce() -> Result<TokenShape, NotAShape>,
+    ) -> Result<TokenShape, NotASetting> {
+        match self.one_of("tokens", &[("package", true), ("native", false)])? {
+            Some(true) => of_package().map_err(|error| NotASetting::new("tokens", error.to_string())),
+            Some(false) | None => Ok(TokenShape::Native),
+        }
+    }
+
+    /// A duration in any of the ways in which people write it; `None` where it is not set, or null.
+    pub(super) fn lifetime(&mut self, key: &str) -> Result<Option<Lifetime>, NotASetting> {
+        match self.take(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => duration::read(value).map(Some).ok_or_else(|| NotASetting::new(key, duration::EXPECTED)),
+        }
+    }
+
+    /// Passes over whatever begins so: Django's, not the package's.
+    pub(super) fn ignore(&mut self, prefix: &str) {
+        self.left.retain(|key, _| !key.starts_with(prefix));
+    }
+
     /// The classes of a list of DRF's, each by its name without its module.
     fn classes(&mut self, key: &str) -> Result<Option<Vec<&'a str>>, NotASetting> {
         let Some(value) = self.take(key) else { return Ok(None) };
@@ -147,6 +175,16 @@ impl<'a> Settings<'a> {
             return Ok(());
         }
         Err(NotASetting::new(KEY, format!("this dialect has {}", known.join(", "))))
+    }
+
+    /// The same where the package leaves the framework's own default in place, sessions and Basic: whether it is tokens instead.
+    pub(super) fn authenticates_by_token(&mut self) -> Result<bool, NotASetting> {
+        const KEY: &str = "REST_FRAMEWORK.DEFAULT_AUTHENTICATION_CLASSES";
+        match self.classes(KEY)?.as_deref() {
+            None | Some(["SessionAuthentication" | "BasicAuthentication", ..]) => Ok(false),
+            Some(["TokenAuthentication"]) => Ok(true),
+            Some(_) => Err(NotASetting::new(KEY, "is the framework's default, or [TokenAuthentication]")),
+        }
     }
 
     /// `REST_FRAMEWORK.DEFAULT_RENDERER_CLASSES`
@@ -181,12 +219,19 @@ impl<'a> Settings<'a> {
             .ok_or_else(|| NotASetting::new(KEY, "has JSONParser, FormParser, MultiPartParser, and no others"))
     }
 
+    /// Has the operator told of something weak.
+    pub(super) fn warn(&mut self, sentence: impl Into<String>) {
+        self.warnings.push(sentence.into());
+    }
+
+    /// What the operator is to be told.
+    ///
     /// # Errors
     /// Where one is left that nobody has read.
-    pub(super) fn all_taken(self) -> Result<(), NotASetting> {
-        match self.0.into_keys().next() {
+    pub(super) fn all_taken(self) -> Result<Vec<String>, NotASetting> {
+        match self.left.into_keys().next() {
             Some(key) => Err(NotASetting::new(&key, "there is no such setting")),
-            None => Ok(()),
+            None => Ok(self.warnings),
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Dialects, told by clients of the packages: what the real ones were recorded to answer, and what ours alone have to hold to.
 
+mod advanced;
 mod asked;
 mod authtoken;
+mod djforge;
 mod ground;
 mod multitoken;
 mod recorded;

@@ -22,6 +22,8 @@ pub(crate) enum Authentication {
     /// By a user name and a password.
     #[cfg_attr(not(test), expect(dead_code, reason = "the first package that has such a view comes next"))]
     Basic,
+    /// By whom the package's middleware found, as Django REST framework's own default takes it: for somebody with a session.
+    Session,
 }
 
 /// A token in `Authorization`, and what is said where it is none.
@@ -29,6 +31,8 @@ pub(crate) enum Authentication {
 pub(crate) struct TokenScheme {
     /// The word before the token, compared in any case; `WWW-Authenticate` is this word as it is.
     pub(crate) keyword: Cow<'static, str>,
+    /// Another word that is as good.
+    pub(crate) or_keyword: Option<Cow<'static, str>>,
     pub(crate) words: TokenWords,
 }
 
@@ -104,7 +108,12 @@ pub(crate) enum Presented {
 
 impl TokenScheme {
     pub(crate) fn of(keyword: impl Into<Cow<'static, str>>) -> TokenScheme {
-        TokenScheme { keyword: keyword.into(), words: TokenWords::DEFAULT }
+        TokenScheme { keyword: keyword.into(), or_keyword: None, words: TokenWords::DEFAULT }
+    }
+
+    /// The words that may stand before the token.
+    pub(crate) fn keywords(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&*self.keyword).chain(self.or_keyword.as_deref())
     }
 }
 
@@ -117,7 +126,7 @@ impl Authentication {
     /// What a 401 says in `WWW-Authenticate`; `None`: where nobody is authenticated, DRF answers 403 in its place.
     pub(crate) fn challenge(&self) -> Option<&str> {
         match self {
-            Authentication::Nobody => None,
+            Authentication::Nobody | Authentication::Session => None,
             Authentication::Token(scheme) => Some(&scheme.keyword),
             Authentication::Basic => Some("Basic realm=\"api\""),
         }
@@ -143,16 +152,15 @@ impl Authentication {
     /// # Errors
     /// 401 where it cannot be read.
     pub(crate) fn presented(&self, headers: &HeaderMap) -> Result<Presented, Answer> {
-        let lines: Vec<&[u8]> = headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes).collect();
-        // A WSGI server makes one line of several; then it has too many words.
-        let line = Zeroizing::new(lines.join(&b","[..]));
+        let line = line(headers);
         let mut words = line.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty());
         let Some(scheme) = words.next() else { return Ok(Presented::Nothing) };
         let credentials = (words.next(), words.next());
         match self {
-            Authentication::Nobody => Ok(Presented::Nothing),
-            Authentication::Token(TokenScheme { keyword, words }) => {
-                if !scheme.eq_ignore_ascii_case(keyword.as_bytes()) {
+            Authentication::Nobody | Authentication::Session => Ok(Presented::Nothing),
+            Authentication::Token(token) => {
+                let words = &token.words;
+                if !token.keywords().any(|keyword| scheme.eq_ignore_ascii_case(keyword.as_bytes())) {
                     return Ok(Presented::Nothing);
                 }
                 match credentials {
@@ -179,6 +187,12 @@ impl Authentication {
             }
         }
     }
+}
+
+/// The header as a WSGI server hands it on: one line of several, which then has too many words.
+pub(crate) fn line(headers: &HeaderMap) -> Zeroizing<Vec<u8>> {
+    let lines: Vec<&[u8]> = headers.get_all(header::AUTHORIZATION).iter().map(HeaderValue::as_bytes).collect();
+    Zeroizing::new(lines.join(&b","[..]))
 }
 
 /// Base64 with its padding. Where Python skips what is no base64 we do not: one spelling for each.

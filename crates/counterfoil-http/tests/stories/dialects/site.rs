@@ -56,7 +56,9 @@ impl Site {
             .route("/open/", mounted.view("Open", &[Method::GET]).open().around(get(greet)))
             .route("/gone/", mounted.view("Gone", &[Method::DELETE]).around(delete(gone)))
             .route("/broken/", mounted.view("Broken", &[Method::POST]).around(post(broken)))
-            .fallback(mounted.fallback());
+            .route("/greet", get(greet))
+            .fallback(mounted.fallback())
+            .layer(mounted.middleware());
         Site { server, mounted, app }
     }
 
@@ -66,6 +68,8 @@ impl Site {
         let path = match name {
             DialectName::Authtoken => "/api-token-auth/",
             DialectName::Multitoken => "/api/auth/",
+            DialectName::Advanced => "/auth/",
+            DialectName::Djforge => "/",
         };
         Site::with(name, path, &settings, &setup).await
     }
