@@ -35,7 +35,7 @@ use crate::client::{Client, ClientId};
 use crate::clock::{BootTime, Now, Timestamp};
 use crate::entropy::{Entropy, EntropyError};
 use crate::lease::{Doubt, Follower, Poll, Step, lease_from};
-use crate::secret::{CheckKey, DigestScheme, TokenDigest};
+use crate::secret::{Candidates, CheckKey, DigestScheme, TokenDigest};
 use crate::store::{Change, Changed, Changes, Found, Presented};
 use crate::throttle::Rate;
 use crate::token::{Identity, TokenId};
@@ -387,6 +387,15 @@ impl Cache {
             }
         };
         ledger.recent.push_back(Change { what, ..*change });
+    }
+
+    /// Forgets what is known of these, so that the next one who asks is told by the store: an answer has become outdated, but not wrong.
+    pub(crate) fn forget(&self, candidates: &Candidates) {
+        let mut ledger = self.ledger();
+        match candidates {
+            Candidates::Native(digest) => self.end(&mut ledger, digest),
+            Candidates::Imported(digests) => digests.iter().for_each(|(_, digest)| self.end(&mut ledger, digest)),
+        }
     }
 
     fn end(&self, ledger: &mut Ledger, digest: &TokenDigest) {

@@ -118,6 +118,11 @@ impl KeyRing {
         self.keys.iter().map(|(id, _)| *id)
     }
 
+    /// A number that none of its keys has.
+    pub(crate) fn unused_id(&self) -> u32 {
+        (0..=u32::MAX).find(|id| self.ids().all(|known| known != *id)).unwrap_or_default()
+    }
+
     /// Seals `secret` with the newest key.
     ///
     /// # Errors

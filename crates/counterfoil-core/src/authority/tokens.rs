@@ -11,9 +11,10 @@ use crate::entropy::EntropyError;
 use crate::event::{Event, RevokedBy, Scope, TokenRef};
 use crate::refusal::{Error, Refusal};
 use crate::seal::SealedFor;
+use crate::secret::SecretToken;
 use crate::store::{Bump, Presented, RenewOutcome, RevokeOutcome, RotateOutcome, Rotation, TokenFilter, TokenQuery};
 use crate::throttle::RouteClass;
-use crate::token::{Identity, Issued, Kind, Source, Token, TokenId, TokenName};
+use crate::token::{Identity, Issued, Kind, Source, Standing, Token, TokenId, TokenName};
 
 /// What [`Authority::renew`] did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,6 +123,75 @@ impl Authority {
             }
             RenewOutcome::Dead => Err(Refusal::TokenRevoked.into()),
         }
+    }
+
+    /// As [`Authority::renew`], for a token that has been authenticated, or issued, already: for dialects, whose logins may renew.
+    ///
+    /// # Errors
+    /// [`Refusal::RenewalNotAllowed`]; [`Refusal::TokenRevoked`] when it died in between.
+    pub async fn renew_held(&self, who: &Identity, source: &Source, now: Now) -> Result<Option<Timestamp>, Error> {
+        // Deleted this instant, and the token with it.
+        let client = self.tokens.client(&who.client).await?.ok_or(Refusal::TokenRevoked)?;
+        match (who.kind, client.policy.renewal) {
+            (Kind::Key, _) | (Kind::Login, Renewal::Never) => return Err(Refusal::RenewalNotAllowed.into()),
+            (Kind::Login, Renewal::OnRequest | Renewal::OnUse { .. }) => {}
+        }
+        match self.tokens.renew(who.id, client.policy.expiry(who.issued_at, now.wall), now.wall).await? {
+            RenewOutcome::Renewed(expires_at) => {
+                self.publish(Event::TokenRenewed(TokenRef::from(who)), Actor::from(who), source, now.wall);
+                Ok(expires_at)
+            }
+            RenewOutcome::Dead => Err(Refusal::TokenRevoked.into()),
+        }
+    }
+
+    /// Moves the expiry of the token behind `text`, which `who` has just been authenticated with, on to what its client's policy says,
+    /// if that is more than `gain_millis` later than it is: for dialects whose packages renew by use at intervals of their own. Nobody is
+    /// told of it, as of any renewal by use.
+    ///
+    /// # Errors
+    /// [`Refusal::TokenRevoked`] when it died in between.
+    pub async fn renew_in_use(&self, text: &str, who: &Identity, gain_millis: u64, now: Now) -> Result<(), Error> {
+        let Some(client) = self.tokens.client(&who.client).await? else { return Err(Refusal::TokenRevoked.into()) };
+        let Some(until) = client.policy.expiry(who.issued_at, now.wall) else { return Ok(()) };
+        let gains = |end: Option<Timestamp>| end.is_some_and(|end| until.millis_since(end) > gain_millis);
+        if who.kind == Kind::Key || !gains(who.expires_at) {
+            return Ok(());
+        }
+        // What the cache said may be from before the last renewal.
+        let token = self.tokens.token(who.id, Some(&who.subject)).await?.ok_or(Refusal::TokenRevoked)?;
+        if gains(token.expires_at) && self.tokens.renew(who.id, Some(until), now.wall).await? == RenewOutcome::Dead {
+            return Err(Refusal::TokenRevoked.into());
+        }
+        if let (Some(cache), Some(candidates)) = (self.cache.as_deref(), self.format.read(text)) {
+            cache.forget(&candidates);
+        }
+        Ok(())
+    }
+
+    /// The secret of a login token of `who`'s subject once more, where it was kept sealed: for dialects whose package shows it again.
+    /// `None` where it was not, and for a dead one.
+    ///
+    /// # Errors
+    /// [`Refusal::KeyRingMissing`]; [`Error::Unseal`].
+    pub async fn reveal(
+        &self,
+        who: &Identity,
+        token: &Token,
+        source: &Source,
+        now: Now,
+    ) -> Result<Option<SecretToken>, Error> {
+        if token.subject != who.subject || token.kind != Kind::Login || token.standing(now.wall) != Standing::Live {
+            return Ok(None);
+        }
+        let chosen = self.chosen();
+        let ring = chosen.ring.as_ref().ok_or(Refusal::KeyRingMissing)?;
+        let page = self.tokens.sealed_otherwise(ring.unused_id(), token.number.saturating_sub(1), 1).await?;
+        let Some(kept) = page.into_iter().find(|kept| kept.token == token.id) else { return Ok(None) };
+        let bound_to = SealedFor { token: kept.token, subject: &kept.subject, client: kept.client };
+        let secret = ring.open(&kept.sealed, bound_to, &kept.digest)?;
+        self.publish(Event::SecretRepeated(TokenRef::from(token)), Actor::from(who), source, now.wall);
+        Ok(Some(secret))
     }
 
     /// Gives the token behind `text` a new secret. The old one is accepted for the grace, until the new one is first used;

@@ -1,12 +1,12 @@
 //! What dialects ask for that no native route does.
 
 use counterfoil_core::authority::{Claim, ClientOrder, FurtherLogin, LoginTerms, Others, Spelling};
-use counterfoil_core::client::Reissue;
+use counterfoil_core::client::{Reissue, Renewal};
 use counterfoil_core::event::LoginFailure;
 use counterfoil_core::seal::KeyRing;
 use counterfoil_core::shape::{HexShape, TokenShape};
 use counterfoil_core::subject::SubjectState;
-use counterfoil_core::{ClientName, Error, Event, Issued, Policy, Refusal};
+use counterfoil_core::{ClientName, Error, Event, Identity, Issued, Policy, Refusal};
 
 use crate::world::{PASSWORD, World, answer, life, password, refused, text};
 
@@ -194,4 +194,60 @@ fn a_dialects_client_is_made_once_and_brought_to_what_its_settings_say() {
     assert_eq!(settle("10h").version, made.version, "nothing to change");
     let changed = settle("12h");
     assert_eq!((changed.id, changed.policy.ttl), (made.id, Some(life("12h"))));
+}
+
+#[test]
+fn a_token_that_was_authenticated_is_renewed_where_its_client_lets_it_and_never_once_it_is_dead() {
+    let world = World::with_ada();
+    let client = world.client("web", Policy { ttl: Some(life("1h")), ..Policy::default() });
+    let never = world.client("never", Policy { renewal: Renewal::Never, ..Policy::default() });
+    let who = world.who(&text(&log_in(&world, &client).unwrap()));
+    let renew = |who: &Identity| answer(world.authority.renew_held(who, &world.source, world.now()));
+    world.wait(1_800_000);
+    assert_eq!(renew(&who).unwrap(), Some(world.now().wall.plus_millis(3_600_000)));
+    let fixed = world.who(&text(&log_in(&world, &never).unwrap()));
+    assert_eq!(refused(renew(&fixed)), Refusal::RenewalNotAllowed);
+    world.wait(3_600_000);
+    assert_eq!(refused(renew(&who)), Refusal::TokenRevoked, "dead at the instant of its end");
+}
+
+#[test]
+fn renewal_by_use_waits_for_its_gain_and_stops_at_the_longest_life() {
+    let world = World::with_ada();
+    let policy = Policy { ttl: Some(life("4s")), max_lifetime: Some(life("8s")), ..Policy::default() };
+    let token = text(&log_in(&world, &world.client("web", policy)).unwrap());
+    answer(world.authority.follow(world.now())).unwrap();
+    let born = world.now().wall;
+    let used = |gain: u64| {
+        answer(world.authority.follow(world.now())).unwrap();
+        let who = world.authenticate(&token)?;
+        answer(world.authority.renew_in_use(&token, &who, gain, world.now()))?;
+        world.authenticate(&token).map(|who| who.expires_at.unwrap().millis_since(born))
+    };
+    world.wait(3_000);
+    assert_eq!(used(3_000).unwrap(), 4_000, "not more than that");
+    assert_eq!(used(2_999).unwrap(), 7_000);
+    world.wait(3_999);
+    assert_eq!(used(0).unwrap(), 8_000, "as far as it may");
+    world.wait(1_001);
+    assert_eq!(refused(used(0)), Refusal::TokenExpired);
+}
+
+#[test]
+fn a_sealed_secret_is_told_again_to_its_owner_while_it_lives_and_no_other_is() {
+    let world = with_ring();
+    world.user("eve");
+    let (web, api) = (world.client("web", Policy::default()), world.client("api", same()));
+    let plain = log_in(&world, &web).unwrap();
+    let kept = log_in(&world, &api).unwrap();
+    let (ada, eve) = (world.who(&text(&plain)), world.who(&world.login("eve")));
+    let reveal = |who: &Identity, issued: &Issued| {
+        let told = answer(world.authority.reveal(who, &issued.token, &world.source, world.now())).unwrap();
+        told.map(|secret| secret.expose().to_owned())
+    };
+    assert_eq!(reveal(&ada, &kept).as_deref(), Some(kept.secret.expose()));
+    assert_eq!(reveal(&ada, &plain), None, "it was never kept");
+    assert_eq!(reveal(&eve, &kept), None);
+    world.wait(31 * 86_400_000);
+    assert_eq!(reveal(&ada, &kept), None, "expired");
 }
