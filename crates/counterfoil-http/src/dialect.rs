@@ -10,7 +10,9 @@ mod authtoken;
 mod djforge;
 pub(crate) mod drf;
 mod duration;
+mod durin;
 mod host_view;
+mod knox;
 mod middleware;
 mod multitoken;
 mod serving;
@@ -24,7 +26,7 @@ use std::sync::Arc;
 use axum::http::{HeaderMap, Method};
 use counterfoil_core::authority::{ClientOrder, FurtherLogin, LoggedIn, LoginTerms};
 use counterfoil_core::shape::TokenShape;
-use counterfoil_core::{Account, ClientName, Identity, Issued, Refusal, SecretToken};
+use counterfoil_core::{Account, ClientName, Identity, Issued, Refusal, SecretToken, Timestamp, Token, TokenId};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
@@ -44,6 +46,10 @@ use self::settings::Settings;
 pub enum DialectName {
     /// `rest_framework.authtoken`, which comes with Django REST framework.
     Authtoken,
+    /// django-rest-durin.
+    Durin,
+    /// django-rest-knox.
+    Knox,
     /// drf-multitokenauth.
     Multitoken,
     /// django-drf-advanced-token.
@@ -54,13 +60,21 @@ pub enum DialectName {
 
 impl DialectName {
     /// All of them.
-    pub const ALL: [DialectName; 4] =
-        [DialectName::Authtoken, DialectName::Multitoken, DialectName::Advanced, DialectName::Djforge];
+    pub const ALL: [DialectName; 6] = [
+        DialectName::Authtoken,
+        DialectName::Durin,
+        DialectName::Knox,
+        DialectName::Multitoken,
+        DialectName::Advanced,
+        DialectName::Djforge,
+    ];
 
     /// As settings have it.
     pub const fn as_str(self) -> &'static str {
         match self {
             DialectName::Authtoken => "authtoken",
+            DialectName::Durin => "durin",
+            DialectName::Knox => "knox",
             DialectName::Multitoken => "multitoken",
             DialectName::Advanced => "advanced",
             DialectName::Djforge => "djforge",
@@ -129,6 +143,8 @@ impl Dialect {
         let mut settings = Settings::of(settings);
         let package = match name {
             DialectName::Authtoken => authtoken::package(&mut settings)?,
+            DialectName::Durin => durin::package(&mut settings)?,
+            DialectName::Knox => knox::package(&mut settings)?,
             DialectName::Multitoken => multitoken::package(&mut settings)?,
             DialectName::Advanced => advanced::package(&mut settings)?,
             DialectName::Djforge => djforge::package(&mut settings)?,
@@ -179,10 +195,14 @@ struct DialectRoute {
 }
 
 /// Where a view is, below the path of the mount.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Path {
     /// There alone; `{name}` stands for one segment. Where it ends in a slash, the path without it is answered with 301.
     Exact(&'static str),
+    /// The same where a setting says so.
+    Chosen(String),
+    /// The same by a router of the framework, for which a segment with a dot in it is another address.
+    Routed(&'static str),
     /// Wherever the path begins so, because the package's pattern has no end.
     Prefix(&'static str),
 }
@@ -209,9 +229,11 @@ trait Act: fmt::Debug + Send + Sync {
 
 /// A request that has passed all that is judged before a view.
 #[derive(Debug)]
-#[expect(dead_code, reason = "path and query are for the packages to come, and are filled in already")]
+#[expect(dead_code, reason = "the query is for the packages to come, and is filled in already")]
 struct Asked {
     method: Method,
+    /// The whole of it, wherever the host has nested us.
+    path: String,
     /// What `{name}` stands for in the path.
     parameters: Vec<(String, String)>,
     query: String,
@@ -220,9 +242,19 @@ struct Asked {
     body: Zeroizing<Vec<u8>>,
     parsers: Cow<'static, [Parser]>,
     who: Option<Identity>,
+    /// A user name and a password in `Authorization`, at a view that takes them; not looked at yet.
+    basic: Option<Basic>,
 }
 
+/// A user name and a password that came in `Authorization`.
+type Basic = (String, Zeroizing<String>);
+
 impl Asked {
+    /// What `{name}` stands for in the path.
+    fn parameter(&self, name: &str) -> &str {
+        self.parameters.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
+    }
+
     /// What the body says.
     ///
     /// # Errors
@@ -251,8 +283,20 @@ enum Ask {
     Further { who: Identity, further: FurtherLogin, answer: Then<Issued> },
     /// The end of every login token of whoever this is.
     EndAll { who: Identity, answer: Then<()> },
+    /// The same as a login, and its whole life anew where the token was there already.
+    LogInAnew { login: Login, answer: Then<LoggedIn> },
+    /// A token for a token, and whose it is.
+    LogInFurther { who: Identity, further: FurtherLogin, answer: Then<(Issued, Option<Account>)> },
+    /// This token's whole life anew; the answer is told its end.
+    Renew { who: Identity, answer: Then<Option<Timestamp>> },
     /// The end of this token.
     LogOut { who: Identity, answer: Then<()> },
+    /// The login tokens of whoever has this one, but for those that were ended, in the order of their numbers; and what comes of them.
+    Tokens { who: Identity, then: Box<dyn FnOnce(Vec<Token>, Timestamp) -> Result<Ask, Answer> + Send> },
+    /// The end of these tokens of whoever has this one.
+    Revoke { who: Identity, tokens: Vec<TokenId>, answer: Then<()> },
+    /// The text of a token once more, where it was kept.
+    Reveal { who: Identity, token: Box<Token>, answer: Then<Option<SecretToken>> },
 }
 
 /// Who wants a token, and which.

@@ -70,8 +70,7 @@ impl HostView {
     /// Counts each request against the rate of the token's client, together with all other views that do.
     #[must_use]
     pub fn throttled(mut self) -> HostView {
-        let fallback = self.view.throttle.and_then(|throttle| throttle.fallback);
-        self.view.throttle = Some(Throttle { fallback });
+        self.view.throttle = Some(Throttle { fallback: self.view.default_rate });
         self
     }
 
@@ -100,7 +99,7 @@ impl HostView {
             // Nobody around us drains what is refused unread.
             None => Body::new(Drained::new(body, exchange::waits_for_continue(&parts.headers))),
         };
-        let Admitted { form, who } = match mounted.admit(view, &mut parts).await {
+        let Admitted { form, who, .. } = match mounted.admit(view, &mut parts).await {
             Ok(admitted) => admitted,
             Err(Turned { form, answer }) => return answer.render(view, form, &asked),
         };

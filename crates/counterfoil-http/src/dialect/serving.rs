@@ -6,33 +6,38 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{FromRequestParts, OriginalUri, RawPathParams, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use axum::routing::{MethodRouter, any};
-use counterfoil_core::authority::{Claim, ClientOrder, LoggedIn, PageRequest, Spelling};
+use counterfoil_core::authority::{Claim, ClientOrder, LoggedIn, Page, PageRequest, Spelling};
 use counterfoil_core::event::Limit;
 use counterfoil_core::password::Password;
 use counterfoil_core::store::{TokenFilter, TokenQuery};
 use counterfoil_core::throttle::TooMany;
-use counterfoil_core::{By, Client, Error, Identity, Kind, Now, Policy, Refusal, Reissue, Source};
+use counterfoil_core::token::Standing;
+use counterfoil_core::{By, Client, ClientName, Error, Identity, Kind, Now, Policy, Refusal, Reissue, Source, Token};
 use zeroize::Zeroizing;
 
 use super::drf::answer::Answer;
-use super::drf::authorization::{Authentication, Presented};
+use super::drf::authorization::{Authentication, Presented, Renewing};
 use super::drf::negotiation::{Form, negotiate};
 use super::drf::view::{Permission, View};
 use super::drf::{django, metadata};
 use super::host_view::HostView;
 use super::middleware::{self, Passed};
-use super::{Ask, Asked, Dialect, DialectRoute, Login, Path};
+use super::{Ask, Asked, Basic, Dialect, DialectRoute, Login, Path};
 use crate::arrival::Arrival;
 use crate::body;
 use crate::exchange;
 use crate::http::Http;
 use crate::problem::{Problem, ProblemKind};
+
+/// What Basic authentication says of a name and a password that are not an account's.
+pub(super) const WRONG_PASSWORD: &str = "Invalid username/password.";
 
 /// A dialect on a deployment: the package's routes, and its manners for a host's own. Made by [`Http::dialect`]; cheap to
 /// clone.
@@ -191,8 +196,8 @@ impl Mounted {
         let mut router: Router<Http> = Router::new();
         let mut is_open_ended = false;
         for (at, route) in self.0.dialect.package.routes.iter().enumerate() {
-            match route.path {
-                Path::Exact(path) => {
+            match route.path.exact() {
+                Some(path) => {
                     router = router.route(&format!("{base}{path}"), self.served(at));
                     if let Some(without) =
                         path.strip_suffix('/').filter(|without| !(base.is_empty() && without.is_empty()))
@@ -200,7 +205,7 @@ impl Mounted {
                         router = router.route(&format!("{base}{without}"), self.missing_slash());
                     }
                 }
-                Path::Prefix(_) => is_open_ended = true,
+                None => is_open_ended = true,
             }
         }
         if is_open_ended || !base.is_empty() {
@@ -233,18 +238,22 @@ impl Mounted {
 
     fn served(&self, route: usize) -> MethodRouter<Http> {
         let mounted = self.clone();
-        any(move |parameters: RawPathParams, request: Request| {
-            let parameters = parameters.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-            async move { mounted.serve(route, parameters, request).await }
+        any(move |parameters: Result<RawPathParams, RawPathParamsRejection>, request: Request| async move {
+            // What is no text is no address of Django's either.
+            let Ok(parameters) = parameters else { return plain(django::not_found()) };
+            let parameters: Vec<_> =
+                parameters.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+            let takes = mounted.0.dialect.package.routes[route].path.takes(&parameters);
+            if takes { mounted.serve(route, parameters, request).await } else { plain(django::not_found()) }
         })
     }
 
     /// What is below the mount and has no route of its own.
     async fn serve_whatever(&self, base: &str, request: Request) -> Response {
         let below = request.uri().path().strip_prefix(base).unwrap_or_default();
-        let route = self.0.dialect.package.routes.iter().position(|route| match route.path {
+        let route = self.0.dialect.package.routes.iter().position(|route| match &route.path {
             Path::Prefix(prefix) => below.starts_with(prefix),
-            Path::Exact(_) => false,
+            Path::Exact(_) | Path::Chosen(_) | Path::Routed(_) => false,
         });
         match route {
             Some(route) => self.serve(route, Vec::new(), request).await,
@@ -257,7 +266,7 @@ impl Mounted {
         let (mut parts, body) = request.into_parts();
         let asked = line(&parts.method, &parts.uri);
         let (form, answer) = match self.admit(view, &mut parts).await {
-            Ok(Admitted { form, who }) => (form, self.act(route, parameters, parts, body, who).await),
+            Ok(Admitted { form, who, basic }) => (form, self.act(route, parameters, parts, body, (who, basic)).await),
             Err(Turned { form, answer }) => (form, answer),
         };
         answer.render(view, form, &asked)
@@ -271,7 +280,13 @@ impl Mounted {
         let turned = |answer| Turned { form, answer };
         let arrival = self.arrival(parts).await;
         let who = self.who(&view.authentication, parts, &arrival, Judged::First).await.map_err(turned)?;
-        self.may(view, who.as_ref()).map_err(turned)?;
+        let basic = basic(&view.authentication, parts).map_err(turned)?;
+        if let Some(basic) = &basic
+            && !view.methods.contains(&parts.method)
+        {
+            self.prove_alone(view, basic.clone(), &arrival).await.map_err(turned)?;
+        }
+        self.may(view, who.as_ref(), basic.is_some()).map_err(turned)?;
         self.count(view, who.as_ref(), &arrival).await.map_err(turned)?;
         if !view.has(&parts.method) {
             let words = format!("Method \"{}\" not allowed.", parts.method);
@@ -280,7 +295,7 @@ impl Mounted {
         if parts.method == Method::OPTIONS {
             return Err(turned(metadata::describe(view)));
         }
-        Ok(Admitted { form, who })
+        Ok(Admitted { form, who, basic })
     }
 
     async fn arrival(&self, parts: &mut Parts) -> Arrival {
@@ -312,7 +327,16 @@ impl Mounted {
             Judged::Again => {}
         }
         let refusal = match judgement {
-            Ok(who) => return Ok(Some(who)),
+            Ok(who) => match scheme.renewal.filter(|renewal| renewal.may_be_due(&who, arrival.now)) {
+                None => return Ok(Some(who)),
+                Some(Renewing { gain_millis, .. }) => {
+                    match http.authority().renew_in_use(&text, &who, gain_millis, arrival.now).await {
+                        Ok(()) => return Ok(Some(who)),
+                        Err(Error::Refused(refusal)) => refusal,
+                        Err(error) => return Err(no_answer(&error.into())),
+                    }
+                }
+            },
             Err(Error::Refused(refusal)) => refusal,
             Err(error) => return Err(no_answer(&error.into())),
         };
@@ -325,9 +349,11 @@ impl Mounted {
         Err(authentication.failed(words))
     }
 
-    fn may(&self, view: &View, who: Option<&Identity>) -> Result<(), Answer> {
+    /// Whether somebody may, who has this token or else has shown a password.
+    fn may(&self, view: &View, who: Option<&Identity>, by_password: bool) -> Result<(), Answer> {
         let allowed = match (&view.permission, who) {
             (Permission::Anyone, _) | (Permission::Authenticated, Some(_)) => true,
+            (Permission::Authenticated, None) if by_password => true,
             (Permission::Authenticated | Permission::Clients(_) | Permission::OtherClients(_), None) => {
                 return Err(view.authentication.missing());
             }
@@ -356,7 +382,7 @@ impl Mounted {
         parameters: Vec<(String, String)>,
         mut parts: Parts,
         body: Body,
-        who: Option<Identity>,
+        (who, basic): (Option<Identity>, Option<Basic>),
     ) -> Answer {
         let DialectRoute { view, act, .. } = &self.0.dialect.package.routes[route];
         let http = &self.0.http;
@@ -373,19 +399,22 @@ impl Mounted {
                 Ok(who) => who,
                 Err(answer) => return answer,
             };
-            if let Err(answer) = self.may(view, who.as_ref()) {
+            if let Err(answer) = self.may(view, who.as_ref(), basic.is_some()) {
                 return answer;
             }
         }
         let arrival = self.arrival(&mut parts).await;
+        let path = parts.extensions.get::<OriginalUri>().map_or_else(|| parts.uri.path(), |uri| uri.path()).to_owned();
         let asked = Asked {
             method: parts.method,
+            path,
             parameters,
             query: parts.uri.query().unwrap_or_default().to_owned(),
             headers: parts.headers,
             body: body_bytes,
             parsers: view.parsers.clone(),
             who,
+            basic,
         };
         let (mounted, act) = (self.clone(), Arc::clone(act));
         let begun = async move {
@@ -404,38 +433,107 @@ impl Mounted {
         exchange::whole(http, begun).await.unwrap_or_else(|problem| no_answer(&problem))
     }
 
+    /// Whether the password is right, and nothing else: a view that takes no such request asks all the same who sends it.
+    async fn prove_alone(&self, view: &View, (username, password): Basic, arrival: &Arrival) -> Result<(), Answer> {
+        let authority = self.0.http.authority();
+        let client = self.0.dialect.client().map_or_else(ClientName::default_client, |order| order.name.clone());
+        let proven = match claim(username, &password, client) {
+            Ok(claim) => authority.prove(claim, &arrival.source, arrival.now).await,
+            Err(refusal) => Err(refusal.into()),
+        };
+        let declined = match proven {
+            Ok(proven) => authority.decline(proven, Refusal::RefusedByHost("no token was asked for".to_owned())).await,
+            Err(error) => Err(error),
+        };
+        declined.map_err(|error| {
+            let is_wrong = matches!(error, Error::Refused(Refusal::CredentialsRejected));
+            if is_wrong { view.authentication.failed(WRONG_PASSWORD) } else { self.failed(error) }
+        })
+    }
+
     /// Does what a dialect asks for.
     async fn carry_out(&self, ask: Ask, source: &Source, now: Now) -> Result<Answer, Stopped> {
         let authority = self.0.http.authority();
-        match ask {
-            Ask::LogIn { username, password, client, terms, answer } => {
-                let login = Login { username, password, client, terms };
-                Ok(answer(&self.log_in(login, source, now).await?))
-            }
-            Ask::LogInAlone { login, answer } => {
-                let client = login.client.clone();
-                let logged_in = self.log_in(login, source, now).await?;
-                let token = &logged_in.issued.token;
-                let filter = TokenFilter {
-                    client: Some(client),
-                    kind: Some(Kind::Login),
-                    ..TokenFilter::of(token.subject.clone())
-                };
-                let query = TokenQuery { filter, live_at: Some(now.wall), ..TokenQuery::default() };
-                let live = authority.list(query, PageRequest { after: None, limit: 2 }).await?;
-                let is_alone = live.items.iter().all(|other| other.id == token.id);
-                Ok(answer(&logged_in, is_alone))
-            }
-            Ask::Further { who, further, answer } => {
-                Ok(answer(&authority.log_in_further(&who, further, source, now).await?))
-            }
-            Ask::EndAll { who, answer } => {
-                authority.logout_all(&who, source, now).await?;
-                Ok(answer(&()))
-            }
-            Ask::LogOut { who, answer } => {
-                authority.logout(&who, source, now).await?;
-                Ok(answer(&()))
+        let mut ask = ask;
+        loop {
+            let answer = match ask {
+                Ask::Tokens { who, then } => match then(self.tokens(&who, now).await?, now.wall) {
+                    Ok(next) => {
+                        ask = next;
+                        continue;
+                    }
+                    Err(answer) => answer,
+                },
+                Ask::LogIn { username, password, client, terms, answer } => {
+                    let login = Login { username, password, client, terms };
+                    answer(&self.log_in(login, source, now).await?)
+                }
+                Ask::LogInAlone { login, answer } => {
+                    let client = login.client.clone();
+                    let logged_in = self.log_in(login, source, now).await?;
+                    let token = &logged_in.issued.token;
+                    let filter = TokenFilter {
+                        client: Some(client),
+                        kind: Some(Kind::Login),
+                        ..TokenFilter::of(token.subject.clone())
+                    };
+                    let query = TokenQuery { filter, live_at: Some(now.wall), ..TokenQuery::default() };
+                    let live = authority.list(query, PageRequest { after: None, limit: 2 }).await?;
+                    let is_alone = live.items.iter().all(|other| other.id == token.id);
+                    answer(&logged_in, is_alone)
+                }
+                Ask::Further { who, further, answer } => {
+                    answer(&authority.log_in_further(&who, further, source, now).await?)
+                }
+                Ask::LogInAnew { login, answer } => {
+                    let mut logged_in = self.log_in(login, source, now).await?;
+                    if logged_in.issued.repeated {
+                        let who = Identity::from(&logged_in.issued.token);
+                        logged_in.issued.token.expires_at = authority.renew_held(&who, source, now).await?;
+                    }
+                    answer(&logged_in)
+                }
+                Ask::LogInFurther { who, further, answer } => {
+                    let issued = authority.log_in_further(&who, further, source, now).await?;
+                    answer(&(issued, authority.account_of(&who.subject).await?))
+                }
+                Ask::Renew { who, answer } => answer(&authority.renew_held(&who, source, now).await?),
+                Ask::LogOut { who, answer } => {
+                    authority.logout(&who, source, now).await?;
+                    answer(&())
+                }
+                Ask::EndAll { who, answer } => {
+                    authority.logout_all(&who, source, now).await?;
+                    answer(&())
+                }
+                Ask::Revoke { who, tokens, answer } => {
+                    for token in tokens {
+                        authority.revoke(&who, token, Kind::Login, source, now).await?;
+                    }
+                    answer(&())
+                }
+                Ask::Reveal { who, token, answer } => match authority.reveal(&who, &token, source, now).await {
+                    // Without its ring nothing is sealed, and nothing shown.
+                    Err(Error::Refused(Refusal::KeyRingMissing)) => answer(&None),
+                    revealed => answer(&revealed?),
+                },
+            };
+            return Ok(answer);
+        }
+    }
+
+    /// The login tokens of `who`'s subject that nobody has ended.
+    async fn tokens(&self, who: &Identity, now: Now) -> Result<Vec<Token>, Error> {
+        let (mut tokens, mut after) = (Vec::new(), None);
+        loop {
+            let filter = TokenFilter { kind: Some(Kind::Login), ..TokenFilter::of(who.subject.clone()) };
+            let query = TokenQuery { filter, ..TokenQuery::default() };
+            let page = PageRequest { after, limit: PageRequest::MOST };
+            let Page { items, next } = self.0.http.authority().list(query, page).await?;
+            tokens.extend(items.into_iter().filter(|token| token.standing(now.wall) != Standing::Revoked));
+            after = next;
+            if after.is_none() {
+                return Ok(tokens);
             }
         }
     }
@@ -443,10 +541,7 @@ impl Mounted {
     async fn log_in(&self, login: Login, source: &Source, now: Now) -> Result<LoggedIn, Stopped> {
         let authority = self.0.http.authority();
         let Login { username, password, client, terms } = login;
-        // No account has one that is longer.
-        let password = Password::new(password.as_bytes()).map_err(|_| Refusal::CredentialsRejected)?;
-        let claim = Claim { username, spelled: Spelling::Exact, password, client };
-        let proven = authority.prove(claim, source, now).await?;
+        let proven = authority.prove(claim(username, &password, client)?, source, now).await?;
         match terms(proven.account()) {
             Ok(terms) => Ok(authority.log_in(proven, terms).await?),
             Err(answer) => {
@@ -512,12 +607,50 @@ enum Judged {
 pub(super) struct Admitted {
     pub(super) form: Form,
     pub(super) who: Option<Identity>,
+    /// Not looked at yet.
+    basic: Option<Basic>,
 }
 
 /// A request that does not, and what it is answered with.
 pub(super) struct Turned {
     pub(super) form: Form,
     pub(super) answer: Answer,
+}
+
+/// A user name and a password in `Authorization`, at a view that takes them.
+fn basic(authentication: &Authentication, parts: &Parts) -> Result<Option<Basic>, Answer> {
+    match authentication {
+        Authentication::Nobody | Authentication::Token(_) | Authentication::Session => Ok(None),
+        Authentication::Basic => match authentication.presented(&parts.headers)? {
+            Presented::Basic { username, password } => Ok(Some((username, password))),
+            Presented::Nothing | Presented::Token(_) => Ok(None),
+        },
+    }
+}
+
+fn claim(username: String, password: &str, client: ClientName) -> Result<Claim, Refusal> {
+    // No account has one that is longer.
+    let password = Password::new(password.as_bytes()).map_err(|_| Refusal::CredentialsRejected)?;
+    Ok(Claim { username, spelled: Spelling::Exact, password, client })
+}
+
+impl Path {
+    /// What the router is told; `None` for a pattern without an end.
+    pub(super) fn exact(&self) -> Option<&str> {
+        match self {
+            Path::Exact(path) | Path::Routed(path) => Some(path),
+            Path::Chosen(path) => Some(path),
+            Path::Prefix(_) => None,
+        }
+    }
+
+    /// Whether Django's pattern takes these as well.
+    fn takes(&self, parameters: &[(String, String)]) -> bool {
+        match self {
+            Path::Exact(_) | Path::Chosen(_) | Path::Prefix(_) => true,
+            Path::Routed(_) => parameters.iter().all(|(_, value)| !value.contains(['.', '/'])),
+        }
+    }
 }
 
 /// Why an ask came to nothing.

@@ -7,9 +7,12 @@ use std::num::NonZeroU32;
 use std::str::FromStr;
 
 use counterfoil_core::shape::{NotAShape, TokenShape};
+use counterfoil_core::throttle::{NotARate, Rate};
 use counterfoil_core::{AtCap, Cap, ClientName, Lifetime, Policy};
 use serde_json::{Map, Value};
 
+use super::drf::moment::DateTimeFormat;
+use super::drf::user::UserFields;
 use super::drf::view::{Parser, Permission, Renderer};
 use super::duration;
 
@@ -149,7 +152,7 @@ impl<'a> Settings<'a> {
     }
 
     /// The classes of a list of DRF's, each by its name without its module.
-    fn classes(&mut self, key: &str) -> Result<Option<Vec<&'a str>>, NotASetting> {
+    pub(super) fn classes(&mut self, key: &str) -> Result<Option<Vec<&'a str>>, NotASetting> {
         let Some(value) = self.take(key) else { return Ok(None) };
         let wrong = || NotASetting::new(key, "is a list of the names of classes");
         let items = value.as_array().ok_or_else(wrong)?;
@@ -217,6 +220,105 @@ impl<'a> Settings<'a> {
         parsers
             .map(Cow::Owned)
             .ok_or_else(|| NotASetting::new(KEY, "has JSONParser, FormParser, MultiPartParser, and no others"))
+    }
+
+    /// A length of time in whole seconds, which may be 0.
+    pub(super) fn interval(&mut self, key: &str) -> Result<Option<u64>, NotASetting> {
+        let Some(value) = self.take(key) else { return Ok(None) };
+        if value.as_u64() == Some(0) {
+            return Ok(Some(0));
+        }
+        let read = duration::read(value).map(Lifetime::seconds);
+        read.map(Some).ok_or_else(|| NotASetting::new(key, duration::EXPECTED))
+    }
+
+    /// How long something lives; null, which is for ever, is `Some(None)`.
+    pub(super) fn lifetime_or_none(&mut self, key: &str) -> Result<Option<Option<Lifetime>>, NotASetting> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Value::Null) => Ok(Some(None)),
+            Some(value) => {
+                let read = duration::read(value).ok_or_else(|| NotASetting::new(key, duration::EXPECTED));
+                read.map(|lifetime| Some(Some(lifetime)))
+            }
+        }
+    }
+
+    /// A whole number.
+    pub(super) fn number(&mut self, key: &str) -> Result<Option<u64>, NotASetting> {
+        let Some(value) = self.take(key) else { return Ok(None) };
+        value.as_u64().map(Some).ok_or_else(|| NotASetting::new(key, "is a whole number"))
+    }
+
+    /// A text; null is as if it were not set.
+    pub(super) fn text(&mut self, key: &str) -> Result<Option<&'a str>, NotASetting> {
+        match self.take(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => value.as_str().map(Some).ok_or_else(|| NotASetting::new(key, "is a text")),
+        }
+    }
+
+    /// The word before a token in `Authorization`.
+    pub(super) fn keyword(&mut self, key: &str) -> Result<Option<&'a str>, NotASetting> {
+        let keyword = self.text(key)?;
+        match keyword {
+            Some(word) if word.is_empty() || !word.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                Err(NotASetting::new(key, "is one word of ASCII"))
+            }
+            Some(_) | None => Ok(keyword),
+        }
+    }
+
+    /// How times are written: a pattern of `strftime`, `iso-8601`, or null, which is the same.
+    pub(super) fn times(&mut self, key: &str) -> Result<Option<DateTimeFormat>, NotASetting> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Value::Null) => Ok(Some(DateTimeFormat::Iso)),
+            Some(value) => {
+                let text = value.as_str().ok_or_else(|| NotASetting::new(key, "is a text"))?;
+                Ok(Some(DateTimeFormat::of(text)))
+            }
+        }
+    }
+
+    /// `TIME_ZONE` and `USE_TZ`, by which times are written: UTC alone.
+    pub(super) fn utc(&mut self) -> Result<(), NotASetting> {
+        if self.text("TIME_ZONE")?.is_some_and(|zone| !matches!(zone, "UTC" | "Etc/UTC")) {
+            return Err(NotASetting::new("TIME_ZONE", "is UTC: times are written in no other zone"));
+        }
+        match self.flag("USE_TZ")? {
+            Some(false) => Err(NotASetting::new("USE_TZ", "is true: times are written with their zone")),
+            Some(true) | None => Ok(()),
+        }
+    }
+
+    /// A rate as Django REST framework reads it, of whose period only the first letter counts: `10/min`. Null is none.
+    pub(super) fn rate(&mut self, key: &str) -> Result<Option<Rate>, NotASetting> {
+        let Some(text) = self.text(key)? else { return Ok(None) };
+        let wrong = || NotASetting::new(key, NotARate.to_string());
+        let (number, period) = text.split_once('/').ok_or_else(wrong)?;
+        let period = period.get(..1).ok_or_else(wrong)?;
+        format!("{}/{period}", number.trim()).parse().map(Some).map_err(|_| wrong())
+    }
+
+    /// Which fields are shown of a user. `USER_SERIALIZER`, in the settings called `of`, names a class of Python, of which the package's own
+    /// is known; of any other, `user_fields` says what it shows.
+    pub(super) fn user_fields(&mut self, of: &str, own: &str) -> Result<Option<UserFields>, NotASetting> {
+        let key = format!("{of}.USER_SERIALIZER");
+        let serializer = self.text(&key)?;
+        let inner = format!("{of}.USER_FIELDS");
+        for named in ["user_fields", &inner] {
+            let Some(value) = self.take(named) else { continue };
+            let names: Option<Vec<&str>> = value.as_array().and_then(|names| names.iter().map(Value::as_str).collect());
+            let fields = names.and_then(UserFields::named);
+            let wrong = || NotASetting::new(named, format!("is a list of names among {}", UserFields::known()));
+            return fields.map(Some).ok_or_else(wrong);
+        }
+        match serializer {
+            None => Ok(None),
+            Some(serializer) if serializer == own => Ok(Some(UserFields::username_alone())),
+            Some(_) => Err(NotASetting::new(&key, format!("is {own}; say what another shows in user_fields"))),
+        }
     }
 
     /// Has the operator told of something weak.

@@ -6,7 +6,8 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::GeneralPurpose;
 use base64::engine::{DecodePaddingMode, GeneralPurposeConfig};
-use counterfoil_core::Refusal;
+use counterfoil_core::client::Lifetime;
+use counterfoil_core::{Identity, Now, Refusal};
 use zeroize::Zeroizing;
 
 use super::answer::Answer;
@@ -15,12 +16,10 @@ use super::answer::Answer;
 #[derive(Debug, Clone)]
 pub(crate) enum Authentication {
     /// It does not.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the first package that has such a view comes next"))]
     Nobody,
     /// By a token.
     Token(TokenScheme),
     /// By a user name and a password.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the first package that has such a view comes next"))]
     Basic,
     /// By whom the package's middleware found, as Django REST framework's own default takes it: for somebody with a session.
     Session,
@@ -34,6 +33,25 @@ pub(crate) struct TokenScheme {
     /// Another word that is as good.
     pub(crate) or_keyword: Option<Cow<'static, str>>,
     pub(crate) words: TokenWords,
+    /// How its expiry moves on by use, if it does.
+    pub(crate) renewal: Option<Renewing>,
+}
+
+/// When a use of a token moves its expiry on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Renewing {
+    /// How long it then lives.
+    pub(crate) life: Lifetime,
+    /// What it has to gain by it: more than this.
+    pub(crate) gain_millis: u64,
+}
+
+impl Renewing {
+    /// Whether the authority has to be asked: not where the answer is no whatever else holds.
+    pub(crate) fn may_be_due(self, who: &Identity, now: Now) -> bool {
+        let until = now.wall.plus_millis(self.life.millis());
+        who.expires_at.is_some_and(|end| until.millis_since(end) > self.gain_millis)
+    }
 }
 
 /// What is said of a token that is none.
@@ -102,13 +120,12 @@ pub(crate) enum Presented {
     /// The text of a token.
     Token(Zeroizing<String>),
     /// A user name and a password.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the first package that has such a view comes next"))]
     Basic { username: String, password: Zeroizing<String> },
 }
 
 impl TokenScheme {
     pub(crate) fn of(keyword: impl Into<Cow<'static, str>>) -> TokenScheme {
-        TokenScheme { keyword: keyword.into(), or_keyword: None, words: TokenWords::DEFAULT }
+        TokenScheme { keyword: keyword.into(), or_keyword: None, words: TokenWords::DEFAULT, renewal: None }
     }
 
     /// The words that may stand before the token.

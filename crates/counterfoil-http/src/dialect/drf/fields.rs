@@ -12,8 +12,12 @@ use super::parse::{Data, Input};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CharField {
     pub(crate) name: &'static str,
+    /// What OPTIONS calls its type: `string`, unless it is another field and one that is only shown.
+    pub(crate) kind: &'static str,
     /// As OPTIONS has it.
     pub(crate) label: &'static str,
+    /// The same.
+    pub(crate) help_text: Option<&'static str>,
     pub(crate) presence: Presence,
     /// Whether the blanks around it are dropped.
     pub(crate) trims: bool,
@@ -34,17 +38,27 @@ pub(crate) enum Presence {
 impl CharField {
     /// A field that has to be there, is trimmed, and is not blank.
     pub(crate) const fn named(name: &'static str, label: &'static str) -> CharField {
-        CharField { name, label, presence: Presence::Required, trims: true, allows_blank: false, max_length: None }
+        CharField {
+            name,
+            kind: "string",
+            label,
+            help_text: None,
+            presence: Presence::Required,
+            trims: true,
+            allows_blank: false,
+            max_length: None,
+        }
     }
 
     /// What OPTIONS tells of it.
     pub(crate) fn described(&self) -> Value {
         let mut described = vec![
-            ("type", Value::text("string")),
+            ("type", Value::text(self.kind)),
             ("required", Value::Bool(self.presence == Presence::Required)),
             ("read_only", Value::Bool(self.presence == Presence::ReadOnly)),
             ("label", Value::text(self.label)),
         ];
+        described.extend(self.help_text.map(|text| ("help_text", Value::text(text))));
         described.extend(self.max_length.map(|length| ("max_length", Value::int(length as i128))));
         Value::object(described)
     }

@@ -25,6 +25,8 @@ pub(crate) struct View {
     pub(crate) permission: Permission,
     /// Whether its requests count, and against what.
     pub(crate) throttle: Option<Throttle>,
+    /// What a host's view counts against that asks to be throttled, where the client has no rate.
+    pub(crate) default_rate: Option<Rate>,
     /// What OPTIONS tells of the fields, where the package tells it.
     pub(crate) actions: &'static [CharField],
     /// Whether a session is looked at, which makes answers vary by cookie.
@@ -112,6 +114,7 @@ impl View {
             authentication: Authentication::token(),
             permission: Permission::Authenticated,
             throttle: None,
+            default_rate: None,
             actions: &[],
             varies_by_cookie: false,
         }
