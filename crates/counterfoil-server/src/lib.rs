@@ -203,7 +203,11 @@ fn run_config(
             let config = Config::judge(&chosen(common, None, environment)?)?;
             config.key_ring()?;
             config.mail.check()?;
-            output.answer("the settings are sound", &json!({ "sound": true }))
+            let warnings: Vec<String> = config.mounts.warnings().collect();
+            if output == Output::Human {
+                warnings.iter().for_each(|warning| output::remark(&format!("warning: {warning}")));
+            }
+            output.answer("the settings are sound", &json!({ "sound": true, "warnings": warnings }))
         }
         ConfigCommand::Show => {
             let chosen = chosen(common, None, environment)?;

@@ -33,15 +33,28 @@ impl Mounts {
         Ok(Mounts(mounts))
     }
 
-    /// `native` and the routes of each dialect.
+    /// `native` and the routes of each dialect, behind the package's middleware where it has one: here it sees what is below the
+    /// mount, and not what other dialects and the native routes have their own manners for.
     pub(crate) fn beside(&self, native: Router, http: &Http) -> Router {
-        self.0
-            .iter()
-            .fold(native, |router, Mount { path, dialect }| router.merge(http.dialect(dialect.clone()).routes_at(path)))
+        self.0.iter().fold(native, |router, Mount { path, dialect }| {
+            let mounted = http.dialect(dialect.clone());
+            router.merge(mounted.routes_at(path).layer(mounted.middleware()))
+        })
+    }
+
+    /// What is weaker than it need be, because the package has it so.
+    pub(crate) fn warnings(&self) -> impl Iterator<Item = String> {
+        let at = |path: &str| if path.is_empty() { "/".to_owned() } else { path.to_owned() };
+        self.0.iter().flat_map(move |Mount { path, dialect }| {
+            dialect.warnings().iter().map(move |warning| format!("mount {}: {warning}", at(path)))
+        })
     }
 
     /// Makes the clients that their tokens are of, or brings them to what the settings say.
     pub(crate) async fn prepare(&self, http: &Http) -> Result<(), Failure> {
+        for warning in self.warnings() {
+            tracing::warn!("{warning}");
+        }
         for Mount { dialect, .. } in &self.0 {
             http.dialect(dialect.clone()).prepare().await?;
         }
