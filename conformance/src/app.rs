@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use counterfoil::{
-    Counterfoil, HashingCapacity, HashingParams, HttpSettings, KeyRing, MemoryStore, OsEntropy, Settings, Silent,
+    AccountRules, Counterfoil, HashingCapacity, HashingParams, HttpSettings, KeyRing, MemoryStore, OsEntropy, Settings,
+    Silent,
 };
 use counterfoil_http::Dialect;
 use tempfile::TempDir;
@@ -58,7 +59,7 @@ impl App {
         let dialect = Dialect::from_settings(views::dialect_of(wanted.package)?, &django.for_dialect).map_err(told)?;
         let store = Arc::new(MemoryStore::new());
         let mailer = SiteMailer::by(&django.for_dialect, mails.path().to_owned())?;
-        let counterfoil = start(&store, mailer).await?;
+        let counterfoil = start(&store, mailer, |rules| dialect.rule(views::base_of(wanted.package), rules)).await?;
         let http = counterfoil.http(HttpSettings::default());
         let mounted = http.dialect(dialect);
         mounted.prepare().await.map_err(told)?;
@@ -76,9 +77,13 @@ impl App {
     }
 }
 
-async fn start(store: &Arc<MemoryStore>, mailer: Option<SiteMailer>) -> Result<Counterfoil, Unable> {
+async fn start(
+    store: &Arc<MemoryStore>,
+    mailer: Option<SiteMailer>,
+    rule: impl FnOnce(&mut AccountRules),
+) -> Result<Counterfoil, Unable> {
     let mut settings = Settings { hashing: HashingParams::insecure_for_tests(), ..Settings::default() };
-    settings.accounts.links.confirm = mailer.as_ref().map(|mailer| mailer.link().clone());
+    rule(&mut settings.accounts);
     let ring = KeyRing::generate(&OsEntropy).map_err(told)?;
     let mut builder = Counterfoil::builder();
     if let Some(mailer) = mailer {

@@ -6,7 +6,7 @@ use crate::{Failure, process};
 const PATHS: [&str; 3] = ["--cases", "--rules", "--servers"];
 
 /// Those that there are.
-const DIALECTS: [&str; 6] = ["authtoken", "durin", "knox", "multitoken", "advanced", "djforge"];
+const DIALECTS: [&str; 7] = ["authtoken", "durin", "knox", "multitoken", "advanced", "djforge", "rest_authtoken"];
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let mut conformance = process::cargo(&["run", "--quiet", "-p", "conformance", "--"]);

@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::PathBuf;
 
-use counterfoil::{Letter, LinkPattern, Mailer, NotSent, Sending};
+use counterfoil::{Letter, Mailer, NotSent, Sending};
 use serde_json::{Map, Value};
 
-use super::{Unable, told};
+use super::Unable;
 
 /// Writes each mail into a file of its own, for the scenario to read.
 #[derive(Debug, Clone)]
@@ -15,7 +15,6 @@ pub(super) struct SiteMailer {
     from: String,
     subject: String,
     message: String,
-    link: LinkPattern,
 }
 
 impl SiteMailer {
@@ -26,19 +25,7 @@ impl SiteMailer {
             let text = mail.get(key).and_then(Value::as_str);
             text.map(str::to_owned).ok_or_else(|| format!("REGISTRATION_EMAIL has no {key}"))
         };
-        let link = format!("{}/auth/register/confirm/{}/", text("BASE_URL")?, LinkPattern::PLACE);
-        Ok(Some(SiteMailer {
-            directory,
-            from: text("FROM")?,
-            subject: text("SUBJECT")?,
-            message: text("MESSAGE")?,
-            link: link.parse().map_err(told)?,
-        }))
-    }
-
-    /// Where the links in its mails lead.
-    pub(super) fn link(&self) -> &LinkPattern {
-        &self.link
+        Ok(Some(SiteMailer { directory, from: text("FROM")?, subject: text("SUBJECT")?, message: text("MESSAGE")? }))
     }
 
     fn write(&self, letter: &Letter) -> std::io::Result<()> {

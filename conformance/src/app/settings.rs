@@ -25,6 +25,8 @@ fn before_profile(package: &str) -> Value {
             "REST_DURIN": {"API_ACCESS_CLIENT_NAME": "api"},
         }),
         "djforge" => json!({"CACHES": {"tokens": {"TIMEOUT": null}}}),
+        // The link itself confirms.
+        "restauthtoken" => json!({"confirm": "get"}),
         _ => json!({}),
     }
 }
@@ -166,7 +168,7 @@ mod tests {
             "USER_SERIALIZER":"labapp.serializers.OwnUserSerializer","X":{"A":"py:timedelta(seconds=0.5)"}}"#;
         assert_eq!(
             of("restauthtoken", rest_authtoken).unwrap(),
-            json!({"AUTH_TOKEN_VALIDITY": 86403, "USER_FIELDS": ["id", "username"], "X": {"A": 0.5}})
+            json!({"confirm": "get", "AUTH_TOKEN_VALIDITY": 86403, "USER_FIELDS": ["id", "username"], "X": {"A": 0.5}})
         );
         assert!(of("knox", r#"{"A":"py:lambda: 1"}"#).is_err());
     }

@@ -28,7 +28,7 @@ pub(super) fn dialect_of(package: &str) -> Result<DialectName, Unable> {
 }
 
 /// Where the README of a package mounts its routes.
-fn base_of(package: &str) -> &'static str {
+pub(super) fn base_of(package: &str) -> &'static str {
     match package {
         "multitoken" | "durin" | "knox" => "/api/auth/",
         "advanced" | "restauthtoken" => "/auth/",

@@ -8,6 +8,7 @@ use crate::mail::LetterUrl;
 use crate::password_policy::PasswordPolicy;
 use crate::redirect::{self, Redirects};
 use crate::secret::SecretToken;
+use crate::shape::TokenShape;
 use crate::throttle::{Period, Rate};
 
 /// What people may do with accounts of their own. The default lets nobody register, and whoever has an account log in,
@@ -135,6 +136,8 @@ pub struct Links {
     pub reset: Option<LinkPattern>,
     /// Where somebody looks after their account: what mails without a link of their own lead to. `None`: `base`.
     pub account: Option<String>,
+    /// What the secrets of links that confirm an address look like: where a dialect's clients know them by their characters.
+    pub shape: TokenShape,
 }
 
 impl Links {

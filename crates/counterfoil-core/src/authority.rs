@@ -38,7 +38,7 @@ pub use own_password::ChangeOfPassword;
 pub use pages::{Cursor, List, Page, PageRequest, Place};
 pub use post::{Delivery, Linked, MailParts};
 pub use records::{AuditPage, UserExport};
-pub use registration::{NewRegistration, Registered};
+pub use registration::{NewRegistration, Registered, RegistrationTerms};
 pub use services::Introspected;
 pub use staff::Ending;
 pub use tokens::Renewed;

@@ -943,6 +943,16 @@ impl AccountStore for MemoryStore {
         done(self.lock().accounts.iter().any(|row| row.account.role == role))
     }
 
+    fn greatest_number(&self) -> Answer<'_, u64> {
+        let state = self.lock();
+        let number = |row: &Credentials| {
+            let text = row.account.subject.as_str();
+            let is_plain = text.len() <= 15 && text.bytes().all(|byte| byte.is_ascii_digit());
+            is_plain.then(|| text.parse().ok()).flatten()
+        };
+        done(state.accounts.iter().filter_map(number).max().unwrap_or(0))
+    }
+
     fn password_costs(&self) -> Answer<'_, Vec<Cost>> {
         let mut costs: Vec<Cost> = self.lock().accounts.iter().filter_map(|row| row.password.cost().ok()).collect();
         costs.sort_unstable();

@@ -666,6 +666,9 @@ pub trait AccountStore: Send + Sync + fmt::Debug {
     /// Whether any account has this role.
     fn has_role(&self, role: Role) -> Answer<'_, bool>;
 
+    /// The greatest whole number that is the subject of an account, below 2⁵³; 0 where there is none.
+    fn greatest_number(&self) -> Answer<'_, u64>;
+
     /// The different costs of the passwords kept here, so that a refusal can be made as dear as the dearest.
     fn password_costs(&self) -> Answer<'_, Vec<Cost>>;
 

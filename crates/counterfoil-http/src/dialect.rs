@@ -15,6 +15,7 @@ mod host_view;
 mod knox;
 mod middleware;
 mod multitoken;
+mod rest_authtoken;
 mod serving;
 mod settings;
 
@@ -24,9 +25,14 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, Method};
-use counterfoil_core::authority::{ClientOrder, FurtherLogin, LoggedIn, LoginTerms};
+use counterfoil_core::account_rules::AccountRules;
+use counterfoil_core::authority::{
+    ClientOrder, FurtherLogin, Linked, LoggedIn, LoginTerms, NewRegistration, RegistrationTerms,
+};
 use counterfoil_core::shape::TokenShape;
-use counterfoil_core::{Account, ClientName, Identity, Issued, Refusal, SecretToken, Timestamp, Token, TokenId};
+use counterfoil_core::{
+    Account, ClientName, Identity, Issued, Refusal, SecretToken, Timestamp, Token, TokenId, Username,
+};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
@@ -56,17 +62,20 @@ pub enum DialectName {
     Advanced,
     /// djforge-redis-multitokens.
     Djforge,
+    /// django-rest-authtoken.
+    RestAuthtoken,
 }
 
 impl DialectName {
     /// All of them.
-    pub const ALL: [DialectName; 6] = [
+    pub const ALL: [DialectName; 7] = [
         DialectName::Authtoken,
         DialectName::Durin,
         DialectName::Knox,
         DialectName::Multitoken,
         DialectName::Advanced,
         DialectName::Djforge,
+        DialectName::RestAuthtoken,
     ];
 
     /// As settings have it.
@@ -78,6 +87,7 @@ impl DialectName {
             DialectName::Multitoken => "multitoken",
             DialectName::Advanced => "advanced",
             DialectName::Djforge => "djforge",
+            DialectName::RestAuthtoken => "rest_authtoken",
         }
     }
 }
@@ -148,9 +158,16 @@ impl Dialect {
             DialectName::Multitoken => multitoken::package(&mut settings)?,
             DialectName::Advanced => advanced::package(&mut settings)?,
             DialectName::Djforge => djforge::package(&mut settings)?,
+            DialectName::RestAuthtoken => rest_authtoken::package(&mut settings)?,
         };
         let warnings = settings.all_taken()?;
         Ok(Dialect { name, package, warnings })
+    }
+
+    /// Puts what these settings say of accounts into the rules of a deployment that mounts the dialect at `path`: where the links in
+    /// mails lead, and what they look like. To be called before the [`Authority`](counterfoil_core::Authority) is opened.
+    pub fn rule(&self, path: &str, rules: &mut AccountRules) {
+        self.package.routes.iter().for_each(|route| route.act.rule(path, rules));
     }
 
     /// What is weak in these settings, or in what the package does where they say nothing: a sentence each, for the operator.
@@ -225,6 +242,9 @@ trait Act: fmt::Debug + Send + Sync {
     fn mints(&self) -> Option<&TokenShape> {
         None
     }
+
+    /// What its settings mean for the accounts of the deployment, mounted at this path.
+    fn rule(&self, _: &str, _: &mut AccountRules) {}
 }
 
 /// A request that has passed all that is judged before a view.
@@ -281,6 +301,14 @@ enum Ask {
     LogInAlone { login: Login, answer: ThenAlone },
     /// Another token, in the place of this one or beside it.
     Further { who: Identity, further: FurtherLogin, answer: Then<Issued> },
+    /// An account for whoever asks.
+    Register { new: Box<NewRegistration>, terms: RegistrationTerms, answer: Then<Account> },
+    /// Whether nobody has a name.
+    IsFree { username: Username, answer: Then<bool> },
+    /// Whose address a link confirms.
+    LookAtLink { text: Zeroizing<String>, answer: Then<Linked> },
+    /// The use of such a link.
+    Confirm { text: Zeroizing<String>, answer: Then<Account> },
     /// The end of every login token of whoever this is.
     EndAll { who: Identity, answer: Then<()> },
     /// The same as a login, and its whole life anew where the token was there already.

@@ -55,6 +55,7 @@ pub(crate) fn judge(
             confirm: chosen.optional("links.confirm", pattern)?,
             reset: chosen.optional("links.reset", pattern)?,
             account: chosen.optional("links.account", page)?,
+            ..Links::default()
         },
         redirects: redirects(chosen)?,
         site,

@@ -1,6 +1,7 @@
 //! The address of an account: proving it, changing it, taking that back.
 
 use super::Authority;
+use super::Linked;
 use super::post::languages_of;
 use crate::account::{Account, AccountChange, Email};
 use crate::actor::{Actor, By};
@@ -71,6 +72,30 @@ impl Authority {
             }
         };
         Ok(Confirmed { account, next: self.next_of(&link) })
+    }
+
+    /// Whose address a link confirms, for a page that asks before [`Authority::confirm_by_mail_alone`]. Nothing is used up.
+    ///
+    /// # Errors
+    /// [`Refusal::LinkDead`]; [`Refusal::LimitHit`] for an address that has tried too many; [`Refusal::NoMail`].
+    pub async fn linked_to_confirm(&self, text: &str, source: &Source, now: Now) -> Result<Linked, Error> {
+        let link = self.link_to_confirm(text, source, now).await?;
+        let account = self.account_of(&link.subject).await?.ok_or(Refusal::LinkDead)?;
+        if account.email.as_ref() != Some(&link.email) {
+            return Err(Refusal::LinkDead.into());
+        }
+        Ok(Linked { next: self.next_of(&link), link, username: account.username })
+    }
+
+    /// Uses a link to confirm the address that an account has, for whoever reads the mail and shows nothing else: for dialects of
+    /// packages that have it so. Somebody who makes an account with the address of another one has to wait until that one confirms
+    /// it; [`Authority::confirm_email`] asks for more.
+    ///
+    /// # Errors
+    /// As [`Authority::linked_to_confirm`]; [`Refusal::EmailTaken`].
+    pub async fn confirm_by_mail_alone(&self, text: &str, source: &Source, now: Now) -> Result<Account, Error> {
+        let link = self.link_to_confirm(text, source, now).await?;
+        self.prove_address(&link, Actor::Stranger, source, now).await
     }
 
     /// Who shows that the account of a link is theirs.

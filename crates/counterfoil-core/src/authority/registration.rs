@@ -4,11 +4,12 @@ use super::Authority;
 use crate::account::{Account, AccountChange, Credentials, Email, LoginName};
 use crate::account_rules::{AccountRules, EmailRule, Registering, Unconfirmed};
 use crate::actor::Actor;
-use crate::clock::Now;
+use crate::client::Lifetime;
+use crate::clock::{Now, Timestamp};
 use crate::event::Event;
 use crate::language::{Languages, is_tag};
 use crate::link::{Link, Purpose};
-use crate::mail::{MailKind, Registration};
+use crate::mail::{MailKind, MailOrder, Registration};
 use crate::password::{EncodedPassword, Password};
 use crate::refusal::{Error, Refusal};
 use crate::subject::SubjectId;
@@ -45,6 +46,18 @@ pub enum Registered {
     /// A mail is on its way: what it says depends on whether the address has an account already, and nobody but its reader
     /// learns of that.
     ProofAsked,
+}
+
+/// How often a number is chosen anew that somebody else took this instant.
+const NUMBERS_TRIED: u32 = 16;
+
+/// How a dialect's settings have accounts made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RegistrationTerms {
+    /// Whether the password is held to the deployment's policy. Else whoever calls has judged it by the package's rule.
+    pub judges_password: bool,
+    /// Whether a link to confirm the address is mailed, and for how long it works.
+    pub confirm_within: Option<Lifetime>,
 }
 
 impl Authority {
@@ -104,9 +117,85 @@ impl Authority {
                     ..Account::named(subject, new.username, now.wall)
                 };
                 self.make_registered(&account, &password, source, now).await?;
-                self.ask_to_confirm(&account, new.languages, next, source, now).await;
+                self.ask_to_confirm(&account, new.languages, next, None, source, now).await;
                 Ok(Registered::Account(Box::new(account)))
             }
+        }
+    }
+
+    /// Makes an account for whoever asks, because a dialect's settings say so and whatever the deployment's own do. Its subject is
+    /// the next whole number, as the package's were: clients keep it in a column for one. The account opens by its name at once.
+    ///
+    /// # Errors
+    /// As [`Authority::register`], but never [`Refusal::RegistrationClosed`].
+    pub async fn register_by(
+        &self,
+        new: NewRegistration,
+        terms: RegistrationTerms,
+        source: &Source,
+        now: Now,
+    ) -> Result<Account, Error> {
+        self.count_request(RouteClass::Login, None, source, now)?;
+        new.username.judge_registered(None).map_err(|why| Refusal::invalid("username", why))?;
+        if terms.judges_password {
+            self.judge_password("password", &new.password, &[new.username.as_str()])?;
+        }
+        let mailed = terms.confirm_within.and_then(|within| Some((new.email.as_ref()?, within)));
+        match mailed {
+            Some((email, _)) => {
+                self.mails_links(Purpose::Confirm)?;
+                self.count_mail(Purpose::Confirm, email, source, now)?;
+            }
+            None => self.count_asking(source, now)?,
+        }
+        self.is_free(&new.username).await?;
+        let mail_expires_at = mailed.map(|(_, within)| super::post::in_time(within, now));
+        let password = match terms.judges_password {
+            true => self.hash(new.password).await?,
+            false => self.hash_of_any_length(new.password).await?,
+        };
+        let mut number = self.accounts.greatest_number().await?.saturating_add(1);
+        let mut tries = 0;
+        let account = loop {
+            let subject = number.to_string().parse().map_err(|error| Refusal::invalid("id", error))?;
+            number = number.saturating_add(1);
+            // One that was deleted is not somebody else's number now.
+            if self.tokens.subject(&subject).await?.is_some() {
+                continue;
+            }
+            let account = Account {
+                email: new.email.clone(),
+                first_name: new.first_name.clone(),
+                last_name: new.last_name.clone(),
+                locale: new.locale.clone(),
+                ..Account::named(subject, new.username.clone(), now.wall)
+            };
+            match self.make_registered(&account, &password, source, now).await {
+                // The name, or the number this instant.
+                Err(Error::Refused(Refusal::UsernameTaken)) if tries < NUMBERS_TRIED => {
+                    self.is_free(&new.username).await?;
+                    tries += 1;
+                }
+                made => break made.map(|()| account)?,
+            }
+        };
+        if let Some(end) = mail_expires_at {
+            self.ask_to_confirm(&account, new.languages, new.next, Some(end), source, now).await;
+        }
+        Ok(account)
+    }
+
+    /// Whether nobody has this name, or one that people could take for it: what [`Authority::register`] would say of it.
+    ///
+    /// # Errors
+    /// [`Refusal::LimitHit`]; when the store fails.
+    pub async fn is_free_name(&self, username: &Username, source: &Source, now: Now) -> Result<bool, Error> {
+        self.count_request(RouteClass::Login, None, source, now)?;
+        self.count_asking(source, now)?;
+        match self.is_free(username).await {
+            Ok(()) => Ok(true),
+            Err(Error::Refused(Refusal::UsernameTaken)) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
@@ -201,6 +290,7 @@ impl Authority {
         account: &Account,
         languages: Languages,
         next: Option<String>,
+        expires_at: Option<Timestamp>,
         source: &Source,
         now: Now,
     ) {
@@ -217,7 +307,8 @@ impl Authority {
             Ok(None) => self.order(MailKind::ConfirmAddress, &account.subject, email, languages, next, now),
             Err(error) => Err(error),
         };
-        self.post_notice(order, source, now).await;
+        let until = |order: MailOrder| MailOrder { expires_at: expires_at.unwrap_or(order.expires_at), ..order };
+        self.post_notice(order.map(until), source, now).await;
     }
 
     /// Makes the account of a registration whose address was proved by `link`.

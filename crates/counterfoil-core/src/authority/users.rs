@@ -351,6 +351,11 @@ impl Authority {
                 Refusal::invalid("password", format!("has at least {} characters", Password::LEAST_CHARS)).into()
             );
         }
+        self.hash_of_any_length(password).await
+    }
+
+    /// The same where whoever calls has judged the length.
+    pub(super) async fn hash_of_any_length(&self, password: Password) -> Result<EncodedPassword, Error> {
         let mut salt = [0; 16];
         self.entropy.fill(&mut salt)?;
         let task = HashTask { password, params: self.settings().hashing, salt };

@@ -3,7 +3,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod authorization;
-mod browsable;
+pub(crate) mod browsable;
 pub(crate) mod django;
 pub(crate) mod fields;
 pub(crate) mod json;

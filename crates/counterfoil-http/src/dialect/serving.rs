@@ -265,6 +265,10 @@ impl Mounted {
         let DialectRoute { view, .. } = &self.0.dialect.package.routes[route];
         let (mut parts, body) = request.into_parts();
         let asked = line(&parts.method, &parts.uri);
+        if !view.is_of_framework {
+            let answer = self.act(route, parameters, parts, body, (None, None)).await;
+            return answer.render(view, Form::Json { indent: None }, &asked);
+        }
         let (form, answer) = match self.admit(view, &mut parts).await {
             Ok(Admitted { form, who, basic }) => (form, self.act(route, parameters, parts, body, (who, basic)).await),
             Err(Turned { form, answer }) => (form, answer),
@@ -502,6 +506,10 @@ impl Mounted {
                     authority.logout(&who, source, now).await?;
                     answer(&())
                 }
+                Ask::Register { new, terms, answer } => answer(&authority.register_by(*new, terms, source, now).await?),
+                Ask::IsFree { username, answer } => answer(&authority.is_free_name(&username, source, now).await?),
+                Ask::LookAtLink { text, answer } => answer(&authority.linked_to_confirm(&text, source, now).await?),
+                Ask::Confirm { text, answer } => answer(&authority.confirm_by_mail_alone(&text, source, now).await?),
                 Ask::EndAll { who, answer } => {
                     authority.logout_all(&who, source, now).await?;
                     answer(&())

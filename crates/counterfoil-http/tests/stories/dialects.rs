@@ -9,4 +9,5 @@ mod ground;
 mod knox;
 mod multitoken;
 mod recorded;
+mod rest_authtoken;
 mod site;

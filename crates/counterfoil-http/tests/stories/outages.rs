@@ -364,6 +364,10 @@ impl AccountStore for UnreliableStore {
         self.through(|memory| memory.has_role(role))
     }
 
+    fn greatest_number(&self) -> Answer<'_, u64> {
+        self.through(|memory| memory.greatest_number())
+    }
+
     fn password_costs(&self) -> Answer<'_, Vec<Cost>> {
         self.through(|memory| memory.password_costs())
     }

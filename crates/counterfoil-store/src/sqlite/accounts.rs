@@ -245,6 +245,17 @@ const COSTS: &str = "
     )
     SELECT cost FROM costs WHERE cost IS NOT NULL AND cost <> ?1";
 
+// Every subject is looked at, in its index; whoever registers pays more for the password.
+const GREATEST_NUMBER: &str = "
+    SELECT coalesce(max(CAST(subject AS INTEGER)), 0) FROM accounts
+    WHERE length(subject) BETWEEN 1 AND 15 AND subject NOT GLOB '*[^0-9]*'";
+
+/// See [`counterfoil_core::AccountStore::greatest_number`].
+pub(super) fn greatest_number(reader: &Reader) -> Result<u64, Fault> {
+    let number: i64 = reader.connection.prepare_cached(GREATEST_NUMBER)?.query_row([], |row| row.get(0))?;
+    Ok(number.unsigned_abs())
+}
+
 /// See [`counterfoil_core::AccountStore::password_costs`].
 pub(super) fn password_costs(reader: &Reader) -> Result<Vec<Cost>, Fault> {
     let mut statement = reader.connection.prepare_cached(COSTS)?;

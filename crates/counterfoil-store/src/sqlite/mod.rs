@@ -615,6 +615,10 @@ impl AccountStore for SqliteStore {
         self.read("looking for a role", move |reader| accounts::has_role(reader, role))
     }
 
+    fn greatest_number(&self) -> Answer<'_, u64> {
+        self.read("looking for the last number", accounts::greatest_number)
+    }
+
     fn password_costs(&self) -> Answer<'_, Vec<Cost>> {
         // Every login asks: a few seeks, which must not wait behind long lists.
         self.look_up("collecting the costs of passwords", &(), |reader, ()| accounts::password_costs(reader))

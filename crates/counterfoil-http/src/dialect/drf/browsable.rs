@@ -29,7 +29,7 @@ pub(crate) fn page(view: &View, asked: &str, status: StatusCode, data: &str) -> 
     page
 }
 
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

@@ -46,6 +46,12 @@ pub(crate) fn bad_request() -> Answer {
     Answer::django(StatusCode::BAD_REQUEST, page("Bad Request (400)", ""))
 }
 
+/// 403 for a request that could be forged from another site.
+pub(crate) fn forbidden() -> Answer {
+    let words = "CSRF verification failed. Request aborted.";
+    Answer::django(StatusCode::FORBIDDEN, page("403 Forbidden", words))
+}
+
 fn page(title: &str, words: &str) -> String {
     format!(
         "\n<!doctype html>\n<html lang=\"en\">\n<head>\n  <title>{title}</title>\n</head>\n<body>\n  \

@@ -67,7 +67,7 @@ impl CharField {
     ///
     /// # Errors
     /// What is said of it.
-    fn read(&self, input: &Input<'_>) -> Result<Option<Zeroizing<String>>, Vec<String>> {
+    pub(crate) fn read(&self, input: &Input<'_>) -> Result<Option<Zeroizing<String>>, Vec<String>> {
         let (text, surrogate) = match input {
             Input::Missing => {
                 return match self.presence {

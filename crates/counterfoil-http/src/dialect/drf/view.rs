@@ -31,6 +31,8 @@ pub(crate) struct View {
     pub(crate) actions: &'static [CharField],
     /// Whether a session is looked at, which makes answers vary by cookie.
     pub(crate) varies_by_cookie: bool,
+    /// Whether the framework stands before it. Else it is asked at once, whoever asks and in whatever form they want the answer.
+    pub(crate) is_of_framework: bool,
 }
 
 /// What a view answers with.
@@ -117,6 +119,7 @@ impl View {
             default_rate: None,
             actions: &[],
             varies_by_cookie: false,
+            is_of_framework: true,
         }
     }
 

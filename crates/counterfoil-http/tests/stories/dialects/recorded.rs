@@ -96,7 +96,8 @@ fn site_settings(name: DialectName) -> Value {
         | DialectName::Knox
         | DialectName::Multitoken
         | DialectName::Advanced
-        | DialectName::Djforge => json!({}),
+        | DialectName::Djforge
+        | DialectName::RestAuthtoken => json!({}),
     }
 }
 

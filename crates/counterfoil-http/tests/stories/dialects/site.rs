@@ -79,14 +79,15 @@ impl Site {
             | DialectName::Knox
             | DialectName::Multitoken
             | DialectName::Advanced
-            | DialectName::Djforge => json!([]),
+            | DialectName::Djforge
+            | DialectName::RestAuthtoken => json!([]),
         };
         let setup = json!({"users": [{"username": "john", "password": "foobar123"}], "clients": clients});
         let path = match name {
             DialectName::Authtoken => "/api-token-auth/",
             DialectName::Durin | DialectName::Knox | DialectName::Multitoken => "/api/auth/",
-            DialectName::Advanced => "/auth/",
-            DialectName::Djforge => "/",
+            DialectName::Advanced | DialectName::RestAuthtoken => "/auth/",
+            DialectName::Djforge | DialectName::RestAuthtoken => "/",
         };
         Site::with(name, path, &settings, &setup).await
     }
