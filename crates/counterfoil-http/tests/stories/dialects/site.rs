@@ -87,7 +87,7 @@ impl Site {
             DialectName::Authtoken => "/api-token-auth/",
             DialectName::Durin | DialectName::Knox | DialectName::Multitoken => "/api/auth/",
             DialectName::Advanced | DialectName::RestAuthtoken => "/auth/",
-            DialectName::Djforge | DialectName::RestAuthtoken => "/",
+            DialectName::Djforge => "/",
         };
         Site::with(name, path, &settings, &setup).await
     }
