@@ -81,7 +81,8 @@ pub enum AccountOutcome {
     PasswordKept,
     /// It was brought before and has been deleted here, or its subject was: it stays so.
     Deleted,
-    /// Another account has its subject: it would be taken for somebody else.
+    /// Another account has its subject: it would be taken for somebody else. Also one that was brought before, where neither its user
+    /// name nor the day it was made is what it was: that is another project's user, and not this one changed.
     SubjectTaken,
     /// Another account has its user name, character by character.
     NameTaken,
@@ -207,6 +208,8 @@ pub struct LedgerRow {
     pub key: SourceKey,
     /// What was made of it.
     pub brought: Brought,
+    /// Of a token, the expiry that it had in the source when it was read last.
+    pub expires_at: Option<Timestamp>,
 }
 
 /// What was made of a row of a source.

@@ -134,7 +134,8 @@ impl Config {
         let links = base_url.clone().or_else(|| local_base(&listen, &mail));
         // On a free port it is known only when that is listened on.
         let pages = links.is_some() || stays_here(&listen, &mail);
-        let authority = Settings {
+        let mounts = Mounts::judge(chosen)?;
+        let mut authority = Settings {
             rotation_grace: ttl("tokens.rotation_grace")?,
             retention: ttl("tokens.retention")?,
             hashing: hashing(chosen)?,
@@ -149,6 +150,7 @@ impl Config {
             audit_retention: ttl("audit.retention")?,
             audit_anonymous_after: ttl("audit.anonymous_after")?,
         };
+        mounts.rule(&mut authority.accounts);
         let default = HashingCapacity::default();
         let capacity = HashingCapacity {
             threads: chosen.number("hashing.threads", 1..=256)?.map_or(default.threads, at_least_one),
@@ -181,7 +183,7 @@ impl Config {
                 .and_then(|bytes| usize::try_from(bytes).ok())
                 .unwrap_or(65_536),
             http,
-            mounts: Mounts::judge(chosen)?,
+            mounts,
         })
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use axum::Router;
-use counterfoil::{Dialect, DialectName, Http, ROUTES};
+use counterfoil::{AccountRules, ClientName, Dialect, DialectName, Http, ROUTES};
 use serde_json::{Map, Value};
 
 use crate::failure::Failure;
@@ -26,28 +26,46 @@ impl Mounts {
         for settings in chosen.tables("mount")? {
             let mount = Mount::read(settings).map_err(|why| chosen.refused("mount", &why))?;
             if mounts.iter().any(|other| other.path == mount.path) {
-                return Err(chosen.refused("mount", &format!("two dialects are at {}", mount.path)));
+                return Err(chosen.refused("mount", &format!("two dialects are at {}", mount.at())));
+            }
+            if let Some(client) = mount.dialect.client() {
+                let clashes = |other: &Mount| {
+                    other.dialect.client().is_some_and(|one| one.name == client.name && one.policy != client.policy)
+                };
+                if mounts.iter().any(clashes) {
+                    let name = &client.name;
+                    let why =
+                        format!("two mounts have client {name} with different rules: name another one with client");
+                    return Err(chosen.refused("mount", &why));
+                }
+                if client.name == ClientName::default_client() {
+                    let why = "the client named default is for the native routes: name another one with client";
+                    return Err(chosen.refused("mount", &format!("{}: {why}", mount.at())));
+                }
             }
             mounts.push(mount);
         }
         Ok(Mounts(mounts))
     }
 
-    /// `native` and the routes of each dialect, behind the package's middleware where it has one: here it sees what is below the
-    /// mount, and not what other dialects and the native routes have their own manners for.
+    /// `native` and the routes of each dialect. A package's middleware stands before what is below its mount alone: other dialects and
+    /// the native routes have manners of their own.
     pub(crate) fn beside(&self, native: Router, http: &Http) -> Router {
-        self.0.iter().fold(native, |router, Mount { path, dialect }| {
-            let mounted = http.dialect(dialect.clone());
-            router.merge(mounted.routes_at(path).layer(mounted.middleware()))
-        })
+        self.0
+            .iter()
+            .fold(native, |router, Mount { path, dialect }| router.merge(http.dialect(dialect.clone()).routes_at(path)))
+    }
+
+    /// Puts what they say of accounts into the rules of the deployment: where the links in mails lead.
+    pub(crate) fn rule(&self, accounts: &mut AccountRules) {
+        self.0.iter().for_each(|Mount { path, dialect }| dialect.rule(path, accounts));
     }
 
     /// What is weaker than it need be, because the package has it so.
     pub(crate) fn warnings(&self) -> impl Iterator<Item = String> {
-        let at = |path: &str| if path.is_empty() { "/".to_owned() } else { path.to_owned() };
-        self.0.iter().flat_map(move |Mount { path, dialect }| {
-            dialect.warnings().iter().map(move |warning| format!("mount {}: {warning}", at(path)))
-        })
+        self.0
+            .iter()
+            .flat_map(|mount| mount.dialect.warnings().iter().map(|warning| format!("mount {}: {warning}", mount.at())))
     }
 
     /// Makes the clients that their tokens are of, or brings them to what the settings say.
@@ -63,6 +81,11 @@ impl Mounts {
 }
 
 impl Mount {
+    /// Its path, for people.
+    fn at(&self) -> &str {
+        if self.path.is_empty() { "/" } else { &self.path }
+    }
+
     fn read(mut settings: Map<String, Value>) -> Result<Mount, String> {
         let mut text = |key: &str| match settings.remove(key) {
             Some(Value::String(text)) => Ok(text),

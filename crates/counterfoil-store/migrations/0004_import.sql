@@ -12,6 +12,8 @@ CREATE TABLE imported (
     -- A digest of the account's password as it was brought last: one that is another here was changed here, and stays. NULL for a token.
     mark BLOB
         CONSTRAINT imported_mark_is_32_bytes CHECK (length(mark) = 32),
+    -- When the token expires in its source, as it was read last: one that is gone there because it has expired was not ended there.
+    expires_at INTEGER,
     CONSTRAINT imported_is_a_token_or_an_account CHECK ((token IS NULL) <> (subject IS NULL)),
     CONSTRAINT imported_mark_is_of_an_account CHECK ((mark IS NULL) = (subject IS NULL))
 ) STRICT, WITHOUT ROWID;

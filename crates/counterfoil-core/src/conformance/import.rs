@@ -118,6 +118,9 @@ pub(super) fn what_was_brought_is_not_brought_again_and_what_was_ended_stays_so(
     let sooner = TokenRow { expires_at: Some(later(10)), ..row(world, "7", "two") };
     import(world, &[sooner]);
     assert_eq!(standing(rows[1].id).expires_at, Some(later(90_000)), "and never back");
+    let told = wait(store(world).ledger(None, 10));
+    let there = told.iter().find(|row| row.key == key("two")).and_then(|row| row.expires_at);
+    assert_eq!(there, Some(later(10)), "what the source said last");
     wait(world.stores.tokens.purge(later(1), 100));
     assert_eq!(import(world, &[row(world, "7", "one")]), [TokenOutcome::Gone]);
 }
@@ -201,6 +204,15 @@ pub(super) fn accounts_are_brought_as_they_are_and_nobody_is_merged(world: &Worl
     assert_eq!(named.len(), 2, "in any case");
 
     assert_eq!(bring(world, &accounts), [AccountOutcome::Known; 3]);
+    let joined = |imported: &ImportedAccount| {
+        let mut other = imported.clone();
+        other.account.created_at = later(1);
+        other
+    };
+    let renamed = ImportedAccount { key: key("1"), ..account("1", "zoe") };
+    assert_eq!(bring(world, &[joined(&accounts[0]), renamed.clone()]), [AccountOutcome::Known; 2], "changed there");
+    let stranger = joined(&renamed);
+    assert_eq!(bring(world, &[stranger]), [AccountOutcome::SubjectTaken], "another project's user of that key");
     let same_name = ImportedAccount { key: key("x"), ..account("4", "ada") };
     let same_subject = ImportedAccount { key: key("y"), ..account("1", "zoe") };
     assert_eq!(bring(world, &[same_name, same_subject]), [AccountOutcome::NameTaken, AccountOutcome::SubjectTaken]);
@@ -238,9 +250,11 @@ pub(super) fn the_ledger_is_read_in_pages_and_forgotten_in_batches(world: &World
         }
     }
     assert!(read.is_sorted_by_key(|row| row.key));
-    let mut expected: Vec<LedgerRow> =
-        rows.iter().map(|row| LedgerRow { key: row.key, brought: Brought::Token(row.id) }).collect();
-    expected.push(LedgerRow { key: key("7"), brought: Brought::Account(subject("7")) });
+    let mut expected: Vec<LedgerRow> = rows
+        .iter()
+        .map(|row| LedgerRow { key: row.key, brought: Brought::Token(row.id), expires_at: row.expires_at })
+        .collect();
+    expected.push(LedgerRow { key: key("7"), brought: Brought::Account(subject("7")), expires_at: None });
     expected.sort_by_key(|row| row.key);
     assert_eq!(read, expected);
     assert_eq!(wait(store(world).forget_ledger(3)), 3);

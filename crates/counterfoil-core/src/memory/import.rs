@@ -24,6 +24,8 @@ pub(super) struct Entry {
     brought: Brought,
     /// Of the password as it was brought last; nothing for a token.
     mark: [u8; 32],
+    /// Of a token, as it was in the source last.
+    expires_at: Option<Timestamp>,
 }
 
 impl State {
@@ -44,7 +46,8 @@ impl State {
         let row = SubjectRow { state, state_since: now, login, key: key_epoch, ever_issued: false };
         self.subjects.insert(account.subject.clone(), row);
         self.accounts.push(Credentials { account: account.clone(), password: password.clone() });
-        let entry = Entry { brought: Brought::Account(account.subject.clone()), mark: mark_of(password) };
+        let brought = Brought::Account(account.subject.clone());
+        let entry = Entry { brought, mark: mark_of(password), expires_at: None };
         self.ledger.insert(*key, entry);
         AccountOutcome::Imported
     }
@@ -58,6 +61,9 @@ impl State {
         let Some(row) = self.accounts.iter_mut().find(|row| row.account.subject == account.subject) else {
             return AccountOutcome::Deleted;
         };
+        if row.account.username != account.username && row.account.created_at != account.created_at {
+            return AccountOutcome::SubjectTaken;
+        }
         let Some(entry) = self.ledger.get_mut(key) else { return AccountOutcome::Deleted };
         let mark = mark_of(password);
         if entry.mark == mark {
@@ -73,8 +79,9 @@ impl State {
     }
 
     fn import_token(&mut self, new: &NewToken, now: Timestamp) -> TokenOutcome {
-        if let Some(Entry { brought: Brought::Token(id), .. }) = self.ledger.get(&new.key) {
+        if let Some(Entry { brought: Brought::Token(id), expires_at, .. }) = self.ledger.get_mut(&new.key) {
             let id = *id;
+            *expires_at = new.expires_at;
             let Some(position) = self.position(id) else { return TokenOutcome::Gone };
             if self.live(&self.tokens[position], now) {
                 let token = &mut self.tokens[position].token;
@@ -129,7 +136,8 @@ impl State {
         if let Some(subject) = self.subjects.get_mut(&new.subject) {
             subject.ever_issued = true;
         }
-        self.ledger.insert(new.key, Entry { brought: Brought::Token(new.id), mark: [0; 32] });
+        let brought = Brought::Token(new.id);
+        self.ledger.insert(new.key, Entry { brought, mark: [0; 32], expires_at: new.expires_at });
         TokenOutcome::Imported { number }
     }
 }
@@ -157,7 +165,14 @@ impl ImportStore for MemoryStore {
         let state = self.lock();
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let rows = state.ledger.range((from, Bound::Unbounded)).take(limit as usize);
-        done(rows.map(|(key, entry)| LedgerRow { key: *key, brought: entry.brought.clone() }).collect())
+        done(
+            rows.map(|(key, entry)| LedgerRow {
+                key: *key,
+                brought: entry.brought.clone(),
+                expires_at: entry.expires_at,
+            })
+            .collect(),
+        )
     }
 
     fn forget_ledger(&self, batch: u32) -> Answer<'_, u64> {

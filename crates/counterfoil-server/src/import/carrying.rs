@@ -11,7 +11,7 @@ use counterfoil::{
 };
 
 use crate::failure::Failure;
-use crate::import::ledger::{Keys, Missing, Seen, Stretch, has_any};
+use crate::import::ledger::{Keys, Missing, Seen, Stretch, has_any, number};
 use crate::import::packages::{ClientRow, LinkRow, TokenRow, Unreadable};
 use crate::import::policy::{self, Ring};
 use crate::import::project::Package;
@@ -41,6 +41,8 @@ pub(crate) struct Carrier<'a> {
     /// What was so at the end of the look before, in the same run.
     before: Option<Before>,
     inactive: HashSet<SubjectId>,
+    /// The users of this look who are here, by what tells their keys apart.
+    here: HashSet<u128>,
     pub(crate) report: Report,
     pub(crate) progress: Progress,
 }
@@ -74,6 +76,7 @@ impl<'a> Carrier<'a> {
             had: BTreeSet::new(),
             before: None,
             inactive: HashSet::new(),
+            here: HashSet::new(),
             report: Report::default(),
             progress,
         }
@@ -84,6 +87,7 @@ impl<'a> Carrier<'a> {
         self.complete.clear();
         self.seen = Seen::default();
         self.had.clear();
+        self.here.clear();
         if let Some((office, importer)) = &self.destination {
             self.now = office.now();
             let stretches = Package::ALL.into_iter().map(Stretch::Tokens).chain([Stretch::Users]);
@@ -196,7 +200,7 @@ impl<'a> Carrier<'a> {
         self.progress.come(rows.len() as u64);
         let mut accounts = Vec::with_capacity(rows.len());
         for user in rows {
-            let key = self.keys.user(&user);
+            let key = self.keys.user(&user.subject);
             if self.had.contains(&Stretch::Users) {
                 self.seen.note(Stretch::Users, &key);
             }
@@ -223,6 +227,7 @@ impl<'a> Carrier<'a> {
             });
         }
         let Some((_, importer)) = &self.destination else {
+            self.here.extend(accounts.iter().map(|account| number(&account.key)));
             self.report.count(Kind::Users, Fate::Came, accounts.len() as u64);
             let locked = accounts.iter().filter(|account| account.account.rotation_locked).count();
             self.report.count(Kind::Locks, Fate::Came, locked as u64);
@@ -230,6 +235,9 @@ impl<'a> Carrier<'a> {
         };
         let outcomes = importer.accounts(&accounts, self.now).await?;
         for (account, outcome) in accounts.into_iter().zip(outcomes) {
+            if is_here(outcome) {
+                self.here.insert(number(&account.key));
+            }
             self.account(account.account, outcome).await?;
         }
         Ok(())
@@ -315,6 +323,11 @@ impl<'a> Carrier<'a> {
                 self.report.count(Kind::Tokens, Fate::Dead, 1);
                 continue;
             }
+            // Somebody else may have that key here: a token is only its owner's, who has come from this source.
+            if !self.here.contains(&number(&self.keys.user(&row.user))) {
+                self.report.skip(Kind::Tokens, "its user did not come", &row.called());
+                continue;
+            }
             let Some(client) = self.client_of(&row).await? else {
                 self.report.skip(Kind::Tokens, "its client did not come", &row.called());
                 continue;
@@ -381,6 +394,10 @@ impl<'a> Carrier<'a> {
                 self.report.count(Kind::Links, Fate::Dead, 1);
                 continue;
             }
+            if !self.here.contains(&number(&self.keys.user(&user))) {
+                self.report.skip(Kind::Links, "its user did not come", &format!("link of user {user}"));
+                continue;
+            }
             let fate = match &self.destination {
                 None => Fate::Came,
                 Some((_, importer)) => {
@@ -406,8 +423,10 @@ impl<'a> Carrier<'a> {
         if let Some((office, importer)) = &self.destination {
             let missing = Missing::find(importer, &self.keys, &stretches, seen).await?;
             let count = missing.rows.len() as u64;
-            // In a later look of one run it is the source that has changed, and not which source it is.
-            if !sure && self.before.is_none() && count > 20 && count * 2 > missing.of {
+            // In a later look of one run it is the source that has changed, and not which source it is, unless nobody is left in it.
+            let nobody_is_left = self.here.is_empty() && self.had.contains(&Stretch::Users);
+            let is_another = (self.before.is_none() && count * 2 > missing.of) || nobody_is_left;
+            if !sure && count > 0 && is_another {
                 return Err(Failure::refused(format!(
                     "{count} of {} users and tokens that were brought are not in this source; none of them was ended",
                     missing.of
@@ -416,13 +435,29 @@ impl<'a> Carrier<'a> {
                     "if it is another project, tell them apart with --source NAME; if they are gone there, add --yes",
                 ));
             }
-            for row in missing.rows {
+            for (row, expires_at) in missing.rows {
+                // The packages remove what has expired there. What was renewed here goes on, and what was not is dead by itself.
+                if expires_at.is_some_and(|end| end <= self.now.wall) {
+                    self.report.count(Kind::Tokens, Fate::KeptOurs, 1);
+                    continue;
+                }
                 end(office, row, self.now, &mut self.report).await?;
             }
         }
         self.before =
             Some(Before { locked: std::mem::take(&mut self.locked), inactive: std::mem::take(&mut self.inactive) });
         Ok(())
+    }
+}
+
+/// Whether that user is here as the one whom the source means.
+fn is_here(outcome: AccountOutcome) -> bool {
+    match outcome {
+        AccountOutcome::Imported
+        | AccountOutcome::Known
+        | AccountOutcome::PasswordReplaced
+        | AccountOutcome::PasswordKept => true,
+        AccountOutcome::Deleted | AccountOutcome::SubjectTaken | AccountOutcome::NameTaken => false,
     }
 }
 

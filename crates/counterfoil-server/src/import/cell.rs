@@ -134,6 +134,14 @@ impl Cell {
         if millis > Timestamp::MAX.millis() { Err(Odd::NoTime) } else { Ok(Some(Timestamp::from_millis(millis))) }
     }
 
+    /// The end of a life. A date beyond all that can be counted, as some write for never, is the last that can.
+    pub(crate) fn end(&self) -> Result<Option<Timestamp>, Odd> {
+        match (self.time(), self.text()) {
+            (Err(Odd::NoTime), Ok(Some(text))) if text.starts_with("9999-12-3") => Ok(Some(Timestamp::MAX)),
+            (time, _) => time,
+        }
+    }
+
     pub(crate) fn some_time(&self) -> Result<Timestamp, Odd> {
         self.time()?.ok_or(Odd::Missing)
     }

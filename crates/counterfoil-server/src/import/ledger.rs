@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use counterfoil::import::{Brought, ImportedSecret, Importer, SourceKey};
+use counterfoil::import::{Brought, ImportedSecret, Importer, LedgerRow, SourceKey};
+use counterfoil::{SubjectId, Timestamp};
 
 use crate::failure::Failure;
 use crate::import::packages::TokenRow;
 use crate::import::project::Package;
-use crate::import::users::User;
 
 /// What a stretch of the ledger holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,14 +54,9 @@ impl Keys {
         SourceKey::from_bytes(bytes)
     }
 
-    /// A user is the same one while key and day of joining are: somebody else's project numbers its users from 1 as well, and must
-    /// not be taken for this one.
-    pub(crate) fn user(&self, user: &User) -> SourceKey {
-        let joined = match user.joined_at {
-            Some(at) => format!("at {}", at.millis()),
-            None => format!("as {}", user.username),
-        };
-        self.key(Stretch::Users, format!("{} {joined}", user.subject).as_bytes())
+    /// A user goes by the key that the source has for them; whether it is still the same person is for the store to say.
+    pub(crate) fn user(&self, subject: &SubjectId) -> SourceKey {
+        self.key(Stretch::Users, subject.as_str().as_bytes())
     }
 
     /// A token is the same one while what is kept of its text is.
@@ -96,7 +91,7 @@ impl Seen {
 }
 
 /// What tells keys of one stretch apart.
-fn number(key: &SourceKey) -> u128 {
+pub(crate) fn number(key: &SourceKey) -> u128 {
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&key.as_bytes()[8..24]);
     u128::from_be_bytes(bytes)
@@ -105,7 +100,8 @@ fn number(key: &SourceKey) -> u128 {
 /// What a source has no longer of what it brought.
 #[derive(Debug, Default)]
 pub(crate) struct Missing {
-    pub(crate) rows: Vec<Brought>,
+    /// Each with the expiry that it had there last.
+    pub(crate) rows: Vec<(Brought, Option<Timestamp>)>,
     /// Of so many that were brought.
     pub(crate) of: u64,
 }
@@ -125,8 +121,8 @@ impl Missing {
             while let Some(page) = pages.next(importer).await? {
                 for row in page {
                     missing.of += 1;
-                    if !seen.has(stretch, &row.0) {
-                        missing.rows.push(row.1);
+                    if !seen.has(stretch, &row.key) {
+                        missing.rows.push((row.brought, row.expires_at));
                     }
                 }
             }
@@ -154,17 +150,14 @@ impl Pages {
         Pages { tag, after: Some(SourceKey::from_bytes(first)) }
     }
 
-    async fn next(&mut self, importer: &Importer) -> Result<Option<Vec<(SourceKey, Brought)>>, Failure> {
+    async fn next(&mut self, importer: &Importer) -> Result<Option<Vec<LedgerRow>>, Failure> {
         const PAGE: u32 = 2_000;
         let Some(after) = self.after else { return Ok(None) };
         let page = importer.ledger(Some(after), PAGE).await?;
         let is_full = page.len() as u32 == PAGE;
-        let rows: Vec<(SourceKey, Brought)> = page
-            .into_iter()
-            .take_while(|row| row.key.as_bytes().starts_with(&self.tag))
-            .map(|row| (row.key, row.brought))
-            .collect();
-        self.after = rows.last().map(|(key, _)| *key).filter(|_| is_full && rows.len() as u32 == PAGE);
+        let rows: Vec<LedgerRow> =
+            page.into_iter().take_while(|row| row.key.as_bytes().starts_with(&self.tag)).collect();
+        self.after = rows.last().map(|row| row.key).filter(|_| is_full && rows.len() as u32 == PAGE);
         Ok(Some(rows))
     }
 }

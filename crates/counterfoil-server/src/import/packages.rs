@@ -140,9 +140,11 @@ impl<'a> Reader<'a> {
                         .and_then(|id| id.ok_or(Odd::Missing))
                         .map_err(odd("client_id"))?,
                 );
-                token.expires_at = Some(self.cell(row, "expiry").some_time().map_err(odd("expiry"))?);
+                token.expires_at = Some(
+                    self.cell(row, "expiry").end().and_then(|end| end.ok_or(Odd::Missing)).map_err(odd("expiry"))?,
+                );
             }
-            Package::Knox => token.expires_at = self.cell(row, "expiry").time().map_err(odd("expiry"))?,
+            Package::Knox => token.expires_at = self.cell(row, "expiry").end().map_err(odd("expiry"))?,
             Package::RestAuthtoken => {
                 token.expires_at = Some(created.plus_millis(self.settings.auth_token_validity.0));
             }

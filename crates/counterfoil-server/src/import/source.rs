@@ -4,7 +4,8 @@ mod dump;
 mod postgres;
 mod sqlite;
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::failure::Failure;
@@ -119,4 +120,15 @@ impl Place {
 /// A name in double quotes, as both databases have it.
 fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// What is read several times has to be a file, and not a pipe or a directory.
+fn is_a_file(path: &Path) -> Result<(), Failure> {
+    let metadata =
+        fs::metadata(path).map_err(|error| Failure::caused_by(format!("cannot read {}", path.display()), &error))?;
+    if metadata.is_file() {
+        return Ok(());
+    }
+    let failure = Failure::refused(format!("{} is no file", path.display()));
+    Err(failure.hint("it is read several times: write what comes out of a pipe to a file first"))
 }

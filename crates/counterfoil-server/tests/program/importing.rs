@@ -683,7 +683,8 @@ fn another_project_under_the_same_name_ends_nothing() {
     site.import(&format!("--from sqlite:{}", path.display()));
     database
         .execute_batch(
-            "DELETE FROM drf_multitokenauth_multitoken; UPDATE auth_user SET date_joined = '2020-01-01 00:00:00'",
+            "DELETE FROM drf_multitokenauth_multitoken;
+             UPDATE auth_user SET date_joined = '2020-01-01 00:00:00', username = 'other' || id",
         )
         .expect("another");
     let refused = site.run(&format!("import django --from sqlite:{} --data-dir data", path.display()));
@@ -697,7 +698,84 @@ fn another_project_under_the_same_name_ends_nothing() {
     assert_eq!(me(server.address, &key(1)), 200);
     let report = site.import(&format!("--from sqlite:{} --yes", path.display()));
     assert_eq!(count(&report, "tokens", "gone"), 30, "{report}");
-    assert_eq!(me(server.address, &key(1)), 401);
+    // Another process ended it: the server hears of it within its lease.
+    within(PATIENCE, || (me(server.address, &key(1)) == 401).then_some(()));
+}
+
+#[test]
+fn a62_a_token_is_never_given_to_somebody_else_who_has_its_owners_key_here() {
+    let site = Site::new();
+    let (one, first) = project(&site, 3);
+    add_token(&first, 1, 1);
+    first.execute_batch("UPDATE auth_user SET is_superuser = 1 WHERE id = 1").expect("an administrator");
+    site.import(&format!("--from sqlite:{} --source one", one.display()));
+
+    // Another project: its user 1 is somebody else, its user 2 cannot be read, and nobody has its key 3.
+    let other = Site::new();
+    let (two, second) = project(&other, 2);
+    let long = "x".repeat(151);
+    second
+        .execute_batch(&format!(
+            "PRAGMA foreign_keys = OFF;
+             UPDATE auth_user SET username = 'mallory', date_joined = '2020-01-01 00:00:00' WHERE id = 1;
+             UPDATE auth_user SET username = '{long}' WHERE id = 2;"
+        ))
+        .expect("another project");
+    for (number, user) in [(11, 1), (12, 2), (13, 3)] {
+        add_token(&second, number, user);
+    }
+    for source in ["two", "one"] {
+        let line = format!("import django --from sqlite:{} --source {source} --data-dir data --json", two.display());
+        let ran = site.run(&line);
+        if source == "two" {
+            let report = ran.json();
+            assert_eq!(count(&report, "tokens", "came"), 0, "{report}");
+            assert_eq!(count(&report, "tokens", "skipped"), 3, "{report}");
+        } else {
+            // Its name forgotten: it is another project, and nothing of the first one is ended for it.
+            assert_eq!(ran.code, Some(1), "{ran:?}");
+            assert!(ran.stderr.contains("--source NAME"), "{}", ran.stderr);
+        }
+    }
+    let server = site.serve("");
+    for number in [11, 12, 13] {
+        assert_eq!(me(server.address, &key(number)), 401, "{number}");
+    }
+    assert_eq!(me(server.address, &key(1)), 200);
+    server.stop();
+}
+
+#[test]
+fn a_user_who_is_edited_there_stays_who_they_are_here() {
+    let site = Site::new();
+    let (path, database) = project(&site, 3);
+    add_token(&database, 1, 1);
+    site.import(&format!("--from sqlite:{}", path.display()));
+    database
+        .execute_batch(
+            "UPDATE auth_user SET date_joined = '2024-05-05 00:00:00' WHERE id = 1;
+             UPDATE auth_user SET username = 'renamed' WHERE id = 2;",
+        )
+        .expect("edited");
+    let report = site.import(&format!("--from sqlite:{}", path.display()));
+    assert_eq!((count(&report, "users", "known"), count(&report, "users", "gone")), (3, 0), "{report}");
+    let server = site.serve("");
+    assert_eq!(me(server.address, &key(1)), 200);
+    server.stop();
+}
+
+#[test]
+fn what_is_read_several_times_is_no_pipe() {
+    let site = Site::new();
+    let pipe = site.path("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs");
+    assert!(made.success());
+    for kind in ["sqlite", "dump"] {
+        let ran = site.run(&format!("import django --from {kind}:{} --data-dir data", pipe.display()));
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        assert!(ran.stderr.contains("is no file"), "{}", ran.stderr);
+    }
+    assert!(!site.path("data").exists());
 }
 
 /// An import that follows, until it is stopped.

@@ -1,10 +1,10 @@
 //! Accounts.
 
-use counterfoil_core::SubjectId;
 use counterfoil_core::account::{Account, AccountChange, Credentials, Email, LoginName, Role};
 use counterfoil_core::password::{Cost, EncodedPassword};
 use counterfoil_core::store::AccountQuery;
 use counterfoil_core::username::{Distinct, Username, skeletons};
+use counterfoil_core::{SubjectId, Timestamp};
 use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 
@@ -124,11 +124,21 @@ pub(super) fn has_subject(connection: &Connection, subject: &SubjectId) -> Resul
     Ok(connection.prepare_cached(HAS_SUBJECT)?.query_row([Column(subject)], |row| row.get(0))?)
 }
 
-const PASSWORD_OF: &str = "SELECT password FROM accounts WHERE subject = ?1";
+const IMPORTED: &str = "SELECT username, created_at, password FROM accounts WHERE subject = ?1";
 
-/// The password of the account of this subject, if there is one.
-pub(super) fn password_of(connection: &Connection, subject: &SubjectId) -> Result<Option<EncodedPassword>, Fault> {
-    Ok(connection.prepare_cached(PASSWORD_OF)?.query_row([Column(subject)], |row| get(row, 0)).optional()?)
+/// What tells whether an account is still the one that was imported.
+pub(super) struct Imported {
+    pub(super) username: Username,
+    pub(super) created_at: Timestamp,
+    pub(super) password: EncodedPassword,
+}
+
+/// That of the account of this subject, if there is one.
+pub(super) fn imported(connection: &Connection, subject: &SubjectId) -> Result<Option<Imported>, Fault> {
+    let imported = connection.prepare_cached(IMPORTED)?.query_row([Column(subject)], |row| {
+        Ok(Imported { username: get(row, 0)?, created_at: get(row, 1)?, password: get(row, 2)? })
+    });
+    Ok(imported.optional()?)
 }
 
 // Without those whose columns a program of the version before has left empty: they are found when the account is made.

@@ -8,12 +8,13 @@ use counterfoil_core::username::Distinct;
 use counterfoil_core::{Epochs, SubjectId, SubjectState, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::column::{Column, get, get_if_any};
+use super::accounts::Imported;
+use super::column::{Column, get, get_if_any, if_any};
 use super::fault::Fault;
 use super::readers::Reader;
 use super::{accounts, clients, subjects, tokens};
 
-const ENTER: &str = "INSERT INTO imported (source, token, subject, mark) VALUES (?1, ?2, ?3, ?4)";
+const ENTER: &str = "INSERT INTO imported (source, token, subject, mark, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)";
 
 const MARK: &str = "SELECT mark FROM imported WHERE source = ?1 AND subject IS NOT NULL";
 
@@ -50,7 +51,8 @@ fn account(connection: &Connection, new: &ImportedAccount, now: Timestamp) -> Re
         key.as_bytes(),
         None::<&[u8]>,
         Column(&account.subject),
-        mark
+        mark,
+        None::<i64>
     ])?;
     Ok(AccountOutcome::Imported)
 }
@@ -60,7 +62,13 @@ fn carry_password_over(
     ImportedAccount { key, account, password }: &ImportedAccount,
     mark: [u8; 32],
 ) -> Result<AccountOutcome, Fault> {
-    let Some(here) = accounts::password_of(connection, &account.subject)? else { return Ok(AccountOutcome::Deleted) };
+    let Some(Imported { username, created_at, password: here }) = accounts::imported(connection, &account.subject)?
+    else {
+        return Ok(AccountOutcome::Deleted);
+    };
+    if username != account.username && created_at != account.created_at {
+        return Ok(AccountOutcome::SubjectTaken);
+    }
     let newest = mark_of(password);
     if mark == newest {
         return Ok(AccountOutcome::Known);
@@ -113,12 +121,17 @@ fn token(connection: &Connection, new: &TokenRow, now: Timestamp) -> Result<Toke
         new.key.as_bytes(),
         Column(new.id),
         None::<&str>,
-        None::<&[u8]>
+        None::<&[u8]>,
+        if_any(new.expires_at)
     ])?;
     Ok(TokenOutcome::Imported { number })
 }
 
+// Mostly it is what it was, and then nothing is written.
+const SET_EXPIRY: &str = "UPDATE imported SET expires_at = ?2 WHERE source = ?1 AND expires_at IS NOT ?2";
+
 fn known(connection: &Connection, id: TokenId, new: &TokenRow, now: Timestamp) -> Result<TokenOutcome, Fault> {
+    connection.prepare_cached(SET_EXPIRY)?.execute(params![new.key.as_bytes(), if_any(new.expires_at)])?;
     let Some(held) = tokens::held(connection, id)? else { return Ok(TokenOutcome::Gone) };
     if held.token.standing(now) == Standing::Live {
         tokens::move_expiry_on(connection, &held.token, new.expires_at)?;
@@ -127,7 +140,7 @@ fn known(connection: &Connection, id: TokenId, new: &TokenRow, now: Timestamp) -
 }
 
 const PAGE: &str = "
-    SELECT source, token, subject FROM imported WHERE source > ?1 ORDER BY source LIMIT ?2";
+    SELECT source, token, subject, expires_at FROM imported WHERE source > ?1 ORDER BY source LIMIT ?2";
 
 /// See [`counterfoil_core::import::ImportStore::ledger`].
 pub(super) fn ledger(reader: &Reader, after: Option<SourceKey>, limit: u32) -> Result<Vec<LedgerRow>, Fault> {
@@ -139,7 +152,7 @@ pub(super) fn ledger(reader: &Reader, after: Option<SourceKey>, limit: u32) -> R
             Some(token) => Brought::Token(token),
             None => Brought::Account(get::<SubjectId>(row, 2)?),
         };
-        Ok(LedgerRow { key: SourceKey::from_bytes(row.get(0)?), brought })
+        Ok(LedgerRow { key: SourceKey::from_bytes(row.get(0)?), brought, expires_at: get_if_any(row, 3)? })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }

@@ -32,6 +32,7 @@ pub(super) struct Dump {
 
 impl Dump {
     pub(super) fn open(path: &Path) -> Result<Dump, Failure> {
+        super::is_a_file(path)?;
         File::open(path).map_err(|error| Failure::caused_by(format!("cannot read {}", path.display()), &error))?;
         Ok(Dump { path: path.to_owned(), counts: BTreeMap::new(), strays: 0 })
     }

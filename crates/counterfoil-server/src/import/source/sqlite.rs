@@ -5,9 +5,9 @@
 //! finds.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
@@ -19,15 +19,30 @@ use crate::import::cell::{Cell, MAX_CELL, Odd};
 /// Rows of a page: some ten milliseconds, in which a commit waits.
 const PAGE: u32 = 1_000;
 
+/// What a file is while nobody changes it.
+#[derive(Debug, PartialEq, Eq)]
+struct Stamp {
+    bytes: u64,
+    changed: SystemTime,
+}
+
+impl Stamp {
+    fn of(path: &Path) -> io::Result<Stamp> {
+        let metadata = fs::metadata(path)?;
+        Ok(Stamp { bytes: metadata.len(), changed: metadata.modified()? })
+    }
+}
+
 pub(super) struct Sqlite {
     path: PathBuf,
     connection: Connection,
-    /// Whether the file is read as one that nobody changes: see [`Sqlite::connect`].
-    still: bool,
+    /// As which the file is read as one that nobody changes: see [`Sqlite::connect`].
+    still: Option<Stamp>,
 }
 
 impl Sqlite {
     pub(super) fn open(path: &Path) -> Result<Sqlite, Failure> {
+        super::is_a_file(path)?;
         let mut header = [0; 20];
         let read = File::open(path).and_then(|mut file| file.read_exact(&mut header));
         read.map_err(|error| Failure::caused_by(format!("cannot read {}", path.display()), &error))?;
@@ -43,17 +58,18 @@ impl Sqlite {
     /// A file that has a write-ahead log, and that nobody has open, would get two files beside it by being read, of the
     /// importer's user: a Django that starts under another could not write any more. Such a file is read as one that does not
     /// change, and looked at again after each page.
-    fn connect(path: &Path) -> Result<(Connection, bool), Failure> {
+    fn connect(path: &Path) -> Result<(Connection, Option<Stamp>), Failure> {
         let failed =
             |error: &dyn std::error::Error| Failure::caused_by(format!("cannot open {}", path.display()), error);
         let mut header = [0; 20];
         File::open(path).and_then(|mut file| file.read_exact(&mut header)).map_err(|error| failed(&error))?;
         let logs_ahead = header[18] == 2 || header[19] == 2;
-        let still = logs_ahead && !beside(path, "-wal").exists();
+        let stamp = Stamp::of(path).map_err(|error| failed(&error))?;
+        let still = (logs_ahead && !beside(path, "-wal").exists()).then_some(stamp);
         let full = fs::canonicalize(path).map_err(|error| failed(&error))?;
         let text = full.to_str().ok_or_else(|| Failure::refused("the path of the database is not UTF-8"))?;
         let escaped = text.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
-        let uri = format!("file:{escaped}?mode=ro{}", if still { "&immutable=1" } else { "" });
+        let uri = format!("file:{escaped}?mode=ro{}", if still.is_some() { "&immutable=1" } else { "" });
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(uri, flags).map_err(|error| failed(&error))?;
         let made = connection
@@ -68,7 +84,9 @@ impl Sqlite {
 
     /// Whether a file that was taken for still has come into use.
     fn look_that_it_is_still(&self) -> Result<(), Failure> {
-        if self.still && beside(&self.path, "-wal").exists() {
+        let Some(stamp) = &self.still else { return Ok(()) };
+        // Whoever came and went since has left another file, or none.
+        if beside(&self.path, "-wal").exists() || Stamp::of(&self.path).ok().as_ref() != Some(stamp) {
             return Err(Failure::refused(format!("{} came into use while it was read", self.path.display()))
                 .hint("run the same command again: it goes on from where it was"));
         }
@@ -107,6 +125,7 @@ impl Sqlite {
         }
         drop(rows);
         drop(statement);
+        // Before anything is told of them: a page that was being written meanwhile may lack rows.
         self.look_that_it_is_still()?;
         for row in page.chunks(width) {
             each(row)?;
