@@ -439,9 +439,14 @@ impl Confirming {
         let wanted = settings.flag("REGISTRATION_EMAIL_CONFIRM")?.unwrap_or(false);
         // An account has one flag for that, whatever it was called.
         settings.take("REGISTRATION_EMAIL_CONFIRM_MODEL_FIELD");
-        // Words of mails: those of the server's mailer, whose templates know the same places.
+        // Words of mails: those of the mailer, whose templates know the same places.
         for part in ["FROM", "SUBJECT", "MESSAGE"] {
-            settings.parsed::<String>(&format!("REGISTRATION_EMAIL.{part}"))?;
+            let key = format!("REGISTRATION_EMAIL.{part}");
+            if settings.parsed::<String>(&key)?.is_some() {
+                settings.warn(format!(
+                    "{key} does nothing: what mails say, and who sends them, is the mailer's (docs/mail.md)"
+                ));
+            }
         }
         const BASE_URL: &str = "REGISTRATION_EMAIL.BASE_URL";
         let base_url: Option<String> = settings.parsed(BASE_URL)?;

@@ -1,9 +1,11 @@
 //! The wire formats of packages, where a file mounts them.
 
+use std::fs;
+
 use serde_json::json;
 
-use crate::exchange::{me, send};
-use crate::running::{PASSWORD, Site};
+use crate::exchange::{PATIENCE, me, send};
+use crate::running::{PASSWORD, Site, within};
 
 const JSON: &[(&str, &str)] = &[("Content-Type", "application/json")];
 
@@ -68,4 +70,48 @@ fn a_mount_that_makes_no_sense_stops_the_start_and_says_which() {
     let again = site.write("again.toml", &text);
     let mount = |file: &str| site.run(&format!("config show --json --config {file}")).json()["mount"]["value"].clone();
     assert_eq!(mount(&again), mount(&shown), "what is shown reads back");
+}
+
+#[test]
+fn what_is_weak_in_a_packages_settings_is_said_by_the_check_and_does_not_stop_it() {
+    let site = Site::new();
+    let config = site.write(
+        "counterfoil.toml",
+        "[[mount]]\npath = \"/auth\"\ndialect = \"rest_authtoken\"\nREGISTRATION_ENABLED = true\n\
+         [mount.REGISTRATION_EMAIL]\nSUBJECT = \"Confirm\"\n",
+    );
+    let check = site.run(&format!("config check --config {config}"));
+    assert_eq!((check.code, check.stdout.as_str()), (Some(0), "the settings are sound\n"), "{check:?}");
+    for word in ["warning: mount /auth: REGISTRATION_ENABLED", "passwords of six characters", "SUBJECT does nothing"] {
+        assert!(check.stderr.contains(word), "{word}: {}", check.stderr);
+    }
+    let warnings = site.run(&format!("config check --json --config {config}")).json()["warnings"].clone();
+    assert_eq!(warnings.as_array().map(Vec::len), Some(3), "{warnings}");
+}
+
+#[test]
+fn an_address_is_confirmed_behind_the_link_that_the_dialect_mails() {
+    let site = Site::new();
+    let config = site.write(
+        "counterfoil.toml",
+        "[[mount]]\npath = \"/auth\"\ndialect = \"rest_authtoken\"\nREGISTRATION_ENABLED = true\nREGISTRATION_EMAIL_CONFIRM = true\n\
+         REGISTRATION_CONFIRM_REDIRECT_PATH = \"/welcome/\"\n[mount.REGISTRATION_EMAIL]\nBASE_URL = \"http://127.0.0.1\"\n",
+    );
+    let server = site.serve(&format!("--config {config}"));
+    let wanted = json!({ "username": "ada", "password": PASSWORD, "email": "ada@example.org" }).to_string();
+    let made = send(server.address, "POST", "/auth/register/", JSON, &wanted);
+    assert_eq!((made.status, made.body.as_str()), (201, "{\"success\":true}"));
+    let link = within(PATIENCE, || {
+        let mail = fs::read_dir(site.path("data/mail")).ok()?.next()?.ok()?.path();
+        let text = fs::read_to_string(mail).ok()?;
+        let at = text.find("/auth/register/confirm/")?;
+        text[at..].split_whitespace().next().map(str::to_owned)
+    });
+    let page = send(server.address, "GET", &link, &[], "");
+    assert_eq!(page.status, 200, "looking at it confirms nothing");
+    assert_eq!(send(server.address, "POST", &link, &[], "").status, 302);
+    assert_eq!(send(server.address, "POST", &link, &[], "").status, 400, "once");
+    server.stop();
+    let shown = site.operate("user show ada --json").json();
+    assert!(!shown["email_confirmed_at"].is_null() || shown["email_confirmed"] == true, "{shown}");
 }
