@@ -33,7 +33,7 @@ use crate::token::{Identity, Kind, Source, TokenName};
 ///             Ok(match intent.occasion {
 ///                 Occasion::Login if !inside => Ruling::Refuse { reason: "only in the house".to_owned() },
 ///                 Occasion::Login if intent.subject.as_str().starts_with("editor-") => Ruling::OnClient("editors".parse()?),
-///                 Occasion::Login | Occasion::Key { .. } | Occasion::Order(_) => Ruling::Allow,
+///                 Occasion::Login | Occasion::Further { .. } | Occasion::Key { .. } | Occasion::Order(_) => Ruling::Allow,
 ///             })
 ///         })
 ///     }
