@@ -19,7 +19,7 @@ const USAGE: &str = "usage: cargo xtask contract [--seconds N] [--seed S]
   --seed S     make the same again, as far as the time goes";
 
 /// Fewer cases than this are no trial.
-const LEAST_CASES: u64 = 500;
+const LEAST_CASES: u64 = 1_000;
 
 /// What is asked of every answer: that it is not our fault, and that status, media type, headers and body are as the
 /// document has them; that what is not valid is refused, that a method which is not there is 405, and that what needs a
@@ -49,7 +49,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
 
 /// The step of `cargo xtask test`.
 pub(crate) fn smoke() -> Result<(), Failure> {
-    run(&["--seconds".to_owned(), "60".to_owned()])
+    run(&["--seconds".to_owned(), "100".to_owned()])
 }
 
 fn try_out(program: &Program, schemathesis: &Path, scratch: &Path, options: &Options) -> Result<(), Failure> {
@@ -183,9 +183,9 @@ mod tests {
 
     #[test]
     fn too_few_cases_are_no_trial() {
-        let refused = judged(r#"{"GET /v1/me": {"200": 250, "401": 249}}"#).unwrap_err();
-        assert_eq!(refused, "499 cases, fewer than 500");
-        judged(r#"{"GET /v1/me": {"200": 250, "401": 250}}"#).unwrap();
+        let refused = judged(r#"{"GET /v1/me": {"200": 500, "401": 499}}"#).unwrap_err();
+        assert_eq!(refused, "999 cases, fewer than 1000");
+        judged(r#"{"GET /v1/me": {"200": 500, "401": 500}}"#).unwrap();
     }
 
     #[test]
