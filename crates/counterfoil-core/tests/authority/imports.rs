@@ -1,8 +1,7 @@
 //! What was brought from other systems, presented by those who have it.
 
-use std::sync::Arc;
-
 use counterfoil_core::account::Account;
+use counterfoil_core::authority::{Others, TokenOrder};
 use counterfoil_core::client::Reissue;
 use counterfoil_core::import::{
     AccountOutcome, ImportedAccount, ImportedSecret, ImportedToken, Importer, SourceKey, TokenOutcome,
@@ -12,7 +11,7 @@ use counterfoil_core::seal::KeyRing;
 use counterfoil_core::secret::SecretToken;
 use counterfoil_core::shape::TokenShape;
 use counterfoil_core::token::Metadata;
-use counterfoil_core::{ClientName, Error, Event, Kind, Policy, Refusal, Source, TokenName};
+use counterfoil_core::{Authority, ClientName, Error, Event, Kind, Policy, Refusal, Source, TokenName};
 use sha2::{Digest, Sha512};
 
 use crate::world::{World, answer, refused, text};
@@ -182,10 +181,7 @@ fn a_login_gives_the_imported_secret_again_where_the_client_says_so() {
     let token = ImportedToken { client: client.clone(), expires_at: None, ..moving.token("1", plain(HEX64)) };
     moving.bring(token);
     let subject = "7".parse().unwrap();
-    let order = counterfoil_core::authority::TokenOrder {
-        client: Some(client),
-        ..counterfoil_core::authority::TokenOrder::login(subject)
-    };
+    let order = TokenOrder { client: Some(client), ..TokenOrder::login(subject) };
     let again = answer(moving.world.authority.issue(order, &moving.world.by(), moving.world.now())).unwrap();
     assert_eq!((text(&again).as_str(), again.repeated), (HEX64, true));
     assert_eq!(moving.presents(HEX64).unwrap(), "7");
@@ -234,20 +230,40 @@ fn another_process_hears_of_imported_tokens_within_a_flush() {
 }
 
 #[test]
-fn a_dialect_that_mints_texts_without_a_check_is_understood_from_the_start() {
+fn a_text_without_a_check_is_understood_at_once_where_its_shape_was_expected() {
     let moving = Moving::new();
-    let beside = moving.world.another();
-    for node in [&moving.world.authority, &Arc::new(beside)] {
+    let (expecting, unaware) = (moving.world.another(), moving.world.another());
+    for node in [&*moving.world.authority, &expecting] {
         node.expect_shape(&TokenShape::Uuid);
     }
-    let by = moving.world.by();
-    answer(moving.importer.tell(1, 0, &by, moving.world.now())).unwrap();
-    assert!(matches!(moving.world.happened()[..], [.., Event::Imported { accounts: 1, tokens: 0 }]));
-    let unknown = moving.presents("7c9e6679-7425-40de-944b-e07fc1f90ae7");
-    assert_eq!(refused(unknown), Refusal::TokenUnknown);
+    let order = TokenOrder::login("7".parse().unwrap());
+    let (shape, by, now) = (TokenShape::Uuid, moving.world.by(), moving.world.now());
+    let minted = answer(moving.world.authority.issue_as(order, shape, Others::AsPolicySays, &by, now)).unwrap();
+    let uuid = text(&minted);
+    let at = |node: &Authority| answer(node.authenticate(&uuid, &moving.world.source, moving.world.now()));
+    assert_eq!(at(&moving.world.authority).unwrap().subject.as_str(), "7");
+    assert_eq!(at(&expecting).unwrap().subject.as_str(), "7", "another node, which heard of none");
+    assert_eq!(refused(at(&unaware)), Refusal::TokenUnknown, "a node without that dialect has to be told");
+    answer(unaware.flush(moving.world.now())).unwrap();
+    assert_eq!(at(&unaware).unwrap().subject.as_str(), "7");
+}
+
+#[test]
+fn an_invented_text_without_a_check_costs_a_query_and_so_has_a_limit() {
+    let moving = Moving::new();
+    moving.world.authority.expect_shape(&TokenShape::Uuid);
     for _ in 0..60 {
-        moving.presents("7c9e6679-7425-40de-944b-e07fc1f90ae7").unwrap_err();
+        let unknown = moving.presents("7c9e6679-7425-40de-944b-e07fc1f90ae7");
+        assert_eq!(refused(unknown), Refusal::TokenUnknown);
     }
     let limited = moving.presents("7c9e6679-7425-40de-944b-e07fc1f90ae7");
-    assert!(matches!(refused(limited), Refusal::LimitHit(..)), "each of them costs a query");
+    assert!(matches!(refused(limited), Refusal::LimitHit(..)));
+}
+
+#[test]
+fn r31_an_import_is_told_with_what_it_brought() {
+    let moving = Moving::new();
+    moving.world.happened();
+    answer(moving.importer.tell(1, 2, &moving.world.by(), moving.world.now())).unwrap();
+    assert!(matches!(moving.world.happened()[..], [Event::Imported { accounts: 1, tokens: 2 }]));
 }
