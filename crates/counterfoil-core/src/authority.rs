@@ -31,6 +31,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 pub use address::{ChangeOfAddress, Confirmed, Proof};
 pub use authenticate::Authenticating;
 pub use clients::{ClientOrder, WhichClient};
+pub use following::CaughtUp;
 pub use issue::{Expiry, FurtherLogin, NewKey, Others, TokenOrder};
 pub use limits::FailedLogins;
 pub use login::{Claim, LoggedIn, Login, LoginTerms, Proven, Spelling};
@@ -57,7 +58,6 @@ use crate::entropy::Entropy;
 use crate::event::{Event, EventSink, Occurrence, TokenRef};
 use crate::hashing::Hashing;
 use crate::hook::BeforeIssuing;
-use crate::lease::Doubt;
 use crate::marks::Marks;
 use crate::password::HashingParams;
 use crate::refusal::{Error, Refusal};
@@ -261,15 +261,29 @@ impl Authority {
     }
 
     /// Takes in what has changed in the store, by whomever, and extends the lease of the cache; to be called every quarter of
-    /// a second, with the time read right before. Tells why what was known had to be forgotten, if it had.
+    /// a second, and after [`Authority::news`], with the time read right before.
     ///
     /// # Errors
     /// When the store fails; then the lease runs out, and every request asks the store.
-    pub async fn follow(&self, now: Now) -> Result<Option<Doubt>, Error> {
+    pub async fn follow(&self, now: Now) -> Result<CaughtUp, Error> {
         match &self.cache {
             Some(cache) => Ok(following::follow(cache, self.tokens.as_ref(), now.boot).await?),
-            None => Ok(None),
+            None if self.tokens.is_shared() => {
+                let head = self.tokens.changes(i64::MAX.unsigned_abs(), 0).await?;
+                Ok(CaughtUp { doubt: None, clock: head.clock })
+            }
+            None => Ok(CaughtUp::default()),
         }
+    }
+
+    /// Completes when somebody else may have changed something in the store: see [`TokenStore::news`].
+    pub async fn news(&self) {
+        self.tokens.news().await;
+    }
+
+    /// Whether other processes may answer for tokens from what they know of the store.
+    pub fn is_shared(&self) -> bool {
+        self.tokens.is_shared()
     }
 
     /// Answers nothing from memory until [`Authority::follow`] is called again: for the one who stops calling it.

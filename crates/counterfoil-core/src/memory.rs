@@ -22,7 +22,7 @@ use crate::seal::Sealed;
 use crate::secret::{Candidates, CheckKey, DigestScheme, TokenDigest};
 use crate::store::{
     AccountQuery, AccountStore, Answer, AuditQuery, AuditStore, Bump, CHANGES_KEPT, Change, Changed, Changes,
-    ClientOutcome, ClientUpdate, ExpiringQuery, Formats, Found, Issue, IssueOutcome, NewClient, NumberedEntry,
+    ClientOutcome, ClientUpdate, ExpiringQuery, Formats, Found, Issue, IssueOutcome, NewClient, News, NumberedEntry,
     Presented, RenewOutcome, RevokeOutcome, RotateOutcome, Rotation, SealedSecret, TokenFilter, TokenQuery, TokenStore,
     Touch, Warrant,
 };
@@ -846,7 +846,15 @@ impl TokenStore for MemoryStore {
         let state = self.lock();
         let first = state.log.partition_point(|change| change.number <= after);
         let rows = state.log[first..].iter().take(limit as usize).cloned().collect();
-        done(Changes { incarnation: [0; 16], head: state.log_head, rows })
+        done(Changes { incarnation: [0; 16], head: state.log_head, rows, clock: None })
+    }
+
+    fn news(&self) -> News<'_> {
+        Box::pin(std::future::pending())
+    }
+
+    fn is_shared(&self) -> bool {
+        false
     }
 }
 

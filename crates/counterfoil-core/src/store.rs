@@ -44,6 +44,9 @@ use crate::username::{Distinct, Username};
 /// What a store method returns: a boxed future, so that stores live behind `dyn`.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
+/// What [`TokenStore::news`] returns.
+pub type News<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
 /// The backend failed. Never says anything about the thing that was asked for.
 #[derive(Debug)]
 pub struct StoreError {
@@ -234,6 +237,13 @@ pub trait TokenStore: Send + Sync + fmt::Debug {
     /// The head of the log and, in order, up to `limit` changes after number `after`, read in one snapshot. What is looked
     /// up once this has answered is no older than that snapshot: a cache relies on it.
     fn changes(&self, after: u64, limit: u32) -> Answer<'_, Changes>;
+
+    /// Completes when somebody else may have changed something: a hint, which may come late, twice or never, so that who
+    /// follows the log need not wait for the next time it asks anyway. Never, where a store has no such word.
+    fn news(&self) -> News<'_>;
+
+    /// Whether other processes may answer for tokens from what they know of this store.
+    fn is_shared(&self) -> bool;
 }
 
 /// How many changes survive a purge, however old they are.
@@ -609,6 +619,9 @@ pub struct Changes {
     pub head: u64,
     /// Changes in ascending order. Their numbers are contiguous; a gap after `after` means that the log was trimmed.
     pub rows: Vec<Change>,
+    /// The date by the store's own clock when it answered, where that is another machine's: nodes that go by it judge every
+    /// expiry alike. `None`: it has none of its own.
+    pub clock: Option<Timestamp>,
 }
 
 /// One change that a cache must know.

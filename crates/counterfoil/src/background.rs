@@ -84,7 +84,8 @@ async fn follow(authority: Arc<Authority>, clock: Arc<dyn Clock>, mut stopped: w
             _ = ticks.tick() => {}
             () = told_to_stop(&mut stopped) => return,
         }
-        if let Some(Some(doubt)) = health.note(authority.follow(clock.now()).await) {
+        let caught_up = health.note(authority.follow(clock.now()).await);
+        if let Some(doubt) = caught_up.and_then(|caught_up| caught_up.doubt) {
             counter!("counterfoil_cache_emptied_total", "reason" => doubt.as_str()).increment(1);
             tracing::warn!(reason = doubt.as_str(), "{doubt}; every token is looked up anew");
         }

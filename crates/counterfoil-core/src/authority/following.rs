@@ -12,7 +12,7 @@ use crate::seal::Sealed;
 use crate::secret::{Candidates, CheckKey, DigestScheme, TokenDigest};
 use crate::store::{
     Answer, Bump, Changes, ClientOutcome, ClientUpdate, ExpiringQuery, Formats, Found, Issue, IssueOutcome, NewClient,
-    RenewOutcome, RevokeOutcome, RotateOutcome, Rotation, SealedSecret, StoreError, TokenFilter, TokenQuery,
+    News, RenewOutcome, RevokeOutcome, RotateOutcome, Rotation, SealedSecret, StoreError, TokenFilter, TokenQuery,
     TokenStore, Touch,
 };
 use crate::subject::{Subject, SubjectId, SubjectState};
@@ -21,20 +21,29 @@ use crate::token::{Kind, Token, TokenId, TokenName};
 /// Answers to follow up at most before giving up for now: more changes than any store keeps.
 const ROUNDS: usize = 64;
 
+/// What following the store came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CaughtUp {
+    /// Why what was known had to be forgotten, if it had.
+    pub doubt: Option<Doubt>,
+    /// The store's own clock, read while it was asked, where it has one.
+    pub clock: Option<Timestamp>,
+}
+
 /// Takes in what `tokens` tells of changes, and extends the lease if `sent` is when it was asked.
 pub(super) async fn follow(
     cache: &Cache,
     tokens: &dyn TokenStore,
     sent: Option<BootTime>,
-) -> Result<Option<Doubt>, StoreError> {
-    let mut forgotten = None;
+) -> Result<CaughtUp, StoreError> {
+    let mut doubt = None;
     for _ in 0..ROUNDS {
         let poll = cache.ask();
         let answer = tokens.changes(poll.after, poll.limit).await?;
         match cache.answered(&poll, &answer, sent) {
-            Followed::UpToDate => return Ok(forgotten),
+            Followed::UpToDate => return Ok(CaughtUp { doubt, clock: answer.clock }),
             Followed::More => {}
-            Followed::Forgotten(doubt) => forgotten = Some(doubt),
+            Followed::Forgotten(why) => doubt = Some(why),
         }
     }
     Err(StoreError::new("reading the change log", "it grows faster than it can be read"))
@@ -266,5 +275,13 @@ impl TokenStore for Following {
 
     fn changes(&self, after: u64, limit: u32) -> Answer<'_, Changes> {
         self.store.changes(after, limit)
+    }
+
+    fn news(&self) -> News<'_> {
+        self.store.news()
+    }
+
+    fn is_shared(&self) -> bool {
+        self.store.is_shared()
     }
 }

@@ -60,7 +60,7 @@ fn subject(number: u8) -> SubjectId {
 fn changes(rows: &[Changed]) -> Changes {
     let rows = (1..).zip(rows).map(|(number, what)| Change { number, tag: number, at: WALL, what: what.clone() });
     let rows: Vec<_> = rows.collect();
-    Changes { incarnation: [1; 16], head: rows.len() as u64, rows }
+    Changes { incarnation: [1; 16], head: rows.len() as u64, rows, clock: None }
 }
 
 /// A cache with one line, following an empty log.

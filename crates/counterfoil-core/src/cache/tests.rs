@@ -76,7 +76,7 @@ impl World {
     fn answer(&self, poll: &Poll) -> Changes {
         let rows = self.log.iter().filter(|change| change.number > poll.after).take(poll.limit as usize);
         let head = self.log.last().map_or(0, |change| change.number);
-        Changes { incarnation: self.incarnation, head, rows: rows.cloned().collect() }
+        Changes { incarnation: self.incarnation, head, rows: rows.cloned().collect(), clock: None }
     }
 
     fn follow(&self) -> Followed {

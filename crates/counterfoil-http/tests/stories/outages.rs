@@ -16,7 +16,7 @@ use counterfoil_core::seal::Sealed;
 use counterfoil_core::secret::{Candidates, CheckKey, DigestScheme};
 use counterfoil_core::store::{AccountQuery, AuditQuery, Claimed, MailStore, NumberedEntry, SealedSecret, TokenFilter};
 use counterfoil_core::store::{
-    Bump, Changes, ClientOutcome, ClientUpdate, ExpiringQuery, Formats, Found, Issue, IssueOutcome, NewClient,
+    Bump, Changes, ClientOutcome, ClientUpdate, ExpiringQuery, Formats, Found, Issue, IssueOutcome, NewClient, News,
     RenewOutcome, RevokeOutcome, RotateOutcome, Rotation, TokenQuery, Touch,
 };
 use counterfoil_core::{
@@ -242,6 +242,14 @@ impl TokenStore for UnreliableStore {
 
     fn changes(&self, after: u64, limit: u32) -> Answer<'_, Changes> {
         self.through(|memory| memory.changes(after, limit))
+    }
+
+    fn news(&self) -> News<'_> {
+        self.memory.news()
+    }
+
+    fn is_shared(&self) -> bool {
+        self.memory.is_shared()
     }
 }
 

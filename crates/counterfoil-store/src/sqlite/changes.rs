@@ -43,7 +43,7 @@ pub(super) fn changes(reader: &Reader, &(after, limit): &(u64, u32)) -> Result<C
         .prepare_cached(AFTER)?
         .query_map(params![signed(after), limit], change)?
         .collect::<rusqlite::Result<Vec<Change>>>()?;
-    Ok(Changes { incarnation, head, rows })
+    Ok(Changes { incarnation, head, rows, clock: None })
 }
 
 fn change(row: &Row<'_>) -> rusqlite::Result<Change> {

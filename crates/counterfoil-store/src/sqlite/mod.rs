@@ -55,7 +55,7 @@ use counterfoil_core::seal::Sealed;
 use counterfoil_core::secret::{Candidates, CheckKey, DigestScheme, TokenDigest};
 use counterfoil_core::store::{
     AccountQuery, AuditQuery, Bump, Changed, Changes, Claimed, ClientOutcome, ClientUpdate, ExpiringQuery, Formats,
-    Found, Issue, IssueOutcome, NewClient, NumberedEntry, RenewOutcome, RevokeOutcome, RotateOutcome, Rotation,
+    Found, Issue, IssueOutcome, NewClient, News, NumberedEntry, RenewOutcome, RevokeOutcome, RotateOutcome, Rotation,
     SealedSecret, TokenFilter, TokenQuery, Touch,
 };
 use counterfoil_core::token::{Kind, Token, TokenId, TokenName};
@@ -548,6 +548,14 @@ impl TokenStore for SqliteStore {
             // A few rows at most, mostly none, and somebody waits for it.
             self.look_up("reading the change log", &(after, limit), changes::changes).await
         })
+    }
+
+    fn news(&self) -> News<'_> {
+        Box::pin(std::future::pending())
+    }
+
+    fn is_shared(&self) -> bool {
+        false // one process serves from a directory; the command lines beside it answer for no token
     }
 }
 
