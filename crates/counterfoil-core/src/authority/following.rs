@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::attempts::{Tries, TryLater};
 use crate::cache::{Cache, Followed};
@@ -57,6 +58,7 @@ pub(super) async fn follow(
 pub(super) struct Following {
     store: Arc<dyn TokenStore>,
     cache: Arc<Cache>,
+    readings: Readings,
 }
 
 impl fmt::Debug for Following {
@@ -67,7 +69,7 @@ impl fmt::Debug for Following {
 
 impl Following {
     pub(super) fn of(store: Arc<dyn TokenStore>, cache: Arc<Cache>) -> Following {
-        Following { store, cache }
+        Following { store, cache, readings: Readings::default() }
     }
 
     /// What `write` came to, once it is applied here, if `ends` says that it may have ended a token.
@@ -80,13 +82,44 @@ impl Following {
             // One that failed may have been carried out all the same.
             let settled = match &outcome {
                 Ok(done) if !ends(done) => true,
-                Ok(_) | Err(_) => follow(&self.cache, self.store.as_ref(), None).await.is_ok(),
+                Ok(_) | Err(_) => {
+                    let reading = async { follow(&self.cache, self.store.as_ref(), None).await.is_ok() };
+                    self.readings.one_begun_from_now_on(reading).await
+                }
             };
             if settled {
                 unsettled.settle();
             }
             outcome
         })
+    }
+}
+
+/// Readings of the log on behalf of writes that are done: those that end while it is being read share the next reading, so
+/// that a thousand revocations at once do not ask a thousand times.
+#[derive(Debug, Default)]
+struct Readings {
+    begun: AtomicU64,
+    /// The last one that has ended; held while one goes on.
+    last: async_lock::Mutex<Reading>,
+}
+
+#[derive(Debug, Default)]
+struct Reading {
+    number: u64,
+    succeeded: bool,
+}
+
+impl Readings {
+    /// Whether a reading succeeded that began after this was called: `read`, unless another's will do.
+    async fn one_begun_from_now_on(&self, read: impl Future<Output = bool>) -> bool {
+        let before = self.begun.load(Ordering::SeqCst);
+        let mut last = self.last.lock().await;
+        if last.number <= before {
+            let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
+            *last = Reading { number, succeeded: read.await };
+        }
+        last.succeeded
     }
 }
 
@@ -283,5 +316,50 @@ impl TokenStore for Following {
 
     fn is_shared(&self) -> bool {
         self.store.is_shared()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::future::poll_fn;
+    use std::pin::{Pin, pin};
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    fn poll(waiting: &mut Pin<&mut impl Future<Output = bool>>) -> Poll<bool> {
+        waiting.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn writes_that_end_while_the_log_is_read_share_the_next_reading_and_its_outcome() {
+        let (readings, begun, answered) = (Readings::default(), &Cell::new(0), &Cell::new(None));
+        let reading = || async {
+            begun.set(begun.get() + 1);
+            poll_fn(|_| answered.get().map_or(Poll::Pending, Poll::Ready)).await
+        };
+        let mut early = pin!(readings.one_begun_from_now_on(reading()));
+        assert!(poll(&mut early).is_pending());
+        let mut late = pin!(readings.one_begun_from_now_on(reading()));
+        let mut later = pin!(readings.one_begun_from_now_on(reading()));
+        assert!(poll(&mut late).is_pending() && poll(&mut later).is_pending());
+        assert_eq!(begun.get(), 1, "one at a time");
+        answered.set(Some(true));
+        assert_eq!(poll(&mut early), Poll::Ready(true));
+        answered.set(Some(false));
+        assert_eq!((poll(&mut late), poll(&mut later)), (Poll::Ready(false), Poll::Ready(false)));
+        assert_eq!(begun.get(), 2, "that of the early one began before the others were done");
+    }
+
+    #[test]
+    fn a_reading_that_was_left_in_the_middle_counts_for_nobody() {
+        let readings = Readings::default();
+        {
+            let mut left = pin!(readings.one_begun_from_now_on(std::future::pending()));
+            assert!(poll(&mut left).is_pending());
+        }
+        let mut next = pin!(readings.one_begun_from_now_on(std::future::ready(true)));
+        assert_eq!(poll(&mut next), Poll::Ready(true));
     }
 }
