@@ -31,7 +31,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 pub use address::{ChangeOfAddress, Confirmed, Proof};
 pub use authenticate::Authenticating;
 pub use clients::{ClientOrder, WhichClient};
-pub use following::CaughtUp;
+pub use following::{CaughtUp, Recalling};
 pub use issue::{Expiry, FurtherLogin, NewKey, Others, TokenOrder};
 pub use limits::FailedLogins;
 pub use login::{Claim, LoggedIn, Login, LoginTerms, Proven, Spelling};
@@ -284,6 +284,12 @@ impl Authority {
     /// Whether other processes may answer for tokens from what they know of the store.
     pub fn is_shared(&self) -> bool {
         self.tokens.is_shared()
+    }
+
+    /// How far behind the store this process may be, while it answers from memory; `None` while it does not.
+    pub fn recalling(&self, now: Now) -> Option<Recalling> {
+        let (change, age_millis) = self.cache.as_ref()?.reached(now)?;
+        Some(Recalling { change, age_millis })
     }
 
     /// Answers nothing from memory until [`Authority::follow`] is called again: for the one who stops calling it.

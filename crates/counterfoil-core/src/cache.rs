@@ -34,7 +34,7 @@ use self::sync::{AtomicU64, Mutex, Ordering};
 use crate::client::{Client, ClientId};
 use crate::clock::{BootTime, Now, Timestamp};
 use crate::entropy::{Entropy, EntropyError};
-use crate::lease::{Doubt, Follower, Poll, Step, lease_from};
+use crate::lease::{Doubt, Follower, LEASE_MILLIS, Poll, Step, lease_from};
 use crate::secret::{Candidates, CheckKey, DigestScheme, TokenDigest};
 use crate::store::{Change, Changed, Changes, Found, Presented};
 use crate::throttle::Rate;
@@ -183,6 +183,15 @@ impl Cache {
     /// Until when what is known may be answered.
     pub fn lease_until(&self) -> BootTime {
         BootTime(self.lease_until.load(Ordering::Acquire))
+    }
+
+    /// Up to which change what is known was brought, and how many milliseconds ago the store was asked last that has answered;
+    /// `None` while nothing may be answered.
+    pub(crate) fn reached(&self, now: Now) -> Option<(u64, u64)> {
+        let (BootTime(boot), BootTime(until)) = (now.boot?, self.lease_until());
+        let (_, applied) = self.ledger().follower.reached()?;
+        let left = until.checked_sub(boot).filter(|left| *left > 0)? / 1_000_000;
+        Some((applied, LEASE_MILLIS.saturating_sub(left)))
     }
 
     /// The live token with this digest, if that is known and may be said at `now`.

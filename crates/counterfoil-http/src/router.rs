@@ -864,7 +864,7 @@ pub static ROUTES: &[Route] = &[
         access: Access::Open,
         takes: Takes::Nothing,
         parameters: &[],
-        gives: Gives::Ok(Shape::of::<operations::Health>()),
+        gives: Gives::Ok(Shape::of::<operations::Readiness>()),
         problems: &[],
         handler: || get(operations::readyz),
     },

@@ -180,6 +180,18 @@ const METRICS: &[Metric] = &[
         about: "Tokens that are answered from memory, up to a quarter of a second ago",
     },
     Metric {
+        name: "counterfoil_cache_answers",
+        kind: Kind::Gauge,
+        starts: Starts::AtZero,
+        about: "1 while tokens are answered from memory, 0 while the store is asked for each of them",
+    },
+    Metric {
+        name: "counterfoil_log_applied",
+        kind: Kind::Gauge,
+        starts: Starts::AtZero,
+        about: "Number of the last change of the store that this process knows",
+    },
+    Metric {
         name: "counterfoil_cache_misses_total",
         kind: Kind::Counter,
         starts: Starts::AtZero,

@@ -12,8 +12,12 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
+use crate::store_clock::StoreClock;
+
 /// A quarter of the time that what is cached may be answered, roughly: one answer may be lost, and the next one late.
 const FOLLOW_EVERY: Duration = Duration::from_millis(250);
+/// Where the store says that something has changed, it is asked at once, but not oftener than this.
+const FOLLOW_AT_MOST_EVERY: Duration = Duration::from_millis(10);
 /// What was seen of a token, and sliding renewals, are written within a second.
 const FLUSH_EVERY: Duration = Duration::from_millis(500);
 /// The first purge comes after this as well, so that a start is not slowed by yesterday's dead.
@@ -46,10 +50,11 @@ impl Background {
     pub(crate) fn start(
         authority: &Arc<Authority>,
         clock: &Arc<dyn Clock>,
+        store_clock: Option<Arc<StoreClock>>,
         measure: impl Fn() + Send + 'static,
     ) -> Background {
         let (stop, stopped) = watch::channel(false);
-        let follower = follow(Arc::clone(authority), Arc::clone(clock), stopped.clone());
+        let follower = follow(Arc::clone(authority), Arc::clone(clock), store_clock, stopped.clone());
         let flusher = flush(Arc::clone(authority), Arc::clone(clock), measure, stopped.clone());
         let purger = purge(Arc::clone(authority), Arc::clone(clock), stopped.clone());
         let mut tasks = vec![tokio::spawn(follower), tokio::spawn(flusher), tokio::spawn(purger)];
@@ -72,8 +77,13 @@ impl Background {
     }
 }
 
-async fn follow(authority: Arc<Authority>, clock: Arc<dyn Clock>, mut stopped: watch::Receiver<bool>) {
-    if authority.cache().is_none() {
+async fn follow(
+    authority: Arc<Authority>,
+    clock: Arc<dyn Clock>,
+    store_clock: Option<Arc<StoreClock>>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    if authority.cache().is_none() && store_clock.is_none() {
         return;
     }
     let mut health = Health::of("follow", "following what changes in the store");
@@ -82,15 +92,26 @@ async fn follow(authority: Arc<Authority>, clock: Arc<dyn Clock>, mut stopped: w
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
+            // A flood of news costs no more than a hundred questions a second.
+            () = async { sleep(FOLLOW_AT_MOST_EVERY).await; authority.news().await } => {}
             () = told_to_stop(&mut stopped) => return,
         }
-        let caught_up = health.note(authority.follow(clock.now()).await);
-        if let Some(doubt) = caught_up.and_then(|caught_up| caught_up.doubt) {
+        let asked = clock.now();
+        let caught_up = health.note(authority.follow(asked).await).unwrap_or_default();
+        if let (Some(store_clock), Some(date)) = (&store_clock, caught_up.clock) {
+            store_clock.heard(date, asked.boot, clock.now().boot);
+        }
+        if let Some(doubt) = caught_up.doubt {
             counter!("counterfoil_cache_emptied_total", "reason" => doubt.as_str()).increment(1);
             tracing::warn!(reason = doubt.as_str(), "{doubt}; every token is looked up anew");
         }
         if let Some(cache) = authority.cache() {
-            // Far below 2⁵³.
+            let recalling = authority.recalling(clock.now());
+            gauge!("counterfoil_cache_answers").set(if recalling.is_some() { 1.0 } else { 0.0 });
+            // All far below 2⁵³.
+            if let Some(recalling) = recalling {
+                gauge!("counterfoil_log_applied").set(recalling.change as f64);
+            }
             gauge!("counterfoil_cached_tokens").set(cache.len() as f64);
             counter!("counterfoil_cache_misses_total").absolute(cache.misses());
         }

@@ -33,6 +33,7 @@ use counterfoil_store::sqlite::{
 use crate::background::Background;
 use crate::hashing_threads::{HashingCapacity, HashingThreads};
 use crate::hook_threads::HookThreads;
+use crate::store_clock::StoreClock;
 use crate::subscribers::{Ears, Subscribers};
 use crate::watched_mailer::WatchedMailer;
 use crate::{EventSinks, MetricEvents, OsEntropy, SystemClock, TracingEvents};
@@ -55,6 +56,8 @@ struct Open {
     authority: Arc<Authority>,
     importer: Option<Importer>,
     clock: Arc<dyn Clock>,
+    /// The same one, where it goes by the store's date.
+    store_clock: Option<Arc<StoreClock>>,
     /// `None`: it has been shut down.
     running: Mutex<Option<Running>>,
     #[cfg(feature = "sqlite")]
@@ -424,7 +427,8 @@ impl Builder {
         };
         #[cfg(not(feature = "sqlite"))]
         let measure = || {};
-        let background = Background::start(counterfoil.authority(), counterfoil.clock(), measure);
+        let store_clock = counterfoil.open.store_clock.clone();
+        let background = Background::start(counterfoil.authority(), counterfoil.clock(), store_clock, measure);
         if let Some(running) = &mut *counterfoil.open.running.lock().unwrap_or_else(PoisonError::into_inner) {
             running.background = Some(background);
         }
@@ -468,6 +472,8 @@ impl Builder {
             }
             Store::Own(tokens, accounts) => Stores { tokens, accounts, audit: None, mails: None, imports: None },
         };
+        let store_clock = store_clock(tokens.as_ref(), &self.clock).await?;
+        let clock = store_clock.clone().map_or(self.clock, |clock| clock as Arc<dyn Clock>);
         let mail = match (self.mailer, self.mail_store.or(mails)) {
             (None, _) => None,
             (Some(_), None) => return Err(StartError::NoMailStore),
@@ -493,12 +499,12 @@ impl Builder {
             ring: self.ring,
             settings: self.settings,
         };
-        let now = self.clock.now();
+        let now = clock.now();
         let opened = if serve { Authority::open(parts, now).await } else { Authority::open_beside(parts, now).await };
         let mut authority = opened.map_err(StartError::Authority)?;
         if let Some(cache) = cache {
             authority = authority.with_cache(cache);
-            authority.follow(self.clock.now()).await.map_err(StartError::Authority)?;
+            authority.follow(clock.now()).await.map_err(StartError::Authority)?;
         }
         let running = Mutex::new(Some(Running { background: None, subscribers }));
         let authority = Arc::new(authority);
@@ -507,13 +513,29 @@ impl Builder {
             open: Arc::new(Open {
                 authority,
                 importer,
-                clock: self.clock,
+                clock,
+                store_clock,
                 running,
                 #[cfg(feature = "sqlite")]
                 sqlite,
             }),
         })
     }
+}
+
+/// A clock that goes by the date of the store, where the store is shared and has one.
+async fn store_clock(tokens: &dyn TokenStore, machine: &Arc<dyn Clock>) -> Result<Option<Arc<StoreClock>>, StartError> {
+    if !tokens.is_shared() {
+        return Ok(None);
+    }
+    let asked = machine.now().boot;
+    let head = tokens.changes(i64::MAX.unsigned_abs(), 0).await;
+    let head = head.map_err(|error| StartError::Authority(error.into()))?;
+    Ok(head.clock.map(|date| {
+        let clock = StoreClock::new(Arc::clone(machine));
+        clock.heard(date, asked, machine.now().boot);
+        Arc::new(clock)
+    }))
 }
 
 /// Why there is no backup.

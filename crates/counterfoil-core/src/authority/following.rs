@@ -31,6 +31,15 @@ pub struct CaughtUp {
     pub clock: Option<Timestamp>,
 }
 
+/// How far a process that answers from memory has followed the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recalling {
+    /// The number of the last change it knows.
+    pub change: u64,
+    /// How long ago it asked the last question that was answered: what was committed before that, it knows.
+    pub age_millis: u64,
+}
+
 /// Takes in what `tokens` tells of changes, and extends the lease if `sent` is when it was asked.
 pub(super) async fn follow(
     cache: &Cache,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use counterfoil_core::account::Role;
-use counterfoil_core::authority::{ClientOrder, Ending};
+use counterfoil_core::authority::{ClientOrder, Ending, Recalling};
 use counterfoil_core::cache::Cache;
 use counterfoil_core::entropy::PredictableEntropy;
 use counterfoil_core::lease::LEASE_MILLIS;
@@ -232,4 +232,25 @@ fn s1_racers_never_hear_yes_after_they_heard_of_the_revocation() {
             acknowledged.store(true, Ordering::SeqCst);
         });
     }
+}
+
+#[test]
+fn a_node_tells_how_far_behind_the_store_it_may_be_until_it_asks_the_store_for_everything() {
+    let world = World::with_ada();
+    let node = another_node(&world);
+    assert_eq!(node.recalling(world.now()), None, "nothing was asked yet");
+    let token = world.login("ada");
+    let who = world.who(&token);
+    follow(&world, &node);
+    let before = node.recalling(world.now()).unwrap();
+    answer(world.authority.logout(&who, &world.source, world.now())).unwrap();
+    world.wait(LEASE_MILLIS - 1);
+    assert_eq!(node.recalling(world.now()), Some(Recalling { age_millis: LEASE_MILLIS - 1, ..before }));
+    world.wait(1);
+    assert_eq!(node.recalling(world.now()), None);
+    follow(&world, &node);
+    let after = Recalling { change: before.change + 1, age_millis: 0 };
+    assert_eq!(node.recalling(world.now()), Some(after));
+    node.stop_recalling();
+    assert_eq!(node.recalling(world.now()), None);
 }

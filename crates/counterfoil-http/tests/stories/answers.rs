@@ -188,7 +188,7 @@ async fn operations_tell_that_it_is_up_and_can_answer() {
     assert_eq!((up.status, up.json()), (200, json!({"status": "ok"})));
     assert_eq!(server.store.calls(), before, "touches nothing");
     let ready = server.anonymous().get("/readyz").await;
-    assert_eq!((ready.status, ready.json()), (200, json!({"status": "ready"})));
+    assert_eq!((ready.status, ready.json()), (200, json!({"status": "ready", "behind_ms": null})));
 }
 
 #[tokio::test]
