@@ -11,9 +11,11 @@ use crate::{
 const PROGRAMS: &[Debian] = &[
     Debian { program: "strace", package: "strace" },
     Debian { program: "c++", package: "g++" },
-    // What an import reads. PostgreSQL's own programs are not on the PATH; this one makes clusters.
+    // What the lab starts. PostgreSQL's own programs are not on the PATH; this one makes clusters.
     Debian { program: "pg_createcluster", package: "postgresql" },
     Debian { program: "redis-server", package: "redis-server" },
+    Debian { program: "pgbouncer", package: "pgbouncer" },
+    Debian { program: "ip", package: "iproute2" },
 ];
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
@@ -43,10 +45,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Runs all of them even after one has failed, so that one run shows everything that is wrong.
+/// Runs all of them even after one has failed, so that one run shows everything that is wrong. Those that need a PostgreSQL or a
+/// Redis share the two that the lab starts for this run.
 fn run_tests() -> Result<Tally, Failure> {
     let mut tally = Tally::default();
-    let mut tests = process::cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"]);
+    let mut tests = process::cargo(&["run", "--quiet", "--package", "counterfoil-lab", "--", "servers"]);
+    tests.args(["cargo", "test", "--workspace", "--all-features", "--no-fail-fast"]);
     process::run_watching(&mut tests, |line| tally.add(line))
         .map_err(|failure| format!("{failure} ({} passed, {} failed)", tally.passed, tally.failed))?;
     // A run that tested nothing must not look like a run in which nothing was wrong.
