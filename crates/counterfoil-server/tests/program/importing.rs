@@ -2,11 +2,11 @@
 //! for every token and every password.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use counterfoil::{Clock, SystemClock};
+use counterfoil_lab::{postgres, redis};
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use rustix::process::Signal;
@@ -172,59 +172,14 @@ fn c2_every_token_and_password_of_knox_comes_over() {
     assert_eq!(count(&report, "tokens", "dead"), 1, "{report}");
 }
 
-/// A Redis of this test alone, at a socket in its directory.
-struct Redis(Child, PathBuf);
-
-impl Redis {
-    fn start(site: &Site) -> Redis {
-        let directory = site.path("redis");
-        fs::create_dir(&directory).expect("a directory");
-        fs::copy(data("djforge.redis.rdb"), directory.join("dump.rdb")).expect("a copy");
-        let socket = directory.join("socket");
-        let child = Command::new("redis-server")
-            .args(["--port", "0", "--save", "", "--dbfilename", "dump.rdb", "--unixsocket"])
-            .arg(&socket)
-            .arg("--dir")
-            .arg(&directory)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server, which `cargo xtask test` installs");
-        let redis = Redis(child, socket);
-        within(PATIENCE, || (redis.command(2, &["PING"]) == "PONG").then_some(()));
-        redis
-    }
-
-    fn url(&self, database: u8) -> String {
-        format!("unix://{}?db={database}", self.1.display())
-    }
-
-    fn command(&self, database: u8, words: &[&str]) -> String {
-        let output = Command::new("redis-cli")
-            .arg("-s")
-            .arg(&self.1)
-            .args(["-n", &database.to_string()])
-            .args(words)
-            .output()
-            .expect("redis-cli");
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
 #[test]
 fn c2_every_token_of_djforge_comes_over_from_redis_by_either_backend() {
     let expected = expected("djforge");
     for database in [2, 3] {
         let site = Site::new();
-        let redis = Redis::start(&site);
+        let redis = redis_of_djforge();
         let file = site.copy("djforge.sqlite3");
-        let line = format!("--from sqlite:{} --redis {}", file.display(), redis.url(database));
+        let line = format!("--from sqlite:{} --redis {}", file.display(), redis.socket_url(database));
         let report = site.import(&line);
         assert_eq!(count(&report, "tokens", "came"), 6, "{report}");
         let again = site.import(&line);
@@ -246,98 +201,33 @@ fn c2_every_token_of_djforge_comes_over_from_redis_by_either_backend() {
 #[test]
 fn a03_what_is_not_djforges_in_redis_is_a_line_of_the_report() {
     let site = Site::new();
-    let redis = Redis::start(&site);
+    let redis = redis_of_djforge();
     let hash = |rounds: &str| format!(":1:$pbkdf2-sha256${rounds}$GoOwVorR.t.7F6KU8p4zRg${}", "M".repeat(43));
-    redis.command(2, &["SET", &hash("1000"), "cposix\nsystem\n(S'touch owned'\ntR."]);
-    redis.command(2, &["SET", &hash("1001"), "11"]);
-    redis.command(2, &["SET", &hash("1002"), &"x".repeat(5_000_000 / 100)]);
-    redis.command(2, &["LPUSH", &hash("1003"), "1"]);
-    redis.command(2, &["SET", ":1:some-page", "cached"]);
+    redis.command_of(2, &["SET", &hash("1000"), "cposix\nsystem\n(S'touch owned'\ntR."]);
+    redis.command_of(2, &["SET", &hash("1001"), "11"]);
+    redis.command_of(2, &["SET", &hash("1002"), &"x".repeat(5_000_000 / 100)]);
+    redis.command_of(2, &["LPUSH", &hash("1003"), "1"]);
+    redis.command_of(2, &["SET", ":1:some-page", "cached"]);
     let file = site.copy("djforge.sqlite3");
-    let report = site.import(&format!("--from sqlite:{} --redis {}", file.display(), redis.url(2)));
+    let report = site.import(&format!("--from sqlite:{} --redis {}", file.display(), redis.socket_url(2)));
     assert_eq!((count(&report, "tokens", "came"), count(&report, "tokens", "skipped")), (6, 3), "{report}");
     assert!(report["skipped"].to_string().contains("not a pickled text"), "{report}");
     assert!(!site.path("owned").exists() && !report.to_string().contains("touch"));
 }
 
-/// A PostgreSQL of this test alone, at a socket in its directory.
-struct Postgres {
-    child: Child,
-    directory: PathBuf,
-}
-
-impl Postgres {
-    fn start() -> Postgres {
-        // Not below the test's own directory: that of a socket has a short path, and the server's user must get there.
-        let directory = tempfile::Builder::new().prefix("cf-pg").tempdir_in("/tmp").expect("a directory").keep();
-        let unprivileged = rustix::process::geteuid().is_root();
-        let programs = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-        let programs: Vec<PathBuf> = programs.map(|entry| entry.path().join("bin")).collect();
-        let bin = programs.iter().max().expect("PostgreSQL, which `cargo xtask test` installs").clone();
-        let program = |name: &str| {
-            // It refuses to run as root.
-            let mut command = Command::new(if unprivileged { "setpriv".into() } else { bin.join(name) });
-            if unprivileged {
-                command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]).arg(bin.join(name));
-            }
-            command.current_dir("/tmp").env("LC_ALL", "C.UTF-8").stdout(Stdio::null()).stderr(Stdio::null());
-            command
-        };
-        if unprivileged {
-            std::os::unix::fs::chown(&directory, Some(65534), Some(65534)).expect("given away");
-        }
-        let cluster = directory.join("data");
-        let made = program("initdb").args(["-U", "test", "-A", "trust", "-N", "-D"]).arg(&cluster).status();
-        assert!(made.expect("initdb").success());
-        let child = program("postgres")
-            .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c"])
-            .arg(format!("unix_socket_directories={}", directory.display()))
-            .arg("-D")
-            .arg(&cluster)
-            .spawn()
-            .expect("postgres");
-        let postgres = Postgres { child, directory };
-        within(PATIENCE, || postgres.psql("postgres", "SELECT 1").then_some(()));
-        postgres
-    }
-
-    fn psql(&self, database: &str, sql: &str) -> bool {
-        let mut psql = Command::new("psql")
-            .args(["-X", "-q", "-U", "test", "-v", "ON_ERROR_STOP=1", "-h"])
-            .arg(&self.directory)
-            .arg(database)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("psql");
-        psql.stdin.take().expect("stdin").write_all(sql.as_bytes()).ok();
-        psql.wait().expect("a status").success()
-    }
-
-    fn restore(&self, name: &str) -> String {
-        assert!(self.psql("postgres", &format!("CREATE DATABASE {name}")));
-        assert!(self.psql(name, &fs::read_to_string(data(&format!("{name}.pg.sql"))).expect("a dump")));
-        format!("postgres://test@/{name}?host={}", self.directory.display())
-    }
-}
-
-impl Drop for Postgres {
-    fn drop(&mut self) {
-        let id = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
-        // A quick end that leaves no children behind.
-        id.map(|id| rustix::process::kill_process(id, Signal::QUIT));
-        self.child.wait().ok();
-        fs::remove_dir_all(&self.directory).ok();
-    }
+/// A Redis with what djforge and django-redis left in it.
+fn redis_of_djforge() -> redis::Server {
+    redis::Options::new().start_on(&data("djforge.redis.rdb"))
 }
 
 #[test]
 fn c2_databases_of_postgresql_come_over() {
-    let postgres = Postgres::start();
+    let postgres = postgres::Server::start();
     for (name, tokens) in [("durin", 6), ("multitoken", 8)] {
         let site = Site::new();
-        let url = postgres.restore(name);
+        let database = postgres.database();
+        database.sql(&fs::read_to_string(data(&format!("{name}.pg.sql"))).expect("a dump"));
+        let url = postgres.socket_url(database.name());
         let report = site.import(&format!("--from {url}"));
         assert_eq!(count(&report, "tokens", "came"), tokens, "{report}");
         let server = site.serve("");

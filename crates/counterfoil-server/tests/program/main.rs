@@ -15,7 +15,7 @@ mod django;
 mod doctoring;
 mod exchange;
 mod hanging_up;
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 mod importing;
 mod in_process;
 #[cfg(unix)]
