@@ -6,13 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use counterfoil_core::authority::Delivery;
-use counterfoil_core::{Authority, Clock, Error};
+use counterfoil_core::{Authority, Clock, Error, StoreClock};
 use metrics::{counter, gauge};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
-
-use crate::store_clock::StoreClock;
 
 /// A quarter of the time that what is cached may be answered, roughly: one answer may be lost, and the next one late.
 const FOLLOW_EVERY: Duration = Duration::from_millis(250);

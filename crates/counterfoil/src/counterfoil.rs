@@ -21,7 +21,7 @@ use counterfoil_core::memory::MemoryStore;
 use counterfoil_core::seal::KeyRing;
 use counterfoil_core::store::MailStore;
 use counterfoil_core::{
-    AccountStore, AuditStore, Authority, Clock, Entropy, Error, EventSink, Parts, Settings, TokenStore,
+    AccountStore, AuditStore, Authority, Clock, Entropy, Error, EventSink, Parts, Settings, StoreClock, TokenStore,
 };
 #[cfg(feature = "axum")]
 use counterfoil_http::{AuthLayer, Http, HttpSettings, Selection};
@@ -33,7 +33,6 @@ use counterfoil_store::sqlite::{
 use crate::background::Background;
 use crate::hashing_threads::{HashingCapacity, HashingThreads};
 use crate::hook_threads::HookThreads;
-use crate::store_clock::StoreClock;
 use crate::subscribers::{Ears, Subscribers};
 use crate::watched_mailer::WatchedMailer;
 use crate::{EventSinks, MetricEvents, OsEntropy, SystemClock, TracingEvents};

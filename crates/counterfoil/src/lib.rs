@@ -14,7 +14,6 @@ pub mod mail;
 mod metric_events;
 mod os_entropy;
 mod own_users;
-mod store_clock;
 mod store_url;
 mod subscribers;
 mod system_clock;

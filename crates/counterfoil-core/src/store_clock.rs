@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use counterfoil_core::{BootTime, Clock, Now, Timestamp};
+use crate::clock::{BootTime, Clock, Now, Timestamp};
 
 /// Not an offset: nothing has been heard of the store's clock yet.
 const UNKNOWN: i64 = i64::MIN;
@@ -14,14 +14,15 @@ const UNKNOWN: i64 = i64::MIN;
 /// wrong, or jumps, judges an expiry as all the others do. Until the store has answered once, and where the machine has no boot clock,
 /// the date is the machine's.
 #[derive(Debug)]
-pub(crate) struct StoreClock {
+pub struct StoreClock {
     machine: Arc<dyn Clock>,
     /// Milliseconds from the start of the machine to the store's date.
     offset: AtomicI64,
 }
 
 impl StoreClock {
-    pub(crate) fn new(machine: Arc<dyn Clock>) -> StoreClock {
+    /// Goes by `machine`, until the store has answered.
+    pub fn new(machine: Arc<dyn Clock>) -> StoreClock {
         StoreClock { machine, offset: AtomicI64::new(UNKNOWN) }
     }
 
@@ -29,7 +30,7 @@ impl StoreClock {
     ///
     /// What is held already stays as it is where it agrees with that, and else moves as little as it must: the date does not waver
     /// with how long each answer was on its way.
-    pub(crate) fn heard(&self, date: Timestamp, asked: Option<BootTime>, answered: Option<BootTime>) {
+    pub fn heard(&self, date: Timestamp, asked: Option<BootTime>, answered: Option<BootTime>) {
         let (Some(asked), Some(answered)) = (asked, answered) else { return };
         let (least, most) = (date.millis() - millis(answered), date.millis() - millis(asked));
         if least > most {
@@ -60,7 +61,7 @@ fn millis(BootTime(nanos): BootTime) -> i64 {
 mod tests {
     use std::time::Duration;
 
-    use counterfoil_core::ManualClock;
+    use crate::clock::ManualClock;
 
     use super::*;
 
