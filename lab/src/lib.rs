@@ -1,5 +1,5 @@
 //! Throw-away servers for tests: PostgreSQL, PgBouncer and Redis as Debian brings them, each in a directory of its own that goes
-//! with it, on a free port of the loopback interface.
+//! with it, on a free port of the loopback interface; and networks with faults between them.
 //!
 //! ```no_run
 //! let database = counterfoil_lab::postgres::database();
@@ -19,9 +19,11 @@
 
 mod child;
 mod directory;
+pub mod network;
 pub mod pgbouncer;
 mod port;
 pub mod postgres;
+pub mod proxy;
 pub mod redis;
 mod waiting;
 
