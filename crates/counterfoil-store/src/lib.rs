@@ -1,13 +1,19 @@
 //! Stores for counterfoil: where tokens and accounts are kept.
 //!
-//! [`SqliteStore`] (feature `sqlite`, on by default) keeps everything in one file beside the program that serves it.
+//! [`SqliteStore`] (feature `sqlite`, on by default) keeps everything in one file beside the program that serves it;
+//! `PostgresStore` (feature `postgres`) in a database that several nodes share.
 
 // The tests in here share a stage with those outside, which know this crate by its name.
 #[cfg(test)]
 extern crate self as counterfoil_store;
 
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+
+#[cfg(feature = "postgres")]
+pub use postgres::{ConnectError, ConnectOptions, PostgresStore};
 
 #[cfg(feature = "sqlite")]
 pub use sqlite::{BackupError, OpenError, OpenOptions, RestoreError, SqliteStore, restore};

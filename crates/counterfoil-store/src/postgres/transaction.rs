@@ -1,0 +1,136 @@
+//! Transitions: [`Transaction`], and what runs one to its end.
+
+use std::hash::{BuildHasher, RandomState};
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use counterfoil_core::Timestamp;
+use counterfoil_core::store::Changed;
+use tokio::time::{sleep, timeout};
+
+use super::changes;
+use super::fault::Fault;
+use super::pool::{Lease, Pool};
+use super::session::{Session, Step};
+
+/// How often a transition is tried that lost a race: what it lost to has committed, so one is enough but where many race.
+const ATTEMPTS: u32 = 8;
+
+/// The pause before the second attempt, at most; each further one waits up to twice as long.
+const PAUSE: Duration = Duration::from_millis(8);
+
+/// One transition under way; every [`Session`] method sends its statement into it. Cheap to clone. Dropped, it is rolled back.
+#[derive(Debug, Clone)]
+pub(super) struct Transaction {
+    session: Arc<Session>,
+    changes: Arc<Mutex<Vec<(Changed, Timestamp)>>>,
+}
+
+impl Deref for Transaction {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        &self.session
+    }
+}
+
+impl Transaction {
+    /// Notes a change, which is written into the change log together with the commit: whoever holds the lock of the log keeps
+    /// every other writer waiting, so nothing may come between.
+    pub(super) fn log(&self, what: Changed, at: Timestamp) {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner).push((what, at));
+    }
+
+    async fn commit(&self) -> Result<(), Fault> {
+        if self.has_failed() {
+            return Err(Fault::Failed);
+        }
+        let noted = std::mem::take(&mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner));
+        let entries: Vec<_> = noted.iter().map(|(what, at)| changes::entry(what, *at)).collect();
+        let mut steps: Vec<Step<'_>> = Vec::with_capacity(entries.len() + 2);
+        if !entries.is_empty() {
+            steps.push((changes::LOCK, &[]));
+            steps.extend(entries.iter().map(|values| (changes::APPEND, values.as_slice())));
+        }
+        steps.push(("COMMIT", &[]));
+        let asked = steps.len() - 1;
+        match self.fly(&steps).await {
+            Ok(_) if self.is_unreplicated() => Err(Fault::Unknown(Box::new(Fault::NotReplicated))),
+            Ok(_) => Ok(()),
+            Err((place, fault @ (Fault::Server { .. } | Fault::Failed)))
+                if place < asked || fault.undoes_the_commit() =>
+            {
+                Err(fault)
+            }
+            Err((_, fault)) => Err(Fault::Unknown(Box::new(fault))),
+        }
+    }
+}
+
+/// Runs `work` in a transaction and commits it; again from the beginning where it lost a race. Must be called on the runtime.
+pub(super) async fn transact<T, F>(
+    pool: &Arc<Pool>,
+    deadline: Duration,
+    work: impl Fn(Transaction) -> F,
+) -> Result<T, Fault>
+where
+    F: Future<Output = Result<T, Fault>>,
+{
+    for attempt in 1.. {
+        match once(pool, deadline, &work).await {
+            Err(fault) if fault.is_a_lost_race() && attempt < ATTEMPTS => sleep(jittered(attempt)).await,
+            outcome => return outcome,
+        }
+    }
+    Err(Fault::Miscounted) // unreachable: the numbers do not end
+}
+
+/// Those who met once must not meet again: nothing more hangs on the chance in it.
+fn jittered(attempt: u32) -> Duration {
+    let chance = RandomState::new().hash_one(attempt) % 1_000;
+    PAUSE * 2_u32.pow(attempt - 1) * chance as u32 / 1_000
+}
+
+async fn once<T, F>(pool: &Arc<Pool>, deadline: Duration, work: impl Fn(Transaction) -> F) -> Result<T, Fault>
+where
+    F: Future<Output = Result<T, Fault>>,
+{
+    let lease = timeout(deadline, begun(pool)).await.unwrap_or(Err(Fault::Deadline))?;
+    let transaction = Transaction { session: Arc::clone(lease.session()), changes: Arc::default() };
+    let worked = timeout(deadline, work(transaction.clone())).await.unwrap_or(Err(Fault::Deadline));
+    let outcome = match worked {
+        Ok(value) => {
+            let unknown = || Err(Fault::Unknown(Box::new(Fault::Deadline)));
+            timeout(deadline, transaction.commit()).await.unwrap_or_else(|_| unknown()).map(|()| value)
+        }
+        Err(fault) => Err(fault),
+    };
+    match outcome {
+        Ok(value) => {
+            lease.give_back();
+            Ok(value)
+        }
+        Err(fault) => {
+            let is_sound = !fault.spoils_the_connection()
+                && timeout(deadline, transaction.run("ROLLBACK")).await.is_ok_and(|rolled_back| rolled_back.is_ok());
+            if is_sound {
+                lease.give_back();
+            } else {
+                lease.discard(&fault);
+            }
+            Err(fault)
+        }
+    }
+}
+
+/// A connection with a transaction open on it. One that has died meanwhile is found out here, where nothing is lost by taking
+/// another.
+async fn begun(pool: &Arc<Pool>) -> Result<Lease, Fault> {
+    let lease = pool.take().await?;
+    let Err(fault) = lease.session().begin().await else { return Ok(lease) };
+    lease.discard(&fault);
+    let lease = pool.take().await?;
+    lease.session().begin().await?;
+    Ok(lease)
+}
