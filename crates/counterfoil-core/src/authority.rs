@@ -58,6 +58,7 @@ use crate::entropy::Entropy;
 use crate::event::{Event, EventSink, Occurrence, TokenRef};
 use crate::hashing::Hashing;
 use crate::hook::BeforeIssuing;
+use crate::lease::EVERYWHERE_AFTER_MILLIS;
 use crate::marks::Marks;
 use crate::password::HashingParams;
 use crate::refusal::{Error, Refusal};
@@ -284,6 +285,12 @@ impl Authority {
     /// Whether other processes may answer for tokens from what they know of the store.
     pub fn is_shared(&self) -> bool {
         self.tokens.is_shared()
+    }
+
+    /// How long after something was ended no process can still answer for it from memory: the lease and a little more, for clocks
+    /// that do not run alike; nothing where no other process does.
+    pub fn everywhere_after_millis(&self) -> u64 {
+        if self.tokens.is_shared() { EVERYWHERE_AFTER_MILLIS } else { 0 }
     }
 
     /// How far behind the store this process may be, while it answers from memory; `None` while it does not.

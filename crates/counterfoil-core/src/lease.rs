@@ -15,6 +15,10 @@ use crate::store::{Change, Changes};
 /// everywhere after 1,000 ms.
 pub const LEASE_MILLIS: u64 = 900;
 
+/// How long after a change was committed no process can still answer from what it knew before: the lease, and a hundredth for clocks
+/// that run faster here than there.
+pub const EVERYWHERE_AFTER_MILLIS: u64 = LEASE_MILLIS + LEASE_MILLIS / 100;
+
 /// How many changes are read at a time.
 pub const CHANGES_AT_ONCE: u32 = 1_000;
 

@@ -41,6 +41,7 @@ mod router;
 mod routes;
 mod selection;
 mod settings;
+mod wait;
 
 pub use arrival::Arrival;
 pub use authenticated::Authenticated;

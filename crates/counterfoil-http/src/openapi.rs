@@ -219,9 +219,10 @@ pub(crate) fn problems(route: &Route) -> Vec<(u16, Vec<ProblemKind>)> {
             &[InvalidRequest, InvalidValue, BodyTimeout, BodyTooLarge, UnsupportedMediaType]
         }
     };
+    let of_waiting: &[ProblemKind] = if route.can_wait() { &[InvalidValue] } else { &[] };
     let of_all = &[Internal, Unavailable, Timeout];
     let mut kinds: Vec<ProblemKind> = Vec::new();
-    for kind in [of_access, of_body, route.problems, of_all].concat() {
+    for kind in [of_access, of_body, of_waiting, route.problems, of_all].concat() {
         if !kinds.contains(&kind) {
             kinds.push(kind);
         }

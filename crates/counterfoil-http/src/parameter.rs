@@ -63,6 +63,11 @@ pub(crate) const ALL: Parameter = Parameter {
     place: Place::Needed,
     ..query("all", Form::Flag, "Always `true`, so that nobody ends everything by leaving something out.")
 };
+pub(crate) const WAIT: Parameter = query(
+    "wait",
+    Form::Word(&["everywhere"]),
+    "`everywhere`: answer only once no node can still accept what was ended, within a second.",
+);
 pub(crate) const KEYS: Parameter = query("keys", Form::Flag, "Whether API keys end too; `false` if it is left out.");
 pub(crate) const NAME: Parameter = query("name", Form::Text, "What the user name begins with, in any case.");
 pub(crate) const EMAIL: Parameter = query("email", Form::Text, "The e-mail address, confirmed or not, in any case.");

@@ -34,6 +34,7 @@ use crate::rights::{
 use crate::routes::{admin, email, keys, login, me, operations, password, register, services, tokens};
 use crate::selection::Selection;
 use crate::settings::HttpSettings;
+use crate::wait;
 
 /// One route.
 #[derive(Debug)]
@@ -58,6 +59,11 @@ impl Route {
     /// Whether it is a page for people, or the form of one; the description is for programs and does not have it.
     pub fn is_page(&self) -> bool {
         matches!(self.gives, Gives::Page)
+    }
+
+    /// Whether its answer may be asked to come once what it ends has ended on every node.
+    pub(crate) fn can_wait(&self) -> bool {
+        self.parameters.iter().any(|parameter| parameter.name == parameter::WAIT.name)
     }
 
     /// Whether it waits for a body, if only to see that there is no second credential in it.
@@ -152,7 +158,7 @@ pub static ROUTES: &[Route] = &[
         what: "Log out: end the token of this request",
         access: Access::Token,
         takes: Takes::Nothing,
-        parameters: &[],
+        parameters: &[&parameter::WAIT],
         gives: Gives::Nothing,
         problems: &[],
         handler: || post(login::logout),
@@ -163,7 +169,7 @@ pub static ROUTES: &[Route] = &[
         what: "Log out everywhere: end all login tokens of this user",
         access: Access::Ability(&TOKENS_WRITE),
         takes: Takes::Nothing,
-        parameters: &[],
+        parameters: &[&parameter::WAIT],
         gives: Gives::Nothing,
         problems: &[],
         handler: || post(login::logout_all),
@@ -185,7 +191,7 @@ pub static ROUTES: &[Route] = &[
         what: "Log out all other devices: end all login tokens of this user but the one of this request",
         access: Access::Ability(&TOKENS_WRITE),
         takes: Takes::Nothing,
-        parameters: &[&parameter::KEEP],
+        parameters: &[&parameter::KEEP, &parameter::WAIT],
         gives: Gives::Nothing,
         problems: &[InvalidRequest, InvalidValue],
         handler: || delete(tokens::revoke_others),
@@ -207,7 +213,7 @@ pub static ROUTES: &[Route] = &[
         what: "Log out one device",
         access: Access::Ability(&TOKENS_WRITE),
         takes: Takes::Nothing,
-        parameters: &[&parameter::TOKEN_ID],
+        parameters: &[&parameter::TOKEN_ID, &parameter::WAIT],
         gives: Gives::Nothing,
         problems: &[NotFound],
         handler: || delete(tokens::revoke),
@@ -262,7 +268,7 @@ pub static ROUTES: &[Route] = &[
         what: "End an API key",
         access: Access::Ability(&KEYS_WRITE),
         takes: Takes::Nothing,
-        parameters: &[&parameter::TOKEN_ID],
+        parameters: &[&parameter::TOKEN_ID, &parameter::WAIT],
         gives: Gives::Nothing,
         problems: &[NotFound],
         handler: || delete(keys::revoke),
@@ -306,7 +312,7 @@ pub static ROUTES: &[Route] = &[
         what: "Delete the account of this user, who shows the password again, and end all its tokens",
         access: Access::Ability(&ACCOUNT_WRITE),
         takes: Takes::Json(Shape::of::<me::PasswordBody>()),
-        parameters: &[],
+        parameters: &[&parameter::WAIT],
         gives: Gives::Nothing,
         problems: &[WrongPassword, TooManyAttempts, NotFound, Overloaded],
         handler: || post(me::delete),
@@ -372,7 +378,7 @@ pub static ROUTES: &[Route] = &[
         what: "Exchange the password: every other login token ends, and API keys if that is said",
         access: Access::Ability(&ACCOUNT_WRITE),
         takes: Takes::Json(Shape::of::<password::ChangePasswordBody>()),
-        parameters: &[],
+        parameters: &[&parameter::WAIT],
         gives: Gives::Nothing,
         problems: &[WrongPassword, TooManyAttempts, NotFound, Overloaded],
         handler: || post(password::change),
@@ -394,7 +400,7 @@ pub static ROUTES: &[Route] = &[
         what: "Use a mailed link to choose a new password: every login token ends, and nobody is logged in",
         access: Access::Open,
         takes: Takes::Json(Shape::of::<password::ResetBody>()),
-        parameters: &[],
+        parameters: &[&parameter::WAIT],
         gives: Gives::Ok(Shape::of::<password::GoOn>()),
         problems: &[LinkDead, NoMail, Overloaded],
         handler: || post(password::reset),
@@ -416,7 +422,7 @@ pub static ROUTES: &[Route] = &[
         what: "End a token by its text, for a service (RFC 7009)",
         access: Access::Service(&TOKENS_REVOKE),
         takes: Takes::TokenForm,
-        parameters: &[],
+        parameters: &[&parameter::WAIT],
         gives: Gives::Empty,
         problems: &[],
         handler: || post(services::revoke),
@@ -489,7 +495,7 @@ pub static ROUTES: &[Route] = &[
         what: "Change what is known of a user, whether they may log in, and their role",
         access: Access::Staff(&ADMIN_WRITE),
         takes: Takes::Json(Shape::of::<admin::users::UserBody>()),
-        parameters: &[&parameter::USER_ID],
+        parameters: &[&parameter::USER_ID, &parameter::WAIT],
         gives: Gives::Ok(Shape::of::<admin::users::User>()),
         problems: &[AdminNeeded, NotFound],
         handler: || patch(admin::users::change),
@@ -500,7 +506,7 @@ pub static ROUTES: &[Route] = &[
         what: "Delete a user and end all their tokens",
         access: Access::Staff(&ADMIN_WRITE),
         takes: Takes::Nothing,
-        parameters: &[&parameter::USER_ID],
+        parameters: &[&parameter::USER_ID, &parameter::WAIT],
         gives: Gives::Nothing,
         problems: &[AdminNeeded, NotFound],
         handler: || delete(admin::users::delete),
@@ -522,7 +528,7 @@ pub static ROUTES: &[Route] = &[
         what: "End all login tokens of a user, and API keys if that is said",
         access: Access::Staff(&ADMIN_WRITE),
         takes: Takes::Nothing,
-        parameters: &[&parameter::USER_ID, &parameter::KEYS],
+        parameters: &[&parameter::USER_ID, &parameter::KEYS, &parameter::WAIT],
         gives: Gives::Nothing,
         problems: &[InvalidRequest, InvalidValue, AdminNeeded, NotFound],
         handler: || delete(admin::users::end_tokens),
@@ -588,7 +594,7 @@ pub static ROUTES: &[Route] = &[
         what: "Delete a client and end all its tokens",
         access: Access::Staff(&ADMIN_WRITE),
         takes: Takes::Nothing,
-        parameters: &[&parameter::CLIENT_ID],
+        parameters: &[&parameter::CLIENT_ID, &parameter::WAIT],
         gives: Gives::Nothing,
         problems: &[AdminNeeded, NotFound, Conflict],
         handler: || delete(admin::clients::delete),
@@ -599,7 +605,7 @@ pub static ROUTES: &[Route] = &[
         what: "End all tokens of a client, API keys included",
         access: Access::Staff(&ADMIN_WRITE),
         takes: Takes::Nothing,
-        parameters: &[&parameter::CLIENT_ID],
+        parameters: &[&parameter::CLIENT_ID, &parameter::WAIT],
         gives: Gives::Nothing,
         problems: &[AdminNeeded, NotFound],
         handler: || delete(admin::clients::end_tokens),
@@ -642,7 +648,7 @@ pub static ROUTES: &[Route] = &[
         what: "End the tokens of everybody, API keys included",
         access: Access::Staff(&ADMIN_WRITE),
         takes: Takes::Nothing,
-        parameters: &[&parameter::ALL],
+        parameters: &[&parameter::ALL, &parameter::WAIT],
         gives: Gives::Nothing,
         problems: &[InvalidRequest, InvalidValue, AdminNeeded],
         handler: || delete(admin::tokens::revoke_all),
@@ -653,7 +659,7 @@ pub static ROUTES: &[Route] = &[
         what: "Count the tokens that have something in common, or end them",
         access: Access::Staff(&ADMIN_WRITE),
         takes: Takes::Json(Shape::of::<admin::tokens::RevokeBody>()),
-        parameters: &[],
+        parameters: &[&parameter::WAIT],
         gives: Gives::Ok(Shape::of::<admin::tokens::Revoked>()),
         problems: &[AdminNeeded],
         handler: || post(admin::tokens::revoke_matching),
@@ -686,7 +692,7 @@ pub static ROUTES: &[Route] = &[
         what: "End a token, whosever it is",
         access: Access::Staff(&ADMIN_WRITE),
         takes: Takes::Nothing,
-        parameters: &[&parameter::TOKEN_ID],
+        parameters: &[&parameter::TOKEN_ID, &parameter::WAIT],
         gives: Gives::Nothing,
         problems: &[AdminNeeded, NotFound],
         handler: || delete(admin::tokens::revoke),
@@ -1055,12 +1061,17 @@ impl Http {
 
     /// The handler of `route`, which is not called before the body is there.
     fn handler(&self, route: &'static Route) -> MethodRouter<Http> {
+        let handler = if route.can_wait() {
+            (route.handler)().route_layer(middleware::from_fn_with_state(self.clone(), wait::for_everywhere))
+        } else {
+            (route.handler)()
+        };
         let handler = match route.access {
-            Access::Open => (route.handler)(),
+            Access::Open => handler,
             Access::OpenOr(_) | Access::Token | Access::Ability(_) | Access::Staff(_) => {
-                (route.handler)().route_layer(Extension(Counted))
+                handler.route_layer(Extension(Counted))
             }
-            Access::Service(_) => (route.handler)().route_layer(middleware::map_response(for_service)),
+            Access::Service(_) => handler.route_layer(middleware::map_response(for_service)),
         };
         let handler = if route.reads_body() {
             let handler = handler.route_layer(middleware::from_fn_with_state(self.clone(), exchange::to_its_end));

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::audit::AuditCommand;
@@ -39,9 +39,19 @@ pub(crate) struct Common {
     /// The file with the settings
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// End only once no node can still accept what this command ends, within a second
+    #[arg(long, global = true, value_name = "everywhere")]
+    pub(crate) wait: Option<Wait>,
     /// Answer in JSON; a failure is one line of it on stderr: {"error", "hint"}
     #[arg(long, global = true)]
     pub(crate) json: bool,
+}
+
+/// What a command waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Wait {
+    /// Until every node has heard of what was ended, or answers for nothing from memory.
+    Everywhere,
 }
 
 #[derive(Debug, Subcommand)]

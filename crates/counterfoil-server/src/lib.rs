@@ -36,13 +36,15 @@ mod when;
 use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
+use counterfoil::EVERYWHERE_AFTER_MILLIS;
 use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
-use crate::cli::{Cli, Command, Common, ConfigCommand, OfficeCommand, Serve};
+use crate::cli::{Cli, Command, Common, ConfigCommand, OfficeCommand, Serve, Wait};
 use crate::django::DjangoCommand;
 use crate::exposition::Exposition;
 use crate::keyring::SealedCommand;
@@ -145,7 +147,7 @@ fn run(cli: Cli, output: Output, environment: &[(OsString, OsString)]) -> Result
         Command::Office(command) => {
             let config = Config::judge(&chosen(&cli.common, None, environment)?)?;
             runtime(Builder::new_current_thread().enable_all())?
-                .block_on(run_command(command, &config, output))
+                .block_on(run_command(command, &config, cli.common.wait, output))
                 .map(done)
         }
     }
@@ -220,7 +222,12 @@ fn run_config(
     }
 }
 
-async fn run_command(command: OfficeCommand, config: &Config, output: Output) -> Result<(), Failure> {
+async fn run_command(
+    command: OfficeCommand,
+    config: &Config,
+    wait: Option<Wait>,
+    output: Output,
+) -> Result<(), Failure> {
     let founds = match &command {
         OfficeCommand::User(command) => command.founds(),
         OfficeCommand::Client(command) => command.founds(),
@@ -234,6 +241,10 @@ async fn run_command(command: OfficeCommand, config: &Config, output: Output) ->
         OfficeCommand::Key(command) => Box::pin(command.run(&office)).await,
         OfficeCommand::Audit(command) => Box::pin(command.run(&office)).await,
     };
+    if let (Ok(()), Some(Wait::Everywhere)) = (&done, wait) {
+        // A server beside it, or a node elsewhere, may answer from memory as long as that.
+        tokio::time::sleep(Duration::from_millis(EVERYWHERE_AFTER_MILLIS)).await;
+    }
     office.close().await;
     done
 }

@@ -61,6 +61,7 @@ pub use counterfoil_core::hashing::{Hashing, OnThisThread, Overloaded};
 pub use counterfoil_core::hook::{BeforeIssuing, HookFailed, Intent, Occasion, Ruled, Ruling};
 pub use counterfoil_core::import;
 pub use counterfoil_core::language::Languages;
+pub use counterfoil_core::lease::EVERYWHERE_AFTER_MILLIS;
 pub use counterfoil_core::link::{Link, Purpose};
 pub use counterfoil_core::mail::{
     Letter, LetterUrl, MailId, MailKind, MailOrder, Mailer, NotSent, Registration, Sending, Waiting,

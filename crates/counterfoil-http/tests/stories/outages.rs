@@ -34,6 +34,8 @@ pub(crate) struct Outages {
     pub(crate) entropy: AtomicBool,
     pub(crate) entropy_repeats: AtomicBool,
     pub(crate) hashing: AtomicBool,
+    /// No outage: other nodes answer from what they know of the store.
+    pub(crate) shared: AtomicBool,
 }
 
 /// The words of a cause that only the operator may see.
@@ -249,7 +251,7 @@ impl TokenStore for UnreliableStore {
     }
 
     fn is_shared(&self) -> bool {
-        self.memory.is_shared()
+        self.outages.shared.load(Ordering::SeqCst)
     }
 }
 

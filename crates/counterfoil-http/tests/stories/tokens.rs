@@ -1,10 +1,15 @@
 //! One's own signed-in devices.
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::http::{Method, header};
+use counterfoil_core::lease::LEASE_MILLIS;
 use counterfoil_core::{By, Clock, Kind, Lifetime, Policy, Renewal, Timestamp};
 use counterfoil_http::{Access, Group, ROUTES};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::world::{START, TestServer, concrete};
 
@@ -382,4 +387,31 @@ async fn r23_beyond_a_clients_throttle_a_token_waits_and_is_told_how_long() {
     assert_eq!(answer.header("cache-control"), "no-store", "a 429 is not stored (RFC 6585 §4)");
     server.wait(40_000);
     assert_eq!(ada.get("/v1/me").await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+#[expect(clippy::disallowed_methods, reason = "how long was waited, by a clock that stands still")]
+async fn a09_whoever_waits_for_everywhere_is_answered_when_no_node_can_say_yes_any_more() {
+    let server = TestServer::with_ada().await;
+    let (this, phone) = (server.ada().await, server.logged_in("ada", "default", "phone").await);
+    // By tokio's clock, which stands still but for who waits for it.
+    let asked = async |path: String| {
+        let begun = Instant::now();
+        let answer = this.delete(&path).await;
+        (answer.status, begun.elapsed())
+    };
+    assert_eq!(
+        asked(format!("/v1/tokens/{}?wait=everywhere", phone.id)).await,
+        (204, Duration::ZERO),
+        "no other node answers from memory"
+    );
+    server.outages.shared.store(true, Ordering::SeqCst);
+    let (status, waited) = asked("/v1/tokens?keep=current&wait=everywhere".to_owned()).await;
+    assert!(status == 204 && waited > Duration::from_millis(LEASE_MILLIS), "{status}, {waited:?}");
+    assert_eq!(asked("/v1/tokens?keep=current".to_owned()).await, (204, Duration::ZERO), "nobody asked to wait");
+    let nobodys = "/v1/tokens/01890000-0000-7000-8000-000000000000?wait=everywhere".to_owned();
+    assert_eq!(asked(nobodys).await, (404, Duration::ZERO), "what was not done is not waited for");
+    let misspelt = this.post("/v1/logout?wait=all").await;
+    misspelt.is_about(400, "invalid-value", "wait");
+    assert_eq!(this.get("/v1/me").await.status, 200, "and nothing was done");
 }

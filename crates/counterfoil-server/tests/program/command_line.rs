@@ -324,6 +324,17 @@ fn f11_a_token_revoked_by_a_command_is_refused_by_the_running_server_within_a_se
 }
 
 #[test]
+fn a09_a_command_that_waited_for_everywhere_leaves_no_node_that_still_says_yes() {
+    let site = Site::new();
+    site.user("ada");
+    let server = site.serve("");
+    let (text, id) = token(server.address, "ada", PASSWORD);
+    assert_eq!(me(server.address, &text), 200);
+    site.operate(&format!("token revoke {id} --wait everywhere"));
+    assert_eq!(me(server.address, &text), 401, "at once");
+}
+
+#[test]
 fn a05_tokens_of_a_disabled_or_deleted_user_are_refused() {
     let site = Site::new();
     site.user("ada");
