@@ -2,7 +2,7 @@
 #![cfg(feature = "postgres")]
 
 use counterfoil_lab::postgres;
-use counterfoil_store::postgres::{Migrations, migrate, pending_migrations};
+use counterfoil_store::postgres::{Migrations, inspect, migrate, pending_migrations};
 use counterfoil_store::{ConnectError, ConnectOptions, PostgresStore};
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -72,5 +72,28 @@ fn f12_nobody_there_is_said_with_the_hosts_and_without_the_password() {
         let text = format!("{refused} {refused:?}");
         assert!(text.contains("127.0.0.1:9:") && text.contains("127.0.0.1:19:"), "{text}");
         assert!(!text.contains("hunter2"), "{text}");
+    });
+}
+
+#[test]
+fn an_inspection_tells_an_operator_what_the_server_promises_and_changes_nothing() {
+    let server = postgres::Options::new().set("synchronous_commit", "off").start();
+    let database = server.database();
+    let standby = server.standby();
+    server.wait_for_standbys(None);
+    runtime().block_on(async {
+        let options = ConnectOptions::default();
+        let never = || std::time::Duration::ZERO;
+        let empty = inspect(database.url(), &options, never).await.expect("a look");
+        assert!(!empty.missing.is_empty() && empty.log.is_none(), "{empty:?}");
+        connect(database.url()).await.expect("a store").close().await;
+        let found = inspect(database.url(), &options, never).await.expect("a look");
+        assert!(found.missing.is_empty() && !found.encrypted, "{found:?}");
+        assert_eq!((found.log, found.synchronous_commit.as_str(), found.fsync), (Some((0, 0)), "off", false));
+        assert_eq!(found.standbys.iter().map(|standby| standby.sync_state.as_str()).collect::<Vec<_>>(), ["async"]);
+        assert!(found.role.superuser && found.role.owner, "that of the lab");
+        assert!(found.clock > "2026-01-01T00:00:00Z".parse().expect("a date"));
+        let refused = inspect(&standby.url(database.name()), &options, never).await.expect_err("takes no writes");
+        assert!(matches!(refused, ConnectError::Unreachable(_)), "{refused:?}");
     });
 }

@@ -26,6 +26,7 @@
 mod changes;
 mod column;
 mod fault;
+mod inspection;
 mod look_ups;
 mod pool;
 mod schema;
@@ -44,6 +45,7 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use self::fault::Fault;
+pub use self::inspection::{Inspection, Role, Standby, inspect};
 use self::look_ups::LookUps;
 use self::pool::Pool;
 pub use self::schema::Migration;

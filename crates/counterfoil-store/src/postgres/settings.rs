@@ -101,6 +101,11 @@ const DRIVERS: [&str; 17] = [
 ];
 
 impl Settings {
+    /// How many connections a node opens at most: the pool, one for look-ups, and one that listens.
+    pub(super) fn connections(&self) -> i64 {
+        i64::try_from(self.pool_size).unwrap_or(i64::MAX).saturating_add(2)
+    }
+
     /// Reads `postgres://USER:PASSWORD@HOST[,HOST…]/DATABASE[?…]`.
     pub(super) fn parse(url: &str, application: &str, statement_timeout: Duration) -> Result<Settings, ConnectError> {
         let (base, query) = url.split_once('?').unwrap_or((url, ""));
