@@ -20,6 +20,7 @@
 mod child;
 mod directory;
 pub mod network;
+pub mod nodes;
 pub mod pgbouncer;
 mod port;
 pub mod postgres;

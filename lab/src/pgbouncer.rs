@@ -48,6 +48,11 @@ impl Pooler {
         Pooler { port, child, directory }
     }
 
+    /// The port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port.number
+    }
+
     /// Where a client finds a database through it.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://lab@127.0.0.1:{}/{database}", self.port.number)

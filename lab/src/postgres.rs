@@ -40,7 +40,11 @@ pub struct Options {
 impl Options {
     /// Without fsync, listening on 127.0.0.1 alone.
     pub fn new() -> Options {
-        Options::default().set("fsync", "off").set("full_page_writes", "off").set("max_connections", "300")
+        Options::default()
+            .set("fsync", "off")
+            .set("full_page_writes", "off")
+            .set("max_connections", "300")
+            .set("wal_retrieve_retry_interval", "100ms")
     }
 
     /// A line of postgresql.conf.

@@ -19,6 +19,7 @@ mod fuzz;
 mod house;
 mod install;
 mod model;
+mod nodes;
 mod oldest_rust;
 mod process;
 mod publish;
@@ -64,6 +65,11 @@ const COMMANDS: &[Command] = &[
         name: "crash",
         about: "kill the server and cut its power, look for lost writes: crash --kills N --power-cuts N",
         run: crash::run,
+    },
+    Command {
+        name: "nodes",
+        about: "break everything between three nodes and look for broken promises: nodes [--seconds N] [--fault NAME]",
+        run: nodes::run,
     },
     Command {
         name: "model",

@@ -3,7 +3,7 @@
 use crate::install::{self, Debian};
 use crate::steps::Steps;
 use crate::{
-    Failure, browser, check, conformance, contract, crash, front_page, fuzz, model, process, publish, smoke,
+    Failure, browser, check, conformance, contract, crash, front_page, fuzz, model, nodes, process, publish, smoke,
     smtp_server, supply, timing,
 };
 
@@ -39,6 +39,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     steps.take("contract", contract::smoke)?;
     steps.take("fuzzing", fuzz::smoke)?;
     steps.take("crashes", crash::smoke)?;
+    steps.take("nodes", nodes::smoke)?;
     steps.take("timing", timing::smoke)?;
     steps.sum_up();
     println!("\n{} passed, {} failed", tally.passed, tally.failed);
