@@ -33,9 +33,9 @@ pub(super) enum Value<'a> {
     /// Sixteen bytes: a `uuid`.
     Id(Option<[u8; 16]>),
     Integers(Vec<i64>),
-    Texts(Vec<Cow<'a, str>>),
-    ByteStrings(Vec<Cow<'a, [u8]>>),
-    Ids(Vec<[u8; 16]>),
+    Texts(Vec<Option<Cow<'a, str>>>),
+    ByteStrings(Vec<Option<Cow<'a, [u8]>>>),
+    Ids(Vec<Option<[u8; 16]>>),
 }
 
 impl fmt::Debug for Value<'_> {
@@ -77,7 +77,7 @@ impl ToSql for Value<'_> {
             Value::Integers(values) => values.to_sql(ty, out),
             Value::Texts(values) => values.to_sql(ty, out),
             Value::ByteStrings(values) => values.to_sql(ty, out),
-            Value::Ids(values) => values.iter().copied().map(Id).collect::<Vec<_>>().to_sql(ty, out),
+            Value::Ids(values) => values.iter().map(|id| id.map(Id)).collect::<Vec<_>>().to_sql(ty, out),
         }
     }
 

@@ -22,6 +22,8 @@ pub(super) enum Fault {
     Link(tokio_postgres::Error),
     /// A statement of the transaction has failed, and whoever sent it went on.
     Failed,
+    /// What was judged has changed before it was written: to be judged anew.
+    Outrun,
     /// No server could be connected to.
     Unreachable(Vec<String>),
     /// There was no answer in time.
@@ -59,6 +61,7 @@ impl Fault {
             Fault::Together(fault) => fault.code(),
             Fault::Link(_)
             | Fault::Failed
+            | Fault::Outrun
             | Fault::Unreachable(_)
             | Fault::Deadline
             | Fault::Unknown(_)
@@ -84,15 +87,16 @@ impl Fault {
     /// Somebody else was quicker, and nothing stands: tried again from the beginning, it finds what they have left. A row that is
     /// there already (23505) or gone (23503) is the same: the next look sees it.
     pub(super) fn is_a_lost_race(&self) -> bool {
-        self.code().is_some_and(|code| {
-            [
-                SqlState::T_R_SERIALIZATION_FAILURE,
-                SqlState::T_R_DEADLOCK_DETECTED,
-                SqlState::UNIQUE_VIOLATION,
-                SqlState::FOREIGN_KEY_VIOLATION,
-            ]
-            .contains(code)
-        })
+        matches!(self, Fault::Outrun)
+            || self.code().is_some_and(|code| {
+                [
+                    SqlState::T_R_SERIALIZATION_FAILURE,
+                    SqlState::T_R_DEADLOCK_DETECTED,
+                    SqlState::UNIQUE_VIOLATION,
+                    SqlState::FOREIGN_KEY_VIOLATION,
+                ]
+                .contains(code)
+            })
     }
 
     /// The connection is not to be used again: it is broken, leads to a server that went out of service, or its statements are of
@@ -114,7 +118,12 @@ impl Fault {
             | Fault::ReadOnly
             | Fault::Panicked => true,
             Fault::Together(fault) => fault.spoils_the_connection(),
-            Fault::Failed | Fault::Crowded | Fault::Unreadable(_) | Fault::Miscounted | Fault::Closed => false,
+            Fault::Failed
+            | Fault::Outrun
+            | Fault::Crowded
+            | Fault::Unreadable(_)
+            | Fault::Miscounted
+            | Fault::Closed => false,
         }
     }
 }
@@ -146,6 +155,7 @@ impl fmt::Display for Fault {
                 None => fmt::Display::fmt(error, f),
             },
             Fault::Failed => f.write_str("a statement of the transaction has failed; nothing of it stands"),
+            Fault::Outrun => f.write_str("what was judged changed before it was written"),
             Fault::Unreachable(tried) => write!(f, "no PostgreSQL that takes writes: {}", tried.join("; ")),
             Fault::Deadline => f.write_str("PostgreSQL did not answer in time"),
             Fault::Unknown(fault) => write!(f, "whether it was carried out is unknown: {fault}"),
@@ -171,6 +181,7 @@ impl Error for Fault {
             Fault::Together(fault) => fault.source(),
             Fault::Server { .. }
             | Fault::Failed
+            | Fault::Outrun
             | Fault::Unreachable(_)
             | Fault::Deadline
             | Fault::NotReplicated

@@ -225,10 +225,11 @@ impl Session {
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
 /// How long the server works on a statement, and waits for somebody who has begun a transaction and says no more: what they hold
-/// is in the way of others.
-fn limits(statement_timeout: Duration) -> [String; 2] {
+/// is in the way of others. Compiling a statement (jit) takes longer than any of ours.
+fn limits(statement_timeout: Duration) -> [String; 3] {
     let millis = statement_timeout.as_millis();
-    [format!("statement_timeout = {millis}"), format!("idle_in_transaction_session_timeout = {millis}")]
+    let in_transaction = format!("idle_in_transaction_session_timeout = {millis}");
+    [format!("statement_timeout = {millis}"), in_transaction, "jit = off".to_owned()]
 }
 
 async fn session_limits(client: &Client, limits: &[String]) -> Result<(), Fault> {

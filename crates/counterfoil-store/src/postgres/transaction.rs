@@ -47,11 +47,10 @@ impl Transaction {
             return Err(Fault::Failed);
         }
         let noted = std::mem::take(&mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner));
-        let entries: Vec<_> = noted.iter().map(|(what, at)| changes::entry(what, *at)).collect();
-        let mut steps: Vec<Step<'_>> = Vec::with_capacity(entries.len() + 2);
-        if !entries.is_empty() {
-            steps.push((changes::LOCK, &[]));
-            steps.extend(entries.iter().map(|values| (changes::APPEND, values.as_slice())));
+        let entries = changes::entries(&noted);
+        let mut steps: Vec<Step<'_>> = Vec::with_capacity(3);
+        if !noted.is_empty() {
+            steps.extend([(changes::LOCK, [].as_slice()), (changes::APPEND, entries.as_slice())]);
         }
         steps.push(("COMMIT", &[]));
         let asked = steps.len() - 1;

@@ -1,0 +1,166 @@
+//! The end of single tokens: [`Revoking`] gathers those that wait into one transition.
+//!
+//! A commit takes as long as the disk does, and the lock of the change log lets one in at a time; so whoever comes while one is on its
+//! way goes with the next, all of them together.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use counterfoil_core::secret::TokenDigest;
+use counterfoil_core::store::{Changed, RevokeOutcome};
+use counterfoil_core::token::{Kind, Standing, TokenId};
+use counterfoil_core::{SubjectId, Timestamp};
+use tokio::sync::oneshot;
+
+use super::Inner;
+use super::column::{Value, get, signed};
+use super::fault::Fault;
+use super::tokens::{Held, LOCK_ALL, RETIRED_OF, holding, statements};
+use super::transaction::{Transaction, transact};
+
+/// Which token to revoke, of this owner and kind where they are named.
+#[derive(Debug)]
+pub(super) struct Revocation {
+    pub(super) id: TokenId,
+    pub(super) owner: Option<SubjectId>,
+    pub(super) kind: Option<Kind>,
+    pub(super) now: Timestamp,
+}
+
+/// Revocations in one transition, at most.
+const TOGETHER: usize = 256;
+
+/// Those that wait, at most.
+const QUEUE: usize = 16_384;
+
+/// Transitions under way at once: while one waits for its commit, the next one finds its tokens.
+const LANES: usize = 2;
+
+type Reply = oneshot::Sender<Result<RevokeOutcome, Fault>>;
+
+/// Those that wait, and how many transitions are on their way.
+#[derive(Debug, Default)]
+pub(super) struct Revoking(Mutex<Waiting>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    line: Vec<(Revocation, Reply)>,
+    lanes: usize,
+}
+
+impl Revoking {
+    /// See [`counterfoil_core::TokenStore::revoke`]. Goes on to its end even if nobody waits for it any more.
+    pub(super) async fn revoke(inner: &Arc<Inner>, revocation: Revocation) -> Result<RevokeOutcome, Fault> {
+        let (reply, answer) = oneshot::channel();
+        let starts = {
+            let mut waiting = inner.revoking.lock();
+            if waiting.line.len() >= QUEUE {
+                return Err(Fault::Crowded);
+            }
+            waiting.line.push((revocation, reply));
+            let starts = waiting.lanes < LANES;
+            waiting.lanes += usize::from(starts);
+            starts
+        };
+        if starts {
+            inner.runtime.spawn(Revoking::run(Arc::clone(inner)));
+        }
+        answer.await.unwrap_or(Err(Fault::Panicked))
+    }
+
+    /// One lane, until nobody waits.
+    async fn run(inner: Arc<Inner>) {
+        loop {
+            let together = {
+                let mut waiting = inner.revoking.lock();
+                if waiting.line.is_empty() {
+                    waiting.lanes -= 1;
+                    return;
+                }
+                let count = waiting.line.len().min(TOGETHER);
+                waiting.line.drain(..count).collect::<Vec<_>>()
+            };
+            let (revocations, replies): (Vec<_>, Vec<_>) = together.into_iter().unzip();
+            let revocations = Arc::new(revocations);
+            // Apart, so that a panic ends these and not the lane.
+            let under_way = inner.runtime.spawn({
+                let inner = Arc::clone(&inner);
+                async move {
+                    let work = |transaction| revoke(transaction, Arc::clone(&revocations));
+                    transact(&inner.pool, inner.transition_deadline, work).await
+                }
+            });
+            match under_way.await.unwrap_or(Err(Fault::Panicked)) {
+                Ok(outcomes) => {
+                    for (reply, outcome) in replies.into_iter().zip(outcomes) {
+                        reply.send(Ok(outcome)).ok();
+                    }
+                }
+                Err(fault) => {
+                    let fault = Arc::new(fault);
+                    for reply in replies {
+                        reply.send(Err(Fault::Together(Arc::clone(&fault)))).ok();
+                    }
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const END: &str = "
+    UPDATE tokens SET revoked_at = ended.at, sealed = NULL, sealed_key = NULL
+    FROM unnest($1, $2) AS ended (number, at) WHERE tokens.number = ended.number";
+
+/// Revokes as if one after the other.
+async fn revoke(transaction: Transaction, wanted: Arc<Vec<Revocation>>) -> Result<Vec<RevokeOutcome>, Fault> {
+    let ids = [Value::Ids(wanted.iter().map(|revocation| Some(*revocation.id.as_bytes())).collect())];
+    let [_, rows] = transaction.flight([(LOCK_ALL, &ids), (&statements().by_ids, &ids)]).await?;
+    let mut held = rows.iter().map(holding).collect::<Result<Vec<Held>, _>>()?;
+    let mut ending = Vec::new();
+    let outcomes = wanted.iter().map(|revocation| outcome(revocation, &mut held, &mut ending)).collect();
+    if ending.is_empty() {
+        return Ok(outcomes);
+    }
+    let numbers: Vec<i64> = ending.iter().map(|end| end.number).collect();
+    let end = [Value::Integers(numbers.clone()), Value::Integers(ending.iter().map(|end| end.at.millis()).collect())];
+    let retired_of = [Value::Integers(numbers)];
+    let [_, retired] = transaction.flight([(END, &end), (RETIRED_OF, &retired_of)]).await?;
+    let mut also: BTreeMap<i64, Vec<TokenDigest>> = BTreeMap::new();
+    for row in &retired {
+        also.entry(get(row, 1)?).or_default().push(get(row, 0)?);
+    }
+    for end in ending {
+        let mut digests = vec![end.digest];
+        digests.extend(also.remove(&end.number).unwrap_or_default());
+        transaction.log(Changed::Tokens(digests), end.at);
+    }
+    Ok(outcomes)
+}
+
+/// A token that is ended.
+struct End {
+    number: i64,
+    at: Timestamp,
+    digest: TokenDigest,
+}
+
+/// What becomes of one revocation, given those before it.
+fn outcome(wanted: &Revocation, held: &mut [Held], ending: &mut Vec<End>) -> RevokeOutcome {
+    let is_meant = |held: &&mut Held| {
+        held.token.id == wanted.id
+            && wanted.owner.as_ref().is_none_or(|owner| held.token.subject == *owner)
+            && wanted.kind.is_none_or(|kind| held.token.kind == kind)
+    };
+    let Some(held) = held.iter_mut().find(is_meant) else { return RevokeOutcome::Unknown };
+    match held.token.standing(wanted.now) {
+        Standing::Revoked => return RevokeOutcome::AlreadyRevoked,
+        Standing::Live | Standing::Expired => {}
+    }
+    held.token.revoked_at = Some(wanted.now);
+    ending.push(End { number: signed(held.token.number), at: wanted.now, digest: held.digest });
+    RevokeOutcome::Revoked(Box::new(held.token.clone()))
+}
