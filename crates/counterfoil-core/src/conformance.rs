@@ -20,6 +20,7 @@ mod mail;
 
 use std::num::NonZeroU32;
 use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
@@ -160,6 +161,7 @@ cases![
     a74_a_name_is_free_again_when_its_account_is_deleted,
     accounts_are_listed_by_name_and_changed_one_thing_at_a_time,
     accounts_are_filtered_and_changed_in_one_transition,
+    the_greatest_number_among_subjects_is_found,
     tokens_are_filtered_by_what_they_have_in_common,
     matching_tokens_are_counted_and_revoked_in_batches,
     a54_racing_tries_never_exceed_what_is_free,
@@ -169,6 +171,7 @@ cases![
     one_live_secret_is_found_for_each_key_that_seals,
     the_audit_log_is_read_newest_first_by_what_is_asked_for,
     the_audit_log_forgets_who_and_then_everything,
+    the_audit_log_grows_at_its_end_alone,
     a_mail_waits_with_all_its_facts_until_it_is_done,
     a_full_queue_takes_all_or_nothing,
     a_mail_is_claimed_by_one_and_again_when_that_has_taken_too_long,
@@ -1402,6 +1405,26 @@ fn accounts_are_filtered_and_changed_in_one_transition(world: &World) {
     assert_eq!(names(query), ["bob"]);
 }
 
+fn the_greatest_number_among_subjects_is_found(world: &World) {
+    let accounts = world.accounts();
+    let greatest = || wait(accounts.greatest_number());
+    let add = |name: &str| {
+        let account = Account::named(subject(name), format!("user {name}").parse().expect("a name"), NOW);
+        assert!(wait(accounts.create(&account, &password("!"), Distinct::ByText)));
+    };
+    for name in ["seven", "7a", "-9", "+9", "1e9", " 8", "8.5", "\u{0669}", "9".repeat(16).as_str()] {
+        add(name);
+        assert_eq!(greatest(), 0, "{name:?} is no number below 2\u{2075}\u{00b3}");
+    }
+    for (name, expected) in [("9", 9), ("10", 10), ("007", 10), ("0011", 11), ("999999999999999", 999_999_999_999_999)]
+    {
+        add(name);
+        assert_eq!(greatest(), expected, "by value, not by text");
+    }
+    assert!(wait(accounts.delete(&subject("999999999999999"))));
+    assert_eq!(greatest(), 11);
+}
+
 fn at_address(last: u8) -> Source {
     Source { ip: Some([192, 0, 2, last].into()), user_agent: None }
 }
@@ -1692,4 +1715,31 @@ fn the_audit_log_forgets_who_and_then_everything(world: &World) {
     wait(audit.append(&entries[..1]));
     let number = wait(audit.entries(&AuditQuery { limit: 1, ..AuditQuery::default() }))[0].number;
     assert!(number > newest, "a number is never given out twice");
+}
+
+fn the_audit_log_grows_at_its_end_alone(world: &World) {
+    let audit = world.stores.audit.as_ref();
+    let writing = AtomicUsize::new(RACERS - 1);
+    race(RACERS, |racer| {
+        if racer > 0 {
+            for batch in 0..25 {
+                wait(audit.append(&[entry("logged_in", later(batch)), entry("logged_out", later(batch))]));
+            }
+            writing.fetch_sub(1, Ordering::SeqCst);
+            return;
+        }
+        // Whoever reads on from the newest entry they know misses none.
+        let mut known: Vec<u64> = Vec::new();
+        loop {
+            let is_last = writing.load(Ordering::SeqCst) == 0;
+            let page = wait(audit.entries(&AuditQuery { limit: 1_000, ..AuditQuery::default() }));
+            let read: Vec<u64> = page.iter().rev().map(|kept| kept.number).collect();
+            assert!(read.starts_with(&known), "an entry came between those that had been read");
+            known = read;
+            if is_last {
+                break;
+            }
+        }
+        assert_eq!(known.len(), (RACERS - 1) * 50);
+    });
 }

@@ -798,7 +798,7 @@ pub struct Claimed {
 /// The audit log: what happened, in the order in which it was written down. Nothing in it is ever changed, but that
 /// addresses and agents are forgotten and old entries removed, each after its time.
 pub trait AuditStore: Send + Sync + fmt::Debug {
-    /// Adds entries, all or none, in this order.
+    /// Adds entries, all or none, in this order. Numbers have the order of commits: nothing appears behind what has been read.
     fn append<'a>(&'a self, entries: &'a [Entry]) -> Answer<'a, ()>;
 
     /// A page of entries, newest first.
