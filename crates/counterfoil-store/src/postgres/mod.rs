@@ -21,13 +21,17 @@
 //!
 //! Callers need no runtime of their own: timers and connections belong to the one that the store was connected on.
 
+mod accounts;
 mod attempts;
+mod audit;
 mod changes;
 mod clients;
 mod column;
 mod fault;
+mod import;
 mod inspection;
 mod look_ups;
+mod mail;
 mod matching;
 mod news;
 mod pool;

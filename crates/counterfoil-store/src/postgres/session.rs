@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{AsyncMessage, Client, Config, Row, Statement};
 
@@ -172,12 +173,38 @@ impl Session {
             if arrived { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
+        // Those behind the first that failed only say that the transaction has, and those before one that could not be sent have no
+        // answer yet.
+        if let Some(place) = under_way.iter().position(UnderWay::has_failed)
+            && let UnderWay::Arrived(Err(fault)) = under_way.swap_remove(place)
+        {
+            return Err((place, fault));
+        }
         let answers = under_way.into_iter().enumerate().map(|(place, one)| match one {
             UnderWay::Arrived(answer) => answer.map_err(|fault| (place, fault)),
-            UnderWay::Sent(_) => Err((place, Fault::Miscounted)), // never sent, behind the one whose fault is told
+            UnderWay::Sent(_) => Err((place, Fault::Miscounted)), // unreachable: all have arrived, or one has failed
         });
-        // Those behind the first that failed only say that the transaction has.
         answers.collect()
+    }
+
+    /// Adds rows to a table, all of them of the same columns: by COPY, but where a pooler deals out connections one statement for
+    /// each, because COPY wants a statement with a name.
+    pub(super) async fn load(&self, table: &str, columns: &str, rows: &[Vec<Value<'_>>]) -> Result<(), Fault> {
+        let Some(first) = rows.first() else { return Ok(()) };
+        match self.pooler {
+            Pooler::None => {
+                let copy = format!("COPY {table} ({columns}) FROM STDIN (FORMAT binary)");
+                let statement = self.prepare(&copy, &[]).await?;
+                let types: Vec<Type> = first.iter().map(Value::sql_type).collect();
+                self.noted(copy_in(&self.client, &statement, &types, rows).await)
+            }
+            Pooler::Transaction => {
+                let places: Vec<String> = (1..=first.len()).map(|place| format!("${place}")).collect();
+                let insert = format!("INSERT INTO {table} ({columns}) VALUES ({})", places.join(", "));
+                let steps: Vec<Step<'_>> = rows.iter().map(|values| (insert.as_str(), values.as_slice())).collect();
+                self.fly(&steps).await.map(drop).map_err(|(_, fault)| fault)
+            }
+        }
     }
 
     /// Begins a transaction.
@@ -235,6 +262,19 @@ fn limits(statement_timeout: Duration) -> [String; 3] {
 async fn session_limits(client: &Client, limits: &[String]) -> Result<(), Fault> {
     let sets: Vec<String> = limits.iter().map(|limit| format!("SET SESSION {limit}")).collect();
     Ok(client.batch_execute(&sets.join("; ")).await?)
+}
+
+async fn copy_in(
+    client: &Client,
+    statement: &Statement,
+    types: &[Type],
+    rows: &[Vec<Value<'_>>],
+) -> Result<(), tokio_postgres::Error> {
+    let mut writer = pin!(BinaryCopyInWriter::new(client.copy_in(statement).await?, types));
+    for row in rows {
+        writer.as_mut().write(&bound(row)).await?;
+    }
+    writer.finish().await.map(drop)
 }
 
 type Sent<'a> = Pin<Box<dyn Future<Output = Result<Vec<Row>, Fault>> + Send + 'a>>;
