@@ -18,6 +18,7 @@ type Rule = (&'static str, fn(&House) -> Vec<String>);
 
 const RULES: &[Rule] = &[
     ("walls", walls::walls),
+    ("planted", walls::nothing_is_planted),
     ("lints", lints_are_inherited),
     ("front door", required_files),
     ("names", file_names),
@@ -248,6 +249,7 @@ mod fixture {
                 name: wall.crate_name.to_owned(),
                 directory,
                 dependencies: wall.ours.iter().map(|ours| dependency(ours)).collect(),
+                features: BTreeMap::new(),
                 reaches: BTreeSet::new(),
             });
         }

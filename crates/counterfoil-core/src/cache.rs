@@ -35,6 +35,7 @@ use crate::client::{Client, ClientId};
 use crate::clock::{BootTime, Now, Timestamp};
 use crate::entropy::{Entropy, EntropyError};
 use crate::lease::{Doubt, Follower, LEASE_MILLIS, Poll, Step, lease_from};
+use crate::mutant::{Mutant, Planted};
 use crate::secret::{Candidates, CheckKey, DigestScheme, TokenDigest};
 use crate::store::{Change, Changed, Changes, Found, Presented};
 use crate::throttle::Rate;
@@ -64,6 +65,7 @@ pub struct Cache {
     /// How many look-ups went to the store.
     misses: AtomicU64,
     ledger: Mutex<Ledger>,
+    planted: Planted,
 }
 
 /// What the one who writes needs.
@@ -145,7 +147,17 @@ impl Cache {
                 swept: 0,
                 unsettled: 0..0,
             }),
+            planted: Planted::default(),
         }
+    }
+
+    /// The same with a fault in it, to see it found. Where that tells the time, it does by `clock`.
+    #[cfg(feature = "mutants")]
+    #[must_use]
+    pub fn with_mutant(mut self, mutant: Mutant, clock: std::sync::Arc<dyn crate::clock::Clock>) -> Cache {
+        self.planted = Planted::of(mutant, clock);
+        self.ledger().follower.plant(self.planted.clone());
+        self
     }
 
     /// How many lines are taken, by tokens that are live and by some that no longer are.
@@ -270,7 +282,8 @@ impl Cache {
             return; // beyond 34 years
         }
         let ledger = &mut *self.ledger();
-        if ledger.follower.reached().is_none_or(|(era, _)| era != fill.era) || ledger.ended_since(fill.applied, found) {
+        let ended = ledger.ended_since(fill.applied, found) && !self.planted.is(Mutant::FillWithoutAsOf);
+        if ledger.follower.reached().is_none_or(|(era, _)| era != fill.era) || ended {
             return;
         }
         let id = words_of(found.id);
@@ -350,7 +363,7 @@ impl Cache {
         if !all {
             return Followed::More;
         }
-        if let Some(sent) = sent
+        if let Some(sent) = self.planted.sent(sent)
             && ledger.follower.believes(poll)
         {
             // Only ever moved on: an answer that was overtaken does not shorten what the newer one gave.

@@ -9,6 +9,7 @@
 use std::fmt;
 
 use crate::clock::BootTime;
+use crate::mutant::{Mutant, Planted};
 use crate::store::{Change, Changes};
 
 /// How long a node may rely on what it knew when it asked. With what it takes to ask and to answer, a revocation holds
@@ -40,6 +41,7 @@ pub struct Follower {
     era: u64,
     /// Grows whenever questions that were sent before may not extend the lease.
     doubts: u64,
+    planted: Planted,
 }
 
 /// A question to the change log.
@@ -109,6 +111,11 @@ impl fmt::Display for Doubt {
 }
 
 impl Follower {
+    #[cfg(feature = "mutants")]
+    pub(crate) fn plant(&mut self, planted: Planted) {
+        self.planted = planted;
+    }
+
     /// What to ask the store.
     pub fn ask(&self) -> Poll {
         let known = self.position.as_ref().map_or(0, |position| position.number);
@@ -133,15 +140,18 @@ impl Follower {
             return Step::Forget(Doubt::Rewound);
         }
         let numbers = poll.after + 1..;
-        if answer.rows.iter().zip(numbers).any(|(change, number)| change.number != number) {
+        let gaps_pass =
+            self.planted.is(Mutant::LeaseWithoutContiguity) || self.planted.is(Mutant::NumberedBeforeCommit);
+        if !gaps_pass && answer.rows.iter().zip(numbers).any(|(change, number)| change.number != number) {
             return Step::Forget(Doubt::Gap);
         }
         let last = answer.rows.last().map_or(poll.after, |change| change.number);
-        if last < answer.head && answer.rows.len() < poll.limit as usize {
+        if !gaps_pass && last < answer.head && answer.rows.len() < poll.limit as usize {
             return Step::Forget(Doubt::Gap);
         }
         let same = |change: &&Change| change.number == position.number;
-        if let (Some(tag), Some(change)) = (position.tag, answer.rows.iter().find(same))
+        if !self.planted.is(Mutant::NoTag)
+            && let (Some(tag), Some(change)) = (position.tag, answer.rows.iter().find(same))
             && change.tag != tag
         {
             return Step::Forget(Doubt::Rewritten);

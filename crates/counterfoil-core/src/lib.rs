@@ -30,6 +30,10 @@ pub mod link;
 pub mod mail;
 pub mod marks;
 pub mod memory;
+#[cfg(feature = "mutants")]
+pub mod mutant;
+#[cfg(not(feature = "mutants"))]
+mod mutant;
 pub mod password;
 pub mod password_policy;
 pub mod redirect;

@@ -36,7 +36,7 @@ pub struct MemoryStore {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct State {
     check_keys: Vec<CheckKey>,
     deployment: Bumped,
@@ -68,7 +68,7 @@ impl Bumped {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct SubjectRow {
     state: SubjectState,
     state_since: Timestamp,
@@ -77,13 +77,13 @@ struct SubjectRow {
     ever_issued: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct ClientRow {
     client: Arc<Client>,
     bumped_at: Timestamp,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct TokenRow {
     /// `current` and `subject_state` in here are stale; [`State::record`] fills them in.
     token: Token,
@@ -105,7 +105,7 @@ impl TokenRow {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Retired {
     digest: TokenDigest,
     scheme: DigestScheme,
@@ -122,6 +122,13 @@ impl MemoryStore {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All that it keeps once more, as a backup is.
+impl Clone for MemoryStore {
+    fn clone(&self) -> MemoryStore {
+        MemoryStore { state: Mutex::new(self.lock().clone()) }
     }
 }
 

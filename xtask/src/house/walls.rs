@@ -80,6 +80,8 @@ pub(super) struct Package {
     /// Its directory, as in [`House::files`].
     pub(super) directory: String,
     pub(super) dependencies: Vec<Dependency>,
+    /// What each feature switches on.
+    pub(super) features: BTreeMap<String, Vec<String>>,
     /// Every package that normal and build dependencies bring in, to any depth.
     pub(super) reaches: BTreeSet<String>,
 }
@@ -117,6 +119,36 @@ pub(super) fn walls(house: &House) -> Vec<String> {
         }
         for used in package.reaches.iter().filter(|used| matches(wall.never_reached, used)) {
             breaches.push(format!("{name} may not bring in {used}"));
+        }
+    }
+    breaches
+}
+
+/// The one crate that may plant faults without being asked to: it looks for them, and nobody gets it.
+const PLANTS: &str = "counterfoil-sim";
+
+/// Faults that are planted on purpose (the feature `mutants`, wherever there is one) are in nothing that is shipped: no crate
+/// has them by default, and none switches them on in another.
+pub(super) fn nothing_is_planted(house: &House) -> Vec<String> {
+    let plants = |feature: &str| feature == "mutants" || feature.ends_with("/mutants");
+    let mut breaches = Vec::new();
+    for package in house.packages.iter().filter(|package| package.name != PLANTS) {
+        let mut by_default = BTreeSet::new();
+        let mut open = vec!["default"];
+        while let Some(feature) = open.pop() {
+            for next in package.features.get(feature).into_iter().flatten() {
+                if by_default.insert(next.as_str()) {
+                    open.push(next);
+                }
+            }
+        }
+        if by_default.into_iter().any(plants) {
+            breaches.push(format!("{} plants faults by default", package.name));
+        }
+        for dependency in package.dependencies.iter().filter(|dependency| !dependency.dev) {
+            if dependency.features.iter().any(|feature| plants(feature)) {
+                breaches.push(format!("{} plants faults in {}", package.name, dependency.name));
+            }
         }
     }
     breaches
@@ -169,6 +201,7 @@ fn parse_packages(metadata: &Value) -> Result<Vec<Package>, Failure> {
             name: text(&package["name"]).to_owned(),
             directory: from_root(manifest.parent().ok_or("a manifest without a directory")?),
             dependencies: array(&package["dependencies"]).iter().map(parse_dependency).collect(),
+            features: parse_features(&package["features"]),
             reaches: reached(text(&package["id"]), &graph).iter().map(|id| names[id].to_owned()).collect(),
         });
     }
@@ -182,6 +215,11 @@ fn parse_dependency(dependency: &Value) -> Dependency {
         default_features: dependency["uses_default_features"].as_bool().unwrap_or(true),
         features: array(&dependency["features"]).iter().map(|feature| text(feature).to_owned()).collect(),
     }
+}
+
+fn parse_features(features: &Value) -> BTreeMap<String, Vec<String>> {
+    let on = |list: &Value| array(list).iter().map(|feature| text(feature).to_owned()).collect();
+    features.as_object().into_iter().flatten().map(|(name, list)| (name.clone(), on(list))).collect()
 }
 
 fn reached<'a>(from: &'a str, graph: &BTreeMap<&'a str, Vec<&'a str>>) -> BTreeSet<&'a str> {
@@ -228,6 +266,25 @@ mod tests {
         assert_eq!(found, ["walls: counterfoil-http may not depend on counterfoil-store"]);
         let found = after(|house| house.depends("counterfoil-store", dependency("counterfoil-http")));
         assert_eq!(found[0], "walls: counterfoil-store may not depend on counterfoil-http");
+    }
+
+    #[test]
+    fn faults_are_planted_in_nothing_that_is_shipped() {
+        let planted = Dependency { features: vec!["mutants".to_owned()], ..dependency("counterfoil-core") };
+        let found = after(|house| house.depends("counterfoil-server", planted.clone()));
+        assert!(
+            found.contains(&"planted: counterfoil-server plants faults in counterfoil-core".to_owned()),
+            "{found:?}"
+        );
+        let for_tests = Dependency { dev: true, ..planted.clone() };
+        assert_eq!(after(|house| house.depends("counterfoil-store", for_tests)), [""; 0]);
+        let features = |default: &str| {
+            let on = [("default", vec![default.to_owned()]), ("more", vec!["counterfoil-core/mutants".to_owned()])];
+            on.into_iter().map(|(name, on)| (name.to_owned(), on)).collect::<BTreeMap<_, _>>()
+        };
+        let found = after(|house| house.package("counterfoil").features = features("more"));
+        assert_eq!(found, ["planted: counterfoil plants faults by default"]);
+        assert_eq!(after(|house| house.package("counterfoil").features = features("less")), [""; 0]);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::token::{Sighting, Token};
 /// What was brought under each key.
 pub(super) type Ledger = BTreeMap<SourceKey, Entry>;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Entry {
     brought: Brought,
     /// Of the password as it was brought last; nothing for a token.

@@ -9,7 +9,7 @@ use crate::secret::TokenDigest;
 use crate::store::{Answer, Claimed, MailStore};
 use crate::subject::SubjectId;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Mail {
     queue: Vec<Waiting>,
     links: Vec<Link>,
