@@ -350,7 +350,7 @@ impl Cache {
             }
             Step::Begin => {
                 ledger.follower.begin(answer);
-                true
+                ledger.follower.reached().is_some() // else the tag is to be asked for
             }
             Step::Apply { changes, all } => {
                 for change in changes {

@@ -193,9 +193,11 @@ impl Follower {
         poll.doubts == self.doubts && poll.era == self.era
     }
 
-    /// Up to where the log is applied, and in which era; `None`: it is not followed.
+    /// Up to where the log is applied, and in which era; `None`: it is not followed, or the tag of the last change is not known
+    /// yet. Without that, a change that took its place would be taken for it, and whatever that one ends would live on.
     pub fn reached(&self) -> Option<(u64, u64)> {
-        self.position.as_ref().map(|position| (self.era, position.number))
+        let position = self.position.as_ref().filter(|position| position.tag.is_some() || position.number == 0)?;
+        Some((self.era, position.number))
     }
 }
 

@@ -84,6 +84,12 @@ impl World {
         self.cache.answered(&poll, &self.answer(&poll), Some(BootTime(SENT)))
     }
 
+    /// Where there is a log already: at its last change, and then the tag of that.
+    fn begin_anew(&self) {
+        assert_eq!(self.follow(), Followed::More);
+        assert_eq!(self.follow(), Followed::UpToDate);
+    }
+
     fn commit(&mut self, what: Changed) {
         let number = self.log.last().map_or(1, |change| change.number + 1);
         self.log.push(Change { number, tag: number * 31, at: WALL, what });
@@ -205,7 +211,7 @@ fn a_fill_that_nobody_can_answer_for_any_more_is_dropped() {
     let fill = world.cache.begin_fill().expect("followed");
     world.incarnation = [2; 16];
     assert_eq!(world.follow(), Followed::Forgotten(Doubt::OtherStore));
-    assert_eq!(world.follow(), Followed::UpToDate);
+    world.begin_anew();
     world.cache.fill(fill, DigestScheme::Native, &found(1, 1), None, at(0).boot);
     assert!(!world.knows(1), "it was looked up in the other store");
 }
@@ -279,11 +285,31 @@ fn another_history_than_the_one_that_was_followed_empties_the_cache() {
         assert_eq!(world.follow(), Followed::Forgotten(doubt));
         assert!(!world.knows(1), "{doubt:?}");
         assert_eq!(world.cache.lease_until(), BootTime(0));
-        assert_eq!(world.follow(), Followed::UpToDate);
+        world.begin_anew();
         assert!(!world.knows(1), "it begins anew, with nothing");
         world.fill(&found(1, 1));
         assert!(world.knows(1));
     }
+}
+
+#[test]
+fn f19_nothing_is_put_in_before_the_tag_of_the_last_change_is_known() {
+    let mut world = World::of(64);
+    world.commit(Changed::Everything);
+    world.incarnation = [2; 16];
+    assert_eq!(world.follow(), Followed::Forgotten(Doubt::OtherStore));
+    assert_eq!(world.follow(), Followed::More, "it begins at the last change, of which it knows the number alone");
+    assert!(world.cache.begin_fill().is_none(), "or else this look-up would be from before …");
+    world.log[0] = Change { tag: 5, what: Changed::Tokens(vec![digest(1)]), ..world.log[0].clone() };
+    assert_eq!(
+        world.follow(),
+        Followed::UpToDate,
+        "… what has taken the place of that change, and is not told from it"
+    );
+    world.fill(&found(2, 2));
+    world.log[0].tag = 6;
+    assert_eq!(world.follow(), Followed::Forgotten(Doubt::Rewritten));
+    assert!(!world.knows(2));
 }
 
 #[test]
