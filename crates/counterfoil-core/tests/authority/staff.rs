@@ -4,7 +4,7 @@ use counterfoil_core::account::{Account, AccountChange, NewAccount, Role};
 use counterfoil_core::authority::{ClientOrder, Ending, Expiry, TokenOrder};
 use counterfoil_core::store::TokenFilter;
 use counterfoil_core::{
-    Abilities, Ability, Actor, By, Error, Event, Kind, Refusal, Timestamp, TokenName, event::Scope,
+    Abilities, Ability, Actor, By, Error, Event, Kind, Now, Refusal, Timestamp, TokenName, event::Scope,
 };
 
 use crate::world::{PASSWORD, START, World, answer, password, refused, text};
@@ -234,6 +234,17 @@ fn revoking_by_what_tokens_have_in_common_ends_what_was_counted_and_no_more() {
     let told = world.happened();
     assert!(matches!(&told[0], Event::RevokedMatching { count: 3, .. }), "{told:?}");
     assert_eq!(answer(world.authority.revoke_matching(&filter, &admin, world.now())).unwrap(), 0);
+}
+
+#[test]
+fn f30_what_a_node_has_issued_whose_date_is_ahead_is_revoked_with_the_rest() {
+    let Town { world, ada, admin, .. } = Town::new();
+    let now = world.now();
+    let ahead = Now { wall: now.wall.plus_millis(2_000), ..now };
+    let issued = answer(world.authority.issue(ada.subject.clone().into(), &admin, ahead)).unwrap();
+    let filter = TokenFilter::of(ada.subject);
+    assert_eq!(answer(world.authority.revoke_matching(&filter, &admin, now)).unwrap(), 1);
+    assert_eq!(refused(world.authenticate(issued.secret.expose())), Refusal::TokenRevoked);
 }
 
 #[test]
