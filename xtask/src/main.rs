@@ -25,6 +25,7 @@ mod process;
 mod publish;
 mod record;
 mod sbom;
+mod simulate;
 mod smoke;
 mod smtp_server;
 mod steps;
@@ -75,6 +76,11 @@ const COMMANDS: &[Command] = &[
         name: "model",
         about: "try every interleaving of readers and writers of the authentication cache",
         run: model::run,
+    },
+    Command {
+        name: "simulate",
+        about: "run many nodes in virtual time and break everything: simulate [--seeds N] [--seed S] [--mutant NAME]",
+        run: simulate::run,
     },
     Command {
         name: "contract",

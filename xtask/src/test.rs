@@ -3,8 +3,8 @@
 use crate::install::{self, Debian};
 use crate::steps::Steps;
 use crate::{
-    Failure, browser, check, conformance, contract, crash, front_page, fuzz, model, nodes, process, publish, smoke,
-    smtp_server, supply, timing,
+    Failure, browser, check, conformance, contract, crash, front_page, fuzz, model, nodes, process, publish, simulate,
+    smoke, smtp_server, supply, timing,
 };
 
 /// Programs that the tests call and that a machine with only Rust and Python may lack.
@@ -32,6 +32,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     })?;
     steps.take("packages", publish::smoke)?;
     steps.take("model", model::check)?;
+    steps.take("simulation", simulate::smoke)?;
     steps.take("conformance", conformance::smoke)?;
     steps.take("smokes", smoke::run)?;
     steps.take("front page", front_page::smoke)?;

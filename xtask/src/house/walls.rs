@@ -70,6 +70,13 @@ pub(super) const WALLS: &[Wall] = &[
     },
     // It asks from outside, as anybody would.
     Wall { crate_name: "counterfoil-lab", ours: &[], never_named: &[], never_reached: &[] },
+    Wall {
+        crate_name: "counterfoil-sim",
+        // The rules and nothing around them: it brings its own store, network and time.
+        ours: &["counterfoil-core"],
+        never_named: &["getrandom", "rand", "rustix"],
+        never_reached: &["tokio"],
+    },
     Wall { crate_name: "xtask", ours: &[], never_named: &["counterfoil*"], never_reached: &[] },
 ];
 
@@ -278,6 +285,7 @@ mod tests {
         );
         let for_tests = Dependency { dev: true, ..planted.clone() };
         assert_eq!(after(|house| house.depends("counterfoil-store", for_tests)), [""; 0]);
+        assert_eq!(after(|house| house.depends(PLANTS, planted)), [""; 0]);
         let features = |default: &str| {
             let on = [("default", vec![default.to_owned()]), ("more", vec!["counterfoil-core/mutants".to_owned()])];
             on.into_iter().map(|(name, on)| (name.to_owned(), on)).collect::<BTreeMap<_, _>>()
