@@ -19,6 +19,7 @@ pub(crate) struct Backup {
 
 impl Backup {
     pub(crate) fn run(&self, config: &Config, output: Output) -> Result<(), Failure> {
+        config.store.needs_files("a backup")?;
         // The store alone: a backup must not fail for want of a key ring that it does not hold.
         let options = OpenOptions { absent: Absent::Refuse, ..OpenOptions::beside() };
         let store = SqliteStore::open(&config.data_dir, &options)?;
@@ -70,6 +71,7 @@ pub(crate) struct Restore {
 
 impl Restore {
     pub(crate) fn run(&self, config: &Config, output: Output) -> Result<(), Failure> {
+        config.store.needs_files("a restore")?;
         let (file, directory) = (self.file.display().to_string(), config.data_dir.display().to_string());
         if !self.yes {
             let ending = if self.revoke_all { ", and ends every token in it" } else { "" };

@@ -13,6 +13,7 @@ use crate::import::ImportCommand;
 use crate::key::KeyCommand;
 use crate::keyring::KeyringCommand;
 use crate::mail::MailCommand;
+use crate::migrate::Migrate;
 use crate::serve::Rewound;
 use crate::token::TokenCommand;
 use crate::user::UserCommand;
@@ -33,7 +34,7 @@ pub(crate) struct Common {
     /// The directory that everything is kept in
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) data_dir: Option<PathBuf>,
-    /// The same as a URL: sqlite:DIR
+    /// The same as a URL: sqlite:DIR, or postgres://USER@HOST/DATABASE without a password
     #[arg(long, global = true, value_name = "URL")]
     pub(crate) store: Option<String>,
     /// The file with the settings
@@ -60,6 +61,8 @@ pub(crate) enum Command {
     Serve(Serve),
     #[command(flatten)]
     Office(OfficeCommand),
+    /// Make the tables that this version needs in PostgreSQL
+    Migrate(Migrate),
     /// Copy everything into one file, while the server runs
     Backup(Backup),
     /// Put a backup in place, while no server runs

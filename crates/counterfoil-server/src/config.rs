@@ -25,6 +25,7 @@ use crate::listen::Place;
 use crate::mail_settings::{MailSettings, MailTransport};
 use crate::mounts::Mounts;
 use crate::setting::Chosen;
+use crate::store_place::StorePlace;
 
 /// Every choice, judged. [`Config::default`] is what `counterfoil serve` runs with when nothing is said.
 #[derive(Debug, Clone)]
@@ -32,6 +33,8 @@ pub struct Config {
     /// Where to listen.
     pub listen: Place,
     /// Where everything is kept.
+    pub store: StorePlace,
+    /// Where the embedded store keeps it, and mails that are written to files.
     pub data_dir: PathBuf,
     /// What links in mails and pages begin with.
     pub base_url: Option<String>,
@@ -121,7 +124,7 @@ impl Config {
             ..HttpSettings::default()
         };
         let listen = chosen.required("listen", Place::parse)?;
-        let data_dir = chosen.required("data_dir", path)?;
+        let (store, data_dir) = StorePlace::judge(chosen, chosen.required("data_dir", path)?)?;
         let base_url = chosen.optional("base_url", base_url)?;
         let host = base_url.as_deref().and_then(host_of);
         let site = chosen.optional("site", site)?;
@@ -158,6 +161,7 @@ impl Config {
         };
         Ok(Config {
             listen,
+            store,
             data_dir,
             base_url,
             key_ring_file: chosen.optional("key_ring_file", path)?,

@@ -5,6 +5,7 @@
 
 mod deployment;
 mod files;
+mod postgres;
 mod server;
 mod settings;
 
@@ -17,6 +18,7 @@ use crate::config::Config;
 use crate::failure::{Failure, printable};
 use crate::output::{self, Output};
 use crate::setting::Chosen;
+use crate::store_place::StorePlace;
 
 /// How something that was looked at is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,9 +110,19 @@ pub(crate) async fn run(chosen: Result<Chosen, Failure>, output: Output) -> Resu
     match chosen.and_then(|chosen| Config::judge(&chosen)) {
         Ok(config) => {
             settings::look(&config, &mut report);
-            if files::look(&config, &mut report) {
-                let served = deployment::look(&config, &mut report).await;
-                server::look(&config, served, &mut report).await;
+            match &config.store {
+                StorePlace::DataDir => {
+                    if files::look(&config, &mut report) {
+                        let served = deployment::look(&config, &mut report).await;
+                        server::look(&config, served, &mut report).await;
+                    }
+                }
+                StorePlace::Postgres(place) => {
+                    if postgres::look(&config, place, &mut report).await {
+                        deployment::look_inside(&config, &mut report).await;
+                        server::look_for_a_node(&config, &mut report).await;
+                    }
+                }
             }
         }
         // Where everything is kept is one of them, so there is no more to look at.

@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use counterfoil::{Error, OpenError, Refusal, RestoreError, StartError};
+use counterfoil::{ConnectError, Error, OpenError, Refusal, RestoreError, StartError};
 use serde_json::{Value, json};
 
 /// What went wrong and what to do about it, for the person at the keyboard.
@@ -200,7 +200,22 @@ impl From<StartError> for Failure {
         match error {
             StartError::Authority(error) => error.into(),
             StartError::Open(error) => error.into(),
+            StartError::Connect(error) => error.into(),
             StartError::NoStore | StartError::NoMailStore | StartError::Threads(_) => Failure::refused(causes(&error)),
+        }
+    }
+}
+
+impl From<ConnectError> for Failure {
+    fn from(error: ConnectError) -> Failure {
+        let failure = Failure::refused(causes(&error));
+        // The texts of the others say what to do.
+        if let ConnectError::Url(_) = error {
+            failure.hint("expected postgres://USER@HOST/DATABASE; see docs/postgres.md")
+        } else if let ConnectError::Unreachable(_) = error {
+            failure.hint("see that the server runs, takes writes, and lets this machine in: docs/postgres.md")
+        } else {
+            failure
         }
     }
 }

@@ -20,6 +20,7 @@ mod listen;
 mod log;
 mod mail;
 mod mail_settings;
+mod migrate;
 mod mounts;
 mod office;
 mod output;
@@ -29,6 +30,7 @@ mod reload;
 mod serve;
 mod service_manager;
 mod setting;
+mod store_place;
 mod token;
 mod user;
 mod when;
@@ -61,6 +63,7 @@ pub use listen::{Listener, Place};
 pub use mail_settings::{MailSettings, MailTransport};
 pub use mounts::Mounts;
 pub use serve::App;
+pub use store_place::{PostgresPlace, StorePlace};
 
 /// Opens what `config` says for serving. [`App::serve`] does the rest.
 ///
@@ -107,6 +110,10 @@ fn run(cli: Cli, output: Output, environment: &[(OsString, OsString)]) -> Result
     match cli.command {
         Command::Serve(serve) => run_server(serve, cli.common, environment),
         Command::Config(command) => run_config(command, output, &cli.common, environment).map(done),
+        Command::Migrate(command) => {
+            let config = Config::judge(&chosen(&cli.common, None, environment)?)?;
+            runtime(Builder::new_current_thread().enable_all())?.block_on(command.run(&config, output)).map(done)
+        }
         Command::Backup(command) => {
             let config = Config::judge(&chosen(&cli.common, None, environment)?)?;
             command.run(&config, output).map(done)
@@ -156,34 +163,28 @@ fn run(cli: Cli, output: Output, environment: &[(OsString, OsString)]) -> Result
 /// The settings in force: flags over environment over file over defaults.
 fn chosen(common: &Common, serve: Option<&Serve>, environment: &[(OsString, OsString)]) -> Result<Chosen, Failure> {
     let mut chosen = Chosen::read(common.config.as_deref(), environment)?;
-    let data_dir = match (&common.data_dir, &common.store) {
+    match (&common.data_dir, &common.store) {
         (Some(_), Some(_)) => {
             return Err(Failure::usage("--data-dir and --store both say where everything is kept; give one of them"));
         }
         (Some(directory), None) => {
             let text = directory.to_str().ok_or_else(|| Failure::usage("the path after --data-dir is not UTF-8"))?;
-            Some(text.to_owned())
+            chosen.flag("data_dir", "--data-dir", Some(text.to_owned()));
+            chosen.overrule(&["store.url", "store.url_file"]);
         }
-        (None, Some(url)) => Some(directory_of(url)?),
-        (None, None) => None,
-    };
-    chosen.flag("data_dir", if common.store.is_some() { "--store" } else { "--data-dir" }, data_dir);
+        (None, Some(url)) => {
+            store_place::may_be_an_argument(url)?;
+            chosen.overrule(&["store.url_file"]);
+            chosen.flag("store.url", "--store", Some(url.clone()));
+        }
+        (None, None) => {}
+    }
     if let Some(serve) = serve {
         chosen.flag("listen", "--listen", serve.listen.clone());
         chosen.flag("log.format", "--log-format", serve.log_format.clone());
         chosen.flag("log.level", "--log-level", serve.log_level.clone());
     }
     Ok(chosen)
-}
-
-/// `sqlite:DIR`, also with the two slashes that people put there.
-fn directory_of(url: &str) -> Result<String, Failure> {
-    let path = url.strip_prefix("sqlite:").map(|path| path.strip_prefix("//").unwrap_or(path));
-    match path {
-        Some(path) if !path.is_empty() => Ok(path.to_owned()),
-        _ => Err(Failure::usage(format!("{url} is no store that this version can open"))
-            .hint("expected sqlite: and a directory: \"sqlite:/var/lib/counterfoil\"")),
-    }
 }
 
 fn runtime(builder: &mut Builder) -> Result<Runtime, Failure> {
@@ -277,6 +278,7 @@ fn run_server(serve: Serve, common: Common, environment: &[(OsString, OsString)]
                 .hint("leave out --listen, or name an address with it"));
         };
         config.data_dir = demo.data_dir().to_owned();
+        config.store = StorePlace::DataDir;
         Some(demo)
     } else {
         None
@@ -343,11 +345,17 @@ where
         let password = demo::furnish(counterfoil.authority(), counterfoil.clock().now()).await?;
         announcement.push_str(&demo::lines(&url, &password));
     } else {
-        app.look_for_administrator(failure::printable(&config.data_dir.display().to_string()));
+        app.look_for_administrator(match config.store {
+            StorePlace::DataDir => {
+                format!("--data-dir {} ", failure::printable(&config.data_dir.display().to_string()))
+            }
+            // It has been told where that is already, and its URL may not be an argument.
+            StorePlace::Postgres(_) => String::new(),
+        });
     }
     // The kernel takes connections from here on; they are answered as soon as the line is out.
     output::write(&announcement)?;
-    tracing::info!(%url, data_dir = %config.data_dir.display(), version = env!("CARGO_PKG_VERSION"), "listening");
+    tracing::info!(%url, store = config.store.shown(&config.data_dir), version = env!("CARGO_PKG_VERSION"), "listening");
     service_manager::ready();
     let code = tokio::select! {
         () = app.serve(listener, stop) => ExitCode::SUCCESS,

@@ -26,7 +26,8 @@ impl Office {
         // What is mailed from here waits for the server.
         let builder =
             Counterfoil::builder().settings(config.authority.clone()).mail(Arc::new(CurrentMailer::new(None)));
-        let builder = if found { builder.sqlite(&config.data_dir) } else { builder.existing_sqlite(&config.data_dir) };
+        let (store, data_dir) = (&config.store, &config.data_dir);
+        let builder = if found { store.begun_by(builder, data_dir) } else { store.found_by(builder, data_dir) };
         let (builder, key_ring_ids) = match config.key_ring()? {
             Some(ring) => {
                 let ids = ring.ids().collect();

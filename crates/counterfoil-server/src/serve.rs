@@ -25,6 +25,7 @@ use crate::listen::Listener;
 use crate::mail_settings::CurrentMailer;
 use crate::mounts::Mounts;
 use crate::service_manager;
+use crate::store_place::StorePlace;
 
 /// Fields of the head of a request; beyond it the answer is 431.
 const HEAD_FIELDS: usize = 100;
@@ -110,14 +111,20 @@ impl App {
     /// Opens the store and starts the work in the background. Nothing is served yet.
     pub(crate) async fn open(config: &Config, rewound: Rewound) -> Result<App, Failure> {
         let mailer = Arc::new(CurrentMailer::new(config.mail.postman()?));
-        let builder = Counterfoil::builder()
-            .sqlite(&config.data_dir)
+        let builder = config
+            .store
+            .begun_by(Counterfoil::builder(), &config.data_dir)
             .mail(Arc::clone(&mailer) as _)
             .settings(config.authority.clone())
             .hashing(config.capacity)
             .cached_tokens(config.cached_tokens);
         let builder = match rewound {
             Rewound::Refuse => builder,
+            Rewound::Accept | Rewound::Revoke if config.store != StorePlace::DataDir => {
+                return Err(Failure::usage("--accept-rewind and --revoke-rewound are for the embedded store").hint(
+                    "after a PostgreSQL was put back to an earlier state: `counterfoil token revoke --everybody --yes`",
+                ));
+            }
             Rewound::Accept => builder.accept_rewind(),
             Rewound::Revoke => builder.revoke_rewound(),
         };
@@ -184,9 +191,11 @@ impl App {
 
     /// Tells the operator how to make the first administrator, if there is none. Looks in the background: it need not be
     /// known before the first request.
-    pub(crate) fn look_for_administrator(&self, data_dir: String) {
+    ///
+    /// `place` is what the command has to be told to find the store; empty: nothing.
+    pub(crate) fn look_for_administrator(&self, place: String) {
         let authority = Arc::clone(self.counterfoil.authority());
-        tokio::spawn(async move { look_for_administrator(&authority, &data_dir).await });
+        tokio::spawn(async move { look_for_administrator(&authority, &place).await });
     }
 }
 
@@ -243,12 +252,11 @@ fn answering(
     http.serve_connection(TokioIo::new(admitted.connection(write_timeout)), service)
 }
 
-async fn look_for_administrator(authority: &Authority, data_dir: &str) {
+async fn look_for_administrator(authority: &Authority, place: &str) {
     match authority.has_administrator().await {
         Ok(true) => {}
         Ok(false) => tracing::warn!(
-            "there is no administrator yet; make one with: counterfoil --data-dir {data_dir} user create root --admin \
-             --password-stdin < FILE"
+            "there is no administrator yet; make one with: counterfoil {place}user create root --admin --password-stdin < FILE"
         ),
         Err(error) => tracing::error!(error = causes(&error), "cannot tell whether there is an administrator"),
     }

@@ -120,6 +120,30 @@ pub(crate) const SETTINGS: &[Setting] = &[
                 of what stops it, or they are cut off.",
     },
     Setting {
+        key: "store.url",
+        kind: Kind::Secret,
+        default: "",
+        reload: Reload::Restart,
+        about: "Where everything is kept, when several nodes share it: postgres://USER:PASSWORD@HOST/DATABASE, with commas between \
+                several hosts, of which the primary is used; docs/postgres.md has what may follow it. Or sqlite: and a directory. Unset: \
+                in data_dir, for one server.",
+    },
+    Setting {
+        key: "store.url_file",
+        kind: Kind::Text,
+        default: "",
+        reload: Reload::Restart,
+        about: "The file of mode 0600 that the URL is in, for a URL with a password.",
+    },
+    Setting {
+        key: "store.migrate",
+        kind: Kind::Text,
+        default: "\"at-start\"",
+        reload: Reload::Restart,
+        about: "Who makes the tables that a version needs: at-start: the server, if its role may; by-command: `counterfoil migrate`, with a \
+                role that owns the database. The embedded store is always brought up at the start.",
+    },
+    Setting {
         key: "log.format",
         kind: Kind::Text,
         default: "\"human\"",
@@ -686,6 +710,13 @@ impl Chosen {
     pub(crate) fn flag(&mut self, key: &'static str, flag: &'static str, value: Option<String>) {
         if let Some(value) = value {
             self.values.insert(key, (Value::String(value), Origin::Flag(flag)));
+        }
+    }
+
+    /// Forgets what anything but a flag says of these, because a flag says the same otherwise.
+    pub(crate) fn overrule(&mut self, keys: &[&'static str]) {
+        for key in keys {
+            self.values.remove(key);
         }
     }
 

@@ -25,6 +25,8 @@ use counterfoil_core::{
 };
 #[cfg(feature = "axum")]
 use counterfoil_http::{AuthLayer, Http, HttpSettings, Selection};
+#[cfg(feature = "postgres")]
+use counterfoil_store::postgres::{ConnectError, ConnectOptions, PostgresStore};
 #[cfg(feature = "sqlite")]
 use counterfoil_store::sqlite::{
     Absent, BackupError, Contents, OpenError, OpenOptions, Progress, Rewound, SqliteStore,
@@ -61,6 +63,8 @@ struct Open {
     running: Mutex<Option<Running>>,
     #[cfg(feature = "sqlite")]
     sqlite: Option<Arc<SqliteStore>>,
+    #[cfg(feature = "postgres")]
+    postgres: Option<Arc<PostgresStore>>,
 }
 
 /// What goes on beside the requests.
@@ -158,6 +162,10 @@ impl Counterfoil {
         }
         self.authority().stop_recalling(); // nobody follows the store any more
         subscribers.stop(LAST_WORDS).await;
+        #[cfg(feature = "postgres")]
+        if let Some(postgres) = &self.open.postgres {
+            postgres.close().await;
+        }
         #[cfg(feature = "sqlite")]
         if let Some(sqlite) = self.open.sqlite.clone() {
             // Closing waits for the disk.
@@ -207,7 +215,23 @@ enum Store {
         path: PathBuf,
         absent: Absent,
     },
+    #[cfg(feature = "postgres")]
+    Postgres {
+        url: PostgresUrl,
+        options: ConnectOptions,
+    },
     Own(Arc<dyn TokenStore>, Arc<dyn AccountStore>),
+}
+
+/// Where a database is, which may have a password in it.
+#[cfg(feature = "postgres")]
+struct PostgresUrl(String);
+
+#[cfg(feature = "postgres")]
+impl fmt::Debug for PostgresUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PostgresUrl")
+    }
 }
 
 /// The stores of a deployment; not everything is kept everywhere.
@@ -276,6 +300,22 @@ impl Builder {
     #[must_use]
     pub fn existing_sqlite(self, path: impl Into<PathBuf>) -> Builder {
         Builder { store: Store::Sqlite { path: path.into(), absent: Absent::Refuse }, ..self }
+    }
+
+    /// Keeps everything in PostgreSQL, at a URL such as `postgres://app:secret@db/tokens`, which any number of nodes share: what
+    /// one of them ends, every other one refuses within a second. Tables that are missing are made at the start. See
+    /// [`PostgresStore`] for what the URL may say.
+    #[cfg(feature = "postgres")]
+    #[must_use]
+    pub fn postgres(self, url: impl Into<String>) -> Builder {
+        self.postgres_with(url, ConnectOptions::default())
+    }
+
+    /// The same, with deadlines of your own, or with tables that somebody else makes.
+    #[cfg(feature = "postgres")]
+    #[must_use]
+    pub fn postgres_with(self, url: impl Into<String>, options: ConnectOptions) -> Builder {
+        Builder { store: Store::Postgres { url: PostgresUrl(url.into()), options }, ..self }
     }
 
     /// Goes on from a database that has lost commits, as it is after an older copy was put back; otherwise [`start`] refuses
@@ -452,6 +492,8 @@ impl Builder {
     ) -> Result<Counterfoil, StartError> {
         #[cfg(feature = "sqlite")]
         let mut sqlite = None;
+        #[cfg(feature = "postgres")]
+        let mut postgres = None;
         let Stores { tokens, accounts, audit, mails, imports } = match self.store {
             Store::NotSaid => return Err(StartError::NoStore),
             Store::Memory => Stores::all_in(&Arc::new(MemoryStore::default())),
@@ -467,6 +509,12 @@ impl Builder {
                 let options = OpenOptions { absent, rewound, ..options };
                 let store = Arc::new(SqliteStore::open(&path, &options).map_err(StartError::Open)?);
                 sqlite = Some(Arc::clone(&store));
+                Stores::all_in(&store)
+            }
+            #[cfg(feature = "postgres")]
+            Store::Postgres { url: PostgresUrl(url), options } => {
+                let store = Arc::new(PostgresStore::connect(&url, &options).await.map_err(StartError::Connect)?);
+                postgres = Some(Arc::clone(&store));
                 Stores::all_in(&store)
             }
             Store::Own(tokens, accounts) => Stores { tokens, accounts, audit: None, mails: None, imports: None },
@@ -517,6 +565,8 @@ impl Builder {
                 running,
                 #[cfg(feature = "sqlite")]
                 sqlite,
+                #[cfg(feature = "postgres")]
+                postgres,
             }),
         })
     }
@@ -577,6 +627,9 @@ pub enum StartError {
     /// The store did not open.
     #[cfg(feature = "sqlite")]
     Open(OpenError),
+    /// There is no store in PostgreSQL, and why.
+    #[cfg(feature = "postgres")]
+    Connect(ConnectError),
     /// The deployment in the store did not open.
     Authority(Error),
     /// The system gave no threads.
@@ -587,13 +640,15 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartError::NoStore => {
-                f.write_str("no store was named: call `sqlite`, `store_url`, `memory` or `stores` first")
+                f.write_str("no store was named: call `sqlite`, `postgres`, `store_url`, `memory` or `stores` first")
             }
             StartError::NoMailStore => {
                 f.write_str("mails are to be sent, and no store for them was named: call `mail_store` as well")
             }
             #[cfg(feature = "sqlite")]
             StartError::Open(error) => fmt::Display::fmt(error, f),
+            #[cfg(feature = "postgres")]
+            StartError::Connect(error) => fmt::Display::fmt(error, f),
             StartError::Authority(error) => fmt::Display::fmt(error, f),
             StartError::Threads(_) => f.write_str("no thread could be started"),
         }
@@ -606,6 +661,8 @@ impl std::error::Error for StartError {
             StartError::NoStore | StartError::NoMailStore => None,
             #[cfg(feature = "sqlite")]
             StartError::Open(error) => error.source(),
+            #[cfg(feature = "postgres")]
+            StartError::Connect(error) => error.source(),
             StartError::Authority(error) => error.source(),
             StartError::Threads(error) => Some(error),
         }

@@ -93,10 +93,14 @@ pub use counterfoil_http::{
     NotAScheme, NotASetting, NotAnOrigin, Origin, Place as CredentialPlace, Presented, Problem, ProblemKind, ROUTES,
     RequestId, Scheme, Selection, TrustedProxy, UnixPeer, UserToShow, openapi,
 };
+#[cfg(feature = "postgres")]
+pub use counterfoil_store::postgres;
 #[cfg(feature = "sqlite")]
 pub use counterfoil_store::sqlite;
 #[cfg(feature = "sqlite")]
 pub use counterfoil_store::{BackupError, OpenError, RestoreError, SqliteStore, restore};
+#[cfg(feature = "postgres")]
+pub use counterfoil_store::{ConnectError, ConnectOptions, PostgresStore};
 
 /// The programs in the page on accounts, which compile.
 #[cfg(all(doctest, feature = "axum"))]

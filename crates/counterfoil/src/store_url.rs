@@ -21,7 +21,7 @@ pub enum NotAStoreUrl {
 
 impl fmt::Display for NotAStoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const EXPECTED: &str = "expected sqlite:///DIRECTORY or memory:";
+        const EXPECTED: &str = "expected sqlite:///DIRECTORY, postgres://USER@HOST/DATABASE or memory:";
         match self {
             NotAStoreUrl::NoScheme => write!(f, "the store's URL has no scheme; {EXPECTED}"),
             NotAStoreUrl::NotYet(store) => write!(f, "{store} is not supported yet; {EXPECTED}"),
@@ -42,17 +42,18 @@ impl Builder {
     /// - `sqlite:///var/lib/app/tokens`: the directory `/var/lib/app/tokens`; `sqlite:data` and `sqlite://data`: the
     ///   directory `data` beside the program. See [`Builder::sqlite`]. The path is taken as it is written: nothing is
     ///   decoded, and there are no options behind a `?`.
+    /// - `postgres://USER:PASSWORD@HOST/DATABASE`: see [`Builder::postgres`].
     /// - `memory:`: see [`Builder::memory`].
     ///
-    /// PostgreSQL and Redis come later, and stores of your own by [`Builder::stores`].
+    /// Stores of your own are named by [`Builder::stores`].
     ///
     /// ```
     /// use counterfoil::{Counterfoil, NotAStoreUrl};
     ///
     /// # fn main() -> Result<(), NotAStoreUrl> {
     /// let builder = Counterfoil::builder().store_url("sqlite:///var/lib/app/tokens")?;
-    /// let refused = Counterfoil::builder().store_url("postgres://app:secret@db/app").expect_err("not yet");
-    /// assert_eq!(refused.to_string(), "PostgreSQL is not supported yet; expected sqlite:///DIRECTORY or memory:");
+    /// let refused = Counterfoil::builder().store_url("mysql://app:secret@db/app").expect_err("no such store");
+    /// assert!(refused.to_string().starts_with("there is no store of the scheme `mysql`"));
     /// # Ok(())
     /// # }
     /// ```
@@ -65,7 +66,7 @@ impl Builder {
             "memory" if place.is_empty() => Ok(self.memory()),
             "memory" => Err(NotAStoreUrl::Place("is `memory:` and nothing behind it: what is kept there has no place")),
             "sqlite" => self.sqlite_at(place),
-            "postgres" | "postgresql" => Err(NotAStoreUrl::NotYet("PostgreSQL")),
+            "postgres" | "postgresql" => self.postgres_at(url),
             "redis" | "rediss" | "valkey" | "valkeys" => Err(NotAStoreUrl::NotYet("Redis")),
             // A path of Windows, or a text in the wrong place.
             scheme if scheme.len() < 2 || !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+') => {
@@ -89,6 +90,16 @@ impl Builder {
             return Err(NotAStoreUrl::Place("has ?, # or % in its path; name such a directory with Builder::sqlite"));
         }
         Ok(self.sqlite(path))
+    }
+
+    #[cfg(feature = "postgres")]
+    fn postgres_at(self, url: &str) -> Result<Builder, NotAStoreUrl> {
+        Ok(self.postgres(url))
+    }
+
+    #[cfg(not(feature = "postgres"))]
+    fn postgres_at(self, _: &str) -> Result<Builder, NotAStoreUrl> {
+        Err(NotAStoreUrl::NoFeature("postgres"))
     }
 
     #[cfg(not(feature = "sqlite"))]
@@ -124,12 +135,26 @@ mod tests {
             assert_eq!(said(url), format!("Sqlite {{ path: {path:?}, absent: Create }}"), "{url}");
         }
         for (url, why) in [
-            ("", "the store's URL has no scheme; expected sqlite:///DIRECTORY or memory:"),
-            ("/var/lib/app", "the store's URL has no scheme; expected sqlite:///DIRECTORY or memory:"),
-            (r"C:\data", "the store's URL has no scheme; expected sqlite:///DIRECTORY or memory:"),
-            ("mysql://u:p@h/d", "there is no store of the scheme `mysql`; expected sqlite:///DIRECTORY or memory:"),
-            ("postgresql://u:p@h/d", "PostgreSQL is not supported yet; expected sqlite:///DIRECTORY or memory:"),
-            ("rediss://u:p@h", "Redis is not supported yet; expected sqlite:///DIRECTORY or memory:"),
+            (
+                "",
+                "the store's URL has no scheme; expected sqlite:///DIRECTORY, postgres://USER@HOST/DATABASE or memory:",
+            ),
+            (
+                "/var/lib/app",
+                "the store's URL has no scheme; expected sqlite:///DIRECTORY, postgres://USER@HOST/DATABASE or memory:",
+            ),
+            (
+                r"C:\data",
+                "the store's URL has no scheme; expected sqlite:///DIRECTORY, postgres://USER@HOST/DATABASE or memory:",
+            ),
+            (
+                "mysql://u:p@h/d",
+                "there is no store of the scheme `mysql`; expected sqlite:///DIRECTORY, postgres://USER@HOST/DATABASE or memory:",
+            ),
+            (
+                "rediss://u:p@h",
+                "Redis is not supported yet; expected sqlite:///DIRECTORY, postgres://USER@HOST/DATABASE or memory:",
+            ),
             ("sqlite:", "the store's URL names no directory; write sqlite:///DIRECTORY"),
             ("sqlite://", "the store's URL names no directory; write sqlite:///DIRECTORY"),
             ("sqlite::memory:", "the store's URL names no directory; to keep things in memory write memory:"),

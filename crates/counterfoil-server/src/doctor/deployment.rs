@@ -31,15 +31,20 @@ pub(super) async fn look(config: &Config, report: &mut Report) -> Option<bool> {
     let sound = !matches!(inspection.pages, Pages::Damaged(_));
     // Opening it would bring an older schema to the newest.
     if sound && inspection.schema == inspection.known_schema {
-        match Office::open(config, false, Output::Human).await {
-            Ok(office) => {
-                records(&office, now, report).await;
-                office.close().await;
-            }
-            Err(failure) => report.failed("database", &failure),
-        }
+        look_inside(config, report).await;
     }
     Some(inspection.served)
+}
+
+/// Looks at what is kept, by whatever store.
+pub(super) async fn look_inside(config: &Config, report: &mut Report) {
+    match Office::open(config, false, Output::Human).await {
+        Ok(office) => {
+            records(&office, office.now(), report).await;
+            office.close().await;
+        }
+        Err(failure) => report.failed("database", &failure),
+    }
 }
 
 fn clocks(now: Now, report: &mut Report) {

@@ -43,6 +43,24 @@ pub(super) async fn look(config: &Config, served: Option<bool>, report: &mut Rep
     }
 }
 
+/// Other nodes may run wherever they like; this one would run here.
+pub(super) async fn look_for_a_node(config: &Config, report: &mut Report) {
+    match tokio::time::timeout(PATIENCE, readiness(&config.listen)).await {
+        Ok(Some(Ok(200))) => report.ok("server", format!("a node is running and ready at {}", config.listen)),
+        Ok(Some(Ok(status))) => report.fault(
+            "server",
+            format!("GET /readyz at {} says {status}", config.listen),
+            "if that is a node, its log says why",
+        ),
+        Ok(None | Some(Err(_))) => report.ok("server", "no node answers where this one would"),
+        Err(_) => report.fault(
+            "server",
+            format!("what is at {} has not answered for {} s", config.listen, PATIENCE.as_secs()),
+            "if that is a node, its log says why",
+        ),
+    }
+}
+
 /// The status of `GET /readyz`; `None` where nobody knows where to ask.
 async fn readiness(place: &Place) -> Option<io::Result<u16>> {
     match place {

@@ -68,9 +68,14 @@ fn a_command_finds_what_another_one_wrote_and_says_what_it_does_not_find() {
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{line}: {ran:?}");
         assert!(ran.stderr.contains(reason), "{line}: {}", ran.stderr);
     }
-    let ran = site.run("--store postgres://localhost/x user list");
-    assert_eq!(ran.code, Some(2), "{ran:?}");
-    assert!(ran.stderr.contains("no store that this version can open"), "{ran:?}");
+    for (store, reason) in [
+        ("mysql://localhost/x", "no store that this version can open"),
+        ("postgres://app:hunter2@localhost/x", "can read the arguments of a program"),
+    ] {
+        let ran = site.run(&format!("--store {store} user list"));
+        assert_eq!(ran.code, Some(2), "{ran:?}");
+        assert!(ran.stderr.contains(reason) && !ran.stderr.contains("hunter2"), "{ran:?}");
+    }
 }
 
 #[test]
