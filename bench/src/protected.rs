@@ -19,14 +19,17 @@ async fn protected() -> Json<serde_json::Value> {
     Json(json!({ "message": "what only members read", "items": [1, 2, 3] }))
 }
 
-/// The route alone, or behind the layer on that directory: what the processes under test run.
-pub(crate) fn serve(directory: Option<&str>) -> ExitCode {
+/// The route alone, or behind the layer on that directory or at that URL: what the processes under test run.
+pub(crate) fn serve(place: Option<&str>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {
         let router = Router::new().route("/protected", get(protected));
-        let (router, _counterfoil) = match directory {
-            Some(directory) => {
-                let counterfoil = Counterfoil::builder().sqlite(directory).start().await.unwrap();
+        let (router, _counterfoil) = match place {
+            Some(place) => {
+                let builder = Counterfoil::builder();
+                let builder =
+                    if place.contains("://") { builder.store_url(place).unwrap() } else { builder.sqlite(place) };
+                let counterfoil = builder.start().await.unwrap();
                 (router.layer(counterfoil.layer().required()), Some(counterfoil))
             }
             None => (router, None),
