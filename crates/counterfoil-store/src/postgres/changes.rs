@@ -77,7 +77,7 @@ fn client(what: &Changed) -> Option<[u8; 16]> {
 pub(super) const READ_ONLY: &str = "(pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on')";
 
 /// One statement, hence one snapshot. A row at least, for what stands ahead of the log.
-fn reading() -> String {
+pub(super) fn reading() -> String {
     format!(
         "SELECT {READ_ONLY},
                 substring(sha256(uuid_send(d.incarnation) || int8send(c.system_identifier)) FROM 1 FOR 16),

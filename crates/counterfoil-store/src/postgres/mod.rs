@@ -34,6 +34,8 @@ mod look_ups;
 mod mail;
 mod matching;
 mod news;
+#[cfg(test)]
+mod plans;
 mod pool;
 mod purge;
 mod revoking;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{sleep, timeout};
 use tokio_postgres::AsyncMessage;
 
 use super::changes::CHANNEL;
@@ -26,7 +26,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) async fn listen(settings: Arc<Settings>, news: Arc<Notify>) {
     loop {
         let told = Arc::clone(&news);
+        // Goes with the connection, which so tells of its end.
+        let (connected, mut cut_off) = oneshot::channel::<()>();
         let hears = move |message: &AsyncMessage| {
+            let _there = &connected;
             if let AsyncMessage::Notification(_) = message {
                 told.notify_one();
             }
@@ -35,9 +38,7 @@ pub(super) async fn listen(settings: Arc<Settings>, news: Arc<Notify>) {
             && session.run(&format!("LISTEN {CHANNEL}")).await.is_ok()
         {
             news.notify_one();
-            while is_still_there(&session).await {
-                sleep(STILL_THERE).await;
-            }
+            while is_still_there(&session).await && timeout(STILL_THERE, &mut cut_off).await.is_err() {}
             news.notify_one();
         }
         sleep(PAUSE).await;
@@ -45,5 +46,5 @@ pub(super) async fn listen(settings: Arc<Settings>, news: Arc<Notify>) {
 }
 
 async fn is_still_there(session: &Session) -> bool {
-    tokio::time::timeout(PATIENCE, session.run("")).await.is_ok_and(|answer| answer.is_ok())
+    timeout(PATIENCE, session.run("")).await.is_ok_and(|answer| answer.is_ok())
 }

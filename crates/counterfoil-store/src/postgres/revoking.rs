@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::Inner;
 use super::column::{Value, get, signed};
 use super::fault::Fault;
-use super::tokens::{Held, LOCK_ALL, RETIRED_OF, holding, statements};
+use super::tokens::{Held, LOCK_ALL, holding, statements};
 use super::transaction::{Transaction, transact};
 
 /// Which token to revoke, of this owner and kind where they are named.
@@ -115,20 +115,24 @@ const END: &str = "
     UPDATE tokens SET revoked_at = ended.at, sealed = NULL, sealed_key = NULL
     FROM unnest($1, $2) AS ended (number, at) WHERE tokens.number = ended.number";
 
+// Nothing is retired but by whoever holds the lock of its token.
+const RETIRED_OF: &str = "
+    SELECT digest, token FROM retired WHERE token = ANY(ARRAY(SELECT number FROM tokens WHERE id = ANY($1)))";
+
 /// Revokes as if one after the other.
 async fn revoke(transaction: Transaction, wanted: Arc<Vec<Revocation>>) -> Result<Vec<RevokeOutcome>, Fault> {
     let ids = [Value::Ids(wanted.iter().map(|revocation| Some(*revocation.id.as_bytes())).collect())];
-    let [_, rows] = transaction.flight([(LOCK_ALL, &ids), (&statements().by_ids, &ids)]).await?;
+    let steps = [(LOCK_ALL, ids.as_slice()), (&statements().by_ids, &ids), (RETIRED_OF, &ids)];
+    let [_, rows, retired] = transaction.flight(steps).await?;
     let mut held = rows.iter().map(holding).collect::<Result<Vec<Held>, _>>()?;
     let mut ending = Vec::new();
     let outcomes = wanted.iter().map(|revocation| outcome(revocation, &mut held, &mut ending)).collect();
     if ending.is_empty() {
         return Ok(outcomes);
     }
-    let numbers: Vec<i64> = ending.iter().map(|end| end.number).collect();
-    let end = [Value::Integers(numbers.clone()), Value::Integers(ending.iter().map(|end| end.at.millis()).collect())];
-    let retired_of = [Value::Integers(numbers)];
-    let [_, retired] = transaction.flight([(END, &end), (RETIRED_OF, &retired_of)]).await?;
+    let numbers = Value::Integers(ending.iter().map(|end| end.number).collect());
+    let instants = Value::Integers(ending.iter().map(|end| end.at.millis()).collect());
+    transaction.finally(END, vec![numbers, instants]);
     let mut also: BTreeMap<i64, Vec<TokenDigest>> = BTreeMap::new();
     for row in &retired {
         also.entry(get(row, 1)?).or_default().push(get(row, 0)?);

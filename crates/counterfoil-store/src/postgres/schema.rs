@@ -46,7 +46,9 @@ pub(super) async fn suits(session: &Session) -> Result<(), ConnectError> {
     Ok(())
 }
 
-const HAS_MIGRATIONS: &str = "SELECT to_regclass('migrations') IS NOT NULL";
+// Not to_regclass(), which may go by what the session remembers from before it waited for another one that made the table.
+const HAS_MIGRATIONS: &str = "
+    SELECT EXISTS (SELECT 1 FROM pg_class WHERE relname = 'migrations' AND relkind = 'r' AND pg_table_is_visible(oid))";
 
 const APPLIED: &str = "SELECT number, checksum FROM migrations ORDER BY number";
 

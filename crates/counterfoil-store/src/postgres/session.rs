@@ -251,12 +251,18 @@ impl Session {
 /// Whatever the default of the role is: each transition locks what it restates.
 const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 
+/// Every statement of ours finds a few rows in indexes. A plan is made once for a connection and kept until statistics are
+/// gathered, and one that was made while the tables were empty would read them whole; to compile one (jit) takes longer than any of
+/// them.
+pub(super) const PLANNING: [&str; 4] =
+    ["enable_seqscan = off", "enable_hashjoin = off", "enable_mergejoin = off", "jit = off"];
+
 /// How long the server works on a statement, and waits for somebody who has begun a transaction and says no more: what they hold
-/// is in the way of others. Compiling a statement (jit) takes longer than any of ours.
-fn limits(statement_timeout: Duration) -> [String; 3] {
+/// is in the way of others.
+fn limits(statement_timeout: Duration) -> Vec<String> {
     let millis = statement_timeout.as_millis();
-    let in_transaction = format!("idle_in_transaction_session_timeout = {millis}");
-    [format!("statement_timeout = {millis}"), in_transaction, "jit = off".to_owned()]
+    let limits = [format!("statement_timeout = {millis}"), format!("idle_in_transaction_session_timeout = {millis}")];
+    limits.into_iter().chain(PLANNING.map(str::to_owned)).collect()
 }
 
 async fn session_limits(client: &Client, limits: &[String]) -> Result<(), Fault> {

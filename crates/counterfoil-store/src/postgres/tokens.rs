@@ -35,22 +35,27 @@ const JOINED: &str = "
     JOIN clients AS c ON c.key = t.client AND NOT c.deleted
     JOIN deployment AS d ON d.one";
 
-/// One statement, so that it is one snapshot: between two, a rotation would hide a live secret. A digest is in one of the two
-/// tables at most, and what is in neither is still told from what a standby does not know yet.
+/// What is asked for nearly every time: a secret that a token has.
 pub(super) fn finding() -> String {
     format!(
-        "SELECT {READ_ONLY}, f.* FROM (VALUES (1)) AS always (one) LEFT JOIN LATERAL (
-            SELECT {FOUND}, $1 AS digest, CAST(NULL AS bigint) AS grace_until, CAST(NULL AS boolean) AS taken_back
-            FROM tokens AS t {JOINED} WHERE t.digest = $1 AND t.scheme = $2
-            UNION ALL
-            SELECT {FOUND}, $1, r.grace_until, r.taken_back
+        "SELECT {READ_ONLY}, {FOUND}, t.digest, CAST(NULL AS bigint) AS grace_until, CAST(NULL AS boolean) AS taken_back
+         FROM tokens AS t {JOINED} WHERE t.digest = $1 AND t.scheme = $2"
+    )
+}
+
+/// What is asked next where no token has it. A digest goes from the one table to the other and never back, so in this order
+/// no rotation in between hides a secret. A row at least, so that what nobody knows is told from what a standby does not know yet.
+pub(super) fn finding_retired() -> String {
+    format!(
+        "SELECT {READ_ONLY}, f.* FROM (VALUES (1)) AS always (one) LEFT JOIN (
+            SELECT {FOUND}, r.digest, r.grace_until, r.taken_back
             FROM retired AS r JOIN tokens AS t ON t.number = r.token {JOINED} WHERE r.digest = $1 AND r.scheme = $2
-            LIMIT 1
         ) AS f ON true"
     )
 }
 
-/// The same for a text that may be one of several imported ones: a current secret before a retired one, in their order.
+/// For a text that may be one of several imported ones: a current secret before a retired one, in their order. One statement, hence
+/// one snapshot: adopting makes one of them another.
 pub(super) fn finding_imported() -> String {
     format!(
         "SELECT {READ_ONLY}, f.* FROM (VALUES (1)) AS always (one) LEFT JOIN LATERAL (
@@ -75,7 +80,11 @@ pub(super) async fn find(session: &Session, shared: &Shared, candidates: &Candid
     for _ in 0..CLIENT_LOOKS {
         let row = match candidates {
             Candidates::Native(digest) => {
-                session.query_one(&statements().find, &[value(digest), value(DigestScheme::Native)]).await?
+                let values = [value(digest), value(DigestScheme::Native)];
+                match session.query_opt(&statements().find, &values).await? {
+                    Some(row) => row,
+                    None => session.query_one(&statements().find_retired, &values).await?,
+                }
             }
             Candidates::Imported(digests) => {
                 let bytes = digests.iter().map(|(_, digest)| Some(digest.as_bytes().as_slice().into())).collect();
@@ -192,6 +201,7 @@ fn record(row: &Row, from: usize) -> Result<Token, Fault> {
 #[derive(Debug)]
 pub(super) struct Statements {
     find: String,
+    find_retired: String,
     find_imported: String,
     by_id: String,
     pub(super) by_ids: String,
@@ -203,6 +213,7 @@ impl Statements {
     pub(super) fn new() -> Statements {
         Statements {
             find: finding(),
+            find_retired: finding_retired(),
             find_imported: finding_imported(),
             by_id: format!("{RECORD} AND t.id = $1"),
             by_ids: format!("{RECORD} AND t.id = ANY($1)"),
@@ -525,7 +536,7 @@ const END: &str = "
     UPDATE tokens SET revoked_at = $2, sealed = NULL, sealed_key = NULL
     WHERE number = ANY($1) AND revoked_at IS NULL RETURNING id, digest";
 
-pub(super) const RETIRED_OF: &str = "SELECT digest, token FROM retired WHERE token = ANY($1)";
+const RETIRED_OF: &str = "SELECT digest FROM retired WHERE token = ANY($1)";
 
 /// Revokes tokens; tells which they were, and every digest that they answer to, for the change log.
 pub(super) async fn end(

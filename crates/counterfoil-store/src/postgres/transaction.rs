@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use counterfoil_core::Timestamp;
@@ -10,6 +10,7 @@ use counterfoil_core::store::Changed;
 use tokio::time::{sleep, timeout};
 
 use super::changes;
+use super::column::Value;
 use super::fault::Fault;
 use super::pool::{Lease, Pool};
 use super::session::{Session, Step};
@@ -24,7 +25,14 @@ const PAUSE: Duration = Duration::from_millis(8);
 #[derive(Debug, Clone)]
 pub(super) struct Transaction {
     session: Arc<Session>,
-    changes: Arc<Mutex<Vec<(Changed, Timestamp)>>>,
+    last: Arc<Mutex<Last>>,
+}
+
+/// What goes out together with the commit.
+#[derive(Debug, Default)]
+struct Last {
+    statements: Vec<(&'static str, Vec<Value<'static>>)>,
+    changes: Vec<(Changed, Timestamp)>,
 }
 
 impl Deref for Transaction {
@@ -39,17 +47,26 @@ impl Transaction {
     /// Notes a change, which is written into the change log together with the commit: whoever holds the lock of the log keeps
     /// every other writer waiting, so nothing may come between.
     pub(super) fn log(&self, what: Changed, at: Timestamp) {
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner).push((what, at));
+        self.last().changes.push((what, at));
+    }
+
+    /// A write that nothing hangs on any more: it goes out with the commit.
+    pub(super) fn finally(&self, sql: &'static str, values: Vec<Value<'static>>) {
+        self.last().statements.push((sql, values));
+    }
+
+    fn last(&self) -> MutexGuard<'_, Last> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn commit(&self) -> Result<(), Fault> {
         if self.has_failed() {
             return Err(Fault::Failed);
         }
-        let noted = std::mem::take(&mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner));
-        let entries = changes::entries(&noted);
-        let mut steps: Vec<Step<'_>> = Vec::with_capacity(3);
-        if !noted.is_empty() {
+        let last = std::mem::take(&mut *self.last());
+        let entries = changes::entries(&last.changes);
+        let mut steps: Vec<Step<'_>> = last.statements.iter().map(|(sql, values)| (*sql, values.as_slice())).collect();
+        if !last.changes.is_empty() {
             steps.extend([(changes::LOCK, [].as_slice()), (changes::APPEND, entries.as_slice())]);
         }
         steps.push(("COMMIT", &[]));
@@ -96,7 +113,7 @@ where
     F: Future<Output = Result<T, Fault>>,
 {
     let lease = timeout(deadline, begun(pool)).await.unwrap_or(Err(Fault::Deadline))?;
-    let transaction = Transaction { session: Arc::clone(lease.session()), changes: Arc::default() };
+    let transaction = Transaction { session: Arc::clone(lease.session()), last: Arc::default() };
     let worked = timeout(deadline, work(transaction.clone())).await.unwrap_or(Err(Fault::Deadline));
     let outcome = match worked {
         Ok(value) => {
