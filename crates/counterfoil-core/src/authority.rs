@@ -268,7 +268,10 @@ impl Authority {
     /// When the store fails; then the lease runs out, and every request asks the store.
     pub async fn follow(&self, now: Now) -> Result<CaughtUp, Error> {
         match &self.cache {
-            Some(cache) => Ok(following::follow(cache, self.tokens.as_ref(), now.boot).await?),
+            Some(cache) => {
+                let clock = following::follow(cache, self.tokens.as_ref(), now.boot).await?;
+                Ok(CaughtUp { doubt: cache.take_doubt(), clock })
+            }
             None if self.tokens.is_shared() => {
                 let head = self.tokens.changes(i64::MAX.unsigned_abs(), 0).await?;
                 Ok(CaughtUp { doubt: None, clock: head.clock })

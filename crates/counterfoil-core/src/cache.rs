@@ -80,6 +80,8 @@ struct Ledger {
     swept: usize,
     /// Which lines are still to be looked at for tokens that lie elsewhere from now on.
     unsettled: std::ops::Range<usize>,
+    /// Why everything was forgotten last, until somebody is told.
+    doubt: Option<Doubt>,
 }
 
 /// A token that is known to be live.
@@ -146,6 +148,7 @@ impl Cache {
                 used: 0,
                 swept: 0,
                 unsettled: 0..0,
+                doubt: None,
             }),
             planted: Planted::default(),
         }
@@ -346,6 +349,7 @@ impl Cache {
             Step::Outdated => return Followed::More,
             Step::Forget(doubt) => {
                 self.forget_everything(ledger);
+                ledger.doubt = Some(doubt);
                 return Followed::Forgotten(doubt);
             }
             Step::Begin => {
@@ -371,6 +375,11 @@ impl Cache {
             self.lease_until.store(until, Ordering::Release);
         }
         Followed::UpToDate
+    }
+
+    /// Why everything was forgotten since this was called last, whoever asked the store.
+    pub(crate) fn take_doubt(&self) -> Option<Doubt> {
+        self.ledger().doubt.take()
     }
 
     /// Answers nothing until a question that is sent after this was answered.

@@ -25,7 +25,7 @@ const ROUNDS: usize = 64;
 /// What following the store came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CaughtUp {
-    /// Why what was known had to be forgotten, if it had.
+    /// Why what was known had to be forgotten, if it had since the last call.
     pub doubt: Option<Doubt>,
     /// The store's own clock, read while it was asked, where it has one.
     pub clock: Option<Timestamp>,
@@ -40,20 +40,18 @@ pub struct Recalling {
     pub age_millis: u64,
 }
 
-/// Takes in what `tokens` tells of changes, and extends the lease if `sent` is when it was asked.
+/// Takes in what `tokens` tells of changes, and extends the lease if `sent` is when it was asked; the store's clock, where it has one.
 pub(super) async fn follow(
     cache: &Cache,
     tokens: &dyn TokenStore,
     sent: Option<BootTime>,
-) -> Result<CaughtUp, StoreError> {
-    let mut doubt = None;
+) -> Result<Option<Timestamp>, StoreError> {
     for _ in 0..ROUNDS {
         let poll = cache.ask();
         let answer = tokens.changes(poll.after, poll.limit).await?;
         match cache.answered(&poll, &answer, sent) {
-            Followed::UpToDate => return Ok(CaughtUp { doubt, clock: answer.clock }),
-            Followed::More => {}
-            Followed::Forgotten(why) => doubt = Some(why),
+            Followed::UpToDate => return Ok(answer.clock),
+            Followed::More | Followed::Forgotten(_) => {}
         }
     }
     Err(StoreError::new("reading the change log", "it grows faster than it can be read"))

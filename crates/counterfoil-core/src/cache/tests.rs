@@ -283,6 +283,7 @@ fn another_history_than_the_one_that_was_followed_empties_the_cache() {
         assert!(world.knows(1));
         mishap(&mut world);
         assert_eq!(world.follow(), Followed::Forgotten(doubt));
+        assert_eq!((world.cache.take_doubt(), world.cache.take_doubt()), (Some(doubt), None), "told once");
         assert!(!world.knows(1), "{doubt:?}");
         assert_eq!(world.cache.lease_until(), BootTime(0));
         world.begin_anew();
