@@ -434,6 +434,40 @@ mod tests {
         assert_eq!(standby.sql("postgres", "SELECT n FROM kept"), "7");
     }
 
+    /// What a promoted standby has is what it had been sent: the tail of the rest is lost.
+    #[test]
+    fn an_asynchronous_standby_loses_what_it_was_not_sent() {
+        let primary = Server::start();
+        let standby = primary.standby();
+        primary.sql("postgres", "CREATE TABLE kept AS SELECT 1 AS n");
+        within("the row is there", || standby.try_sql("postgres", "SELECT n FROM kept").is_ok().then_some(()));
+        standby.set("primary_conninfo", "");
+        within("it listens no more", || {
+            (primary.sql("postgres", "SELECT count(*) FROM pg_stat_replication") == "0").then_some(())
+        });
+        primary.sql("postgres", "INSERT INTO kept VALUES (2)");
+        primary.stop(Stop::Kill);
+        standby.promote();
+        assert_eq!(standby.sql("postgres", "SELECT n FROM kept"), "1");
+        let next = standby.standby();
+        within("a standby of the new primary", || next.try_sql("postgres", "SELECT n FROM kept").is_ok().then_some(()));
+    }
+
+    /// Otherwise nothing could be committed for seconds after each crash, and that would be the lab's doing.
+    #[test]
+    fn after_a_crash_commits_are_waited_for_no_longer_than_a_second() {
+        let primary = Server::start();
+        let _standby = primary.standby();
+        primary.wait_for_standbys(Some(1));
+        primary.sql("postgres", "CREATE TABLE kept (n bigint)");
+        for how in [Stop::Immediate, Stop::Kill] {
+            primary.restart(how);
+            let begun = std::time::Instant::now();
+            primary.sql("postgres", "INSERT INTO kept VALUES (1)");
+            assert!(begun.elapsed() < std::time::Duration::from_secs(3), "{how:?}: {:?}", begun.elapsed());
+        }
+    }
+
     #[test]
     fn a_server_that_crashed_has_what_it_acknowledged_and_nothing_is_left_of_one_that_was_dropped() {
         let server = Server::start();

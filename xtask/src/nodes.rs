@@ -15,5 +15,6 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
 /// The step of `cargo xtask test`: as much as shows within a minute that the promise and the checker stand.
 pub(crate) fn smoke() -> Result<(), Failure> {
     let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<String>>();
-    run(&words("--self-test --sqlite --seconds 4"))
+    run(&words("--self-test --sqlite --seconds 4"))?;
+    run(&words("--seconds 6 --fault F12,F16,F27"))
 }

@@ -236,6 +236,8 @@ impl Checker {
         let answer = link.ask("GET", if full { FULL } else { QUICK }, &secret, None);
         let verdict = match answer {
             Ok(answer) => verdict(answer.status),
+            // Nobody listens: nobody was asked.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => return pause(Duration::from_millis(5)),
             Err(_) => Verdict::Silence,
         };
         self.recorder.note(&Entry::Check { begin, end: now(), node, token, verdict });
@@ -458,8 +460,12 @@ impl<'c> Hand<'c> {
                 }
                 (begin, None)
             }
-            Err(_) => {
+            Err(error) => {
                 self.checker.failed[node].store(end, Ordering::Release);
+                if error.kind() != io::ErrorKind::ConnectionRefused {
+                    let verdict = Verdict::Silence;
+                    self.checker.recorder.note(&Entry::Check { begin, end, node, token: ADMIN, verdict });
+                }
                 (begin, None)
             }
         }
@@ -525,13 +531,16 @@ impl<'c> Hand<'c> {
         Some(())
     }
 
+    /// Every node at the bound. Of some tokens besides at once, soon after and a little later; of fewer a long time later.
     fn ask_after(&mut self, tokens: &[TokenNumber], end: u64) {
         for token in tokens {
-            for after in [0, 50, 1_000, 1_030] {
-                self.checker.plan_checks(*token, end + millis(after));
-            }
-            if self.chance.below(16) == 0 {
-                self.checker.plan_checks(*token, end + millis(4_000));
+            let moments: &[u64] = match self.chance.below(24) {
+                0 => &[0, 50, 1_000, 1_030, 4_000],
+                1..8 => &[0, 50, 1_000, 1_030],
+                _ => &[1_000],
+            };
+            for after in moments {
+                self.checker.plan_checks(*token, end + millis(*after));
             }
         }
     }

@@ -106,13 +106,13 @@ fn calm(run: &mut Run<'_>) -> Result<(), Failure> {
 fn crashes(run: &mut Run<'_>) -> Result<(), Failure> {
     let mut crashes = 0;
     while !run.is_over() {
-        for how in [Stop::Immediate, Stop::Kill] {
-            pause(Duration::from_millis(200 + crashes * 37 % 500));
-            run.primary()?.restart(how);
-            crashes += 1;
-            run.healed("restart", 2_000);
-        }
-        pause(Duration::from_millis(300));
+        let how = if crashes % 2 == 0 { Stop::Immediate } else { Stop::Kill };
+        run.primary()?.restart(how);
+        crashes += 1;
+        run.healed("restart", 2_000);
+        run.until_ready();
+        // In the middle of work, and each time elsewhere in it.
+        pause(Duration::from_millis(200 + crashes * 37 % 500));
     }
     run.note(format!("{crashes} crashes"));
     Ok(())

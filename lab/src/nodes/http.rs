@@ -46,6 +46,8 @@ impl Link {
     }
 
     fn try_ask(&mut self, method: &str, path: &str, bearer: &str, body: Option<&Value>) -> io::Result<Answer> {
+        // What the node has closed meanwhile, as it may when it restarts, is no connection any more.
+        self.stream = self.stream.take().filter(|stream| !is_closed(stream));
         if self.stream.is_none() {
             let stream = TcpStream::connect_timeout(&self.address, PATIENCE)?;
             stream.set_nodelay(true)?;
@@ -110,6 +112,13 @@ impl Link {
         self.buffer.extend_from_slice(&piece[..length]);
         Ok(())
     }
+}
+
+/// Whether the other side has said that it is over, as far as is known here.
+fn is_closed(stream: &TcpStream) -> bool {
+    let known = stream.set_nonblocking(true).and_then(|()| stream.peek(&mut [0]));
+    let closed = known.is_ok_and(|length| length == 0);
+    closed || stream.set_nonblocking(false).is_err()
 }
 
 fn broken(what: &str) -> Error {

@@ -188,7 +188,7 @@ impl Site {
         match (&self.primary, &self.network) {
             (None, _) => words.extend(["--data-dir".into(), self.data().display().to_string()]),
             (Some(primary), Some(network)) => {
-                let url = format!("postgres://lab@{}:{}/{DATABASE}", network.servers(), primary.port());
+                let url = format!("postgres://lab@{}:{}/{DATABASE}?sslmode=disable", network.servers(), primary.port());
                 words.extend(["--store".into(), url]);
             }
             (Some(primary), None) => {
@@ -224,8 +224,9 @@ impl Site {
         for (number, node) in self.nodes.iter().enumerate() {
             let log = node.log();
             let lines: Vec<&str> = log.lines().collect();
-            for line in &lines[lines.len().saturating_sub(15)..] {
-                text.push_str(&format!("  node {number}: {line}\n"));
+            for line in &lines[lines.len().saturating_sub(4)..] {
+                let start: String = line.chars().take(240).collect();
+                text.push_str(&format!("  node {number}: {start}\n"));
             }
         }
         text
