@@ -112,7 +112,7 @@ fn crashes(run: &mut Run<'_>) -> Result<(), Failure> {
         run.healed("restart", 2_000);
         run.until_ready();
         // In the middle of work, and each time elsewhere in it.
-        pause(Duration::from_millis(200 + crashes * 37 % 500));
+        pause(Duration::from_millis(400 + crashes * 37 % 700));
     }
     run.note(format!("{crashes} crashes"));
     Ok(())
