@@ -64,6 +64,7 @@ use crate::password::HashingParams;
 use crate::refusal::{Error, Refusal};
 use crate::seal::{KeyRing, SealedFor};
 use crate::secret::{CheckKey, TokenFormat};
+use crate::shared_limits::SharedLimits;
 use crate::store::{AccountStore, AuditStore, Found, NewClient, SealedSecret, StoreError, TokenStore};
 use crate::subject::SubjectId;
 use crate::throttle::{Period, Rate, RouteRates, Throttles};
@@ -254,6 +255,15 @@ impl Authority {
         let cache = Arc::new(cache);
         let tokens = Arc::new(Following::of(self.tokens, Arc::clone(&cache)));
         Authority { tokens, cache: Some(cache), ..self }
+    }
+
+    /// The same, counting together with all nodes that share these limits. What goes beyond a rate here is refused as ever,
+    /// without asking; and where `shared` has no answer, what was counted here decides. A request of a client with a throttle is
+    /// then never answered by [`Authority::try_cached`].
+    #[must_use]
+    pub fn with_shared_limits(mut self, shared: Arc<dyn SharedLimits>) -> Authority {
+        self.limits.share(shared);
+        self
     }
 
     /// What is known of live tokens in this process, if anything is kept.

@@ -114,13 +114,15 @@ const SHARDS: usize = 16;
 /// `C` is what names the client: its id, or more than that where a route has counts of its own.
 #[derive(Debug)]
 pub struct Throttles<C = ClientId> {
-    shards: [Mutex<HashMap<(SubjectId, C), Count>>; SHARDS],
+    shards: [Shard<C>; SHARDS],
 }
+
+type Shard<C> = Mutex<HashMap<(SubjectId, C), Count>>;
 
 /// What is remembered of one subject on one client.
 #[derive(Debug)]
-struct Count {
-    rate: Rate,
+pub(crate) struct Count {
+    pub(crate) rate: Rate,
     kept: Kept,
 }
 
@@ -175,12 +177,17 @@ pub struct TooMany {
 }
 
 impl TooMany {
-    fn after(rate: Rate, nanos: u64) -> TooMany {
+    pub(crate) fn after(rate: Rate, nanos: u64) -> TooMany {
         TooMany { rate, retry_after_seconds: nanos.div_ceil(1_000_000_000).max(1) }
     }
 }
 
 impl Rate {
+    /// Whether requests are counted one by one at this rate: up to 1,000 in a period.
+    pub const fn counts_one_by_one(self) -> bool {
+        self.number.get() <= COUNTED_ONE_BY_ONE
+    }
+
     /// `number` in a `period`; 0 counts as 1.
     pub const fn per(number: u32, period: Period) -> Rate {
         let number = match NonZeroU32::new(number) {
@@ -191,8 +198,8 @@ impl Rate {
     }
 
     /// How far apart requests are at this rate, in nanoseconds.
-    fn spacing(self) -> u64 {
-        self.period.nanos() / u64::from(self.number.get())
+    pub const fn spacing(self) -> u64 {
+        self.period.nanos() / self.number.get() as u64
     }
 }
 
@@ -203,20 +210,32 @@ impl<C> Default for Throttles<C> {
 }
 
 impl<C: Eq + Hash> Throttles<C> {
+    fn shard(&self, key: &(SubjectId, C)) -> &Shard<C> {
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(key);
+        &self.shards[(hash % SHARDS as u64) as usize]
+    }
+
     /// Counts a request of `subject` on `client`, if `rate` lets it through.
     ///
     /// # Errors
     /// [`TooMany`], and nothing is counted.
     pub fn count(&self, subject: &SubjectId, client: C, rate: Rate, now: Now) -> Result<(), TooMany> {
         let key = (subject.clone(), client);
-        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&key);
-        let shard = &self.shards[(hash % SHARDS as u64) as usize];
-        let mut counts = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.shard(&key).lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(key).or_insert_with(|| Count::begin(rate));
         if count.rate != rate {
             *count = count.under(rate); // the client's policy has changed
         }
-        count.take(now)
+        count.take(now).map_err(|nanos| TooMany::after(rate, nanos))
+    }
+
+    /// Takes back what [`Throttles::count`] counted at that very time.
+    pub fn give_back(&self, subject: &SubjectId, client: C, rate: Rate, now: Now) {
+        let key = (subject.clone(), client);
+        let mut counts = self.shard(&key).lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&key) {
+            count.give_back(rate, now);
+        }
     }
 
     /// Drops what no longer bears on any request. To be called now and then.
@@ -231,22 +250,19 @@ impl<C: Eq + Hash> Throttles<C> {
     }
 }
 
-fn nanos(now: Now) -> u64 {
+pub(crate) fn nanos(now: Now) -> u64 {
     now.boot.map_or_else(|| now.wall.millis().unsigned_abs().saturating_mul(1_000_000), |boot| boot.0)
 }
 
 impl Count {
-    fn begin(rate: Rate) -> Count {
-        let kept = if rate.number.get() <= COUNTED_ONE_BY_ONE {
-            Kept::Log(VecDeque::new())
-        } else {
-            Kept::Schedule(Schedule::default())
-        };
+    pub(crate) fn begin(rate: Rate) -> Count {
+        let kept =
+            if rate.counts_one_by_one() { Kept::Log(VecDeque::new()) } else { Kept::Schedule(Schedule::default()) };
         Count { rate, kept }
     }
 
     /// The same requests counted under another rate, where both keep a log; else from the start.
-    fn under(&mut self, rate: Rate) -> Count {
+    pub(crate) fn under(&mut self, rate: Rate) -> Count {
         let mut fresh = Count::begin(rate);
         if let (Kept::Log(old), Kept::Log(new)) = (&mut self.kept, &mut fresh.kept) {
             *new = std::mem::take(old);
@@ -254,8 +270,8 @@ impl Count {
         fresh
     }
 
-    /// Lets one through, or says how long it has to wait.
-    fn take(&mut self, now: Now) -> Result<(), TooMany> {
+    /// Lets one through, or says how many nanoseconds it has to wait.
+    pub(crate) fn take(&mut self, now: Now) -> Result<(), u64> {
         let (rate, time) = (self.rate, nanos(now));
         let (number, period) = (u64::from(rate.number.get()), rate.period.nanos());
         match &mut self.kept {
@@ -270,9 +286,25 @@ impl Count {
                 }
                 // A lowered number may have left more in the log than it allows: all but `number - 1` must leave first.
                 let blocking = log[log.len() - number as usize];
-                Err(TooMany::after(rate, blocking.saturating_add(period).saturating_sub(time)))
+                Err(blocking.saturating_add(period).saturating_sub(time))
             }
-            Kept::Schedule(schedule) => schedule.take(rate, now),
+            Kept::Schedule(schedule) => schedule.take_or_wait(rate, now),
+        }
+    }
+
+    fn give_back(&mut self, rate: Rate, now: Now) {
+        match &mut self.kept {
+            Kept::Log(log) => {
+                let time = nanos(now);
+                if let Some(place) = log.iter().rposition(|&counted| counted == time) {
+                    log.remove(place);
+                }
+            }
+            Kept::Schedule(schedule) => {
+                if self.rate == rate {
+                    schedule.give_back(rate);
+                }
+            }
         }
     }
 
@@ -300,12 +332,17 @@ impl Schedule {
     /// # Errors
     /// [`TooMany`], and nothing is counted.
     pub fn take(&mut self, rate: Rate, now: Now) -> Result<(), TooMany> {
+        self.take_or_wait(rate, now).map_err(|nanos| TooMany::after(rate, nanos))
+    }
+
+    /// The same, in nanoseconds.
+    pub(crate) fn take_or_wait(&mut self, rate: Rate, now: Now) -> Result<(), u64> {
         let spacing = rate.spacing();
         let due = self.0.max(nanos(now));
         let early = due - nanos(now);
         let burst = rate.period.nanos() - spacing;
         if early > burst {
-            return Err(TooMany::after(rate, early - burst));
+            return Err(early - burst);
         }
         self.0 = due + spacing;
         Ok(())

@@ -328,8 +328,14 @@ impl Authenticated {
     ///
     /// # Errors
     /// 429 `quota-exceeded`, and nothing is counted.
-    pub fn throttle(&self, name: &Arc<str>, rate: Rate) -> Result<(), Problem> {
-        Ok(self.authority().count_at_route(name, rate, &self.who, &self.source, self.now)?)
+    pub async fn throttle(&self, name: &Arc<str>, rate: Rate) -> Result<(), Problem> {
+        Ok(self.authority().count_at_route(name, rate, &self.who, &self.source, self.now).await?)
+    }
+
+    /// The same, where nobody else is to be asked.
+    pub(crate) fn try_throttle(&self, name: &Arc<str>, rate: Rate) -> Option<Result<(), Problem>> {
+        let counted = self.authority().try_count_at_route(name, rate, &self.who, &self.source, self.now)?;
+        Some(counted.map_err(Problem::from))
     }
 }
 

@@ -123,7 +123,7 @@ impl FromRequestParts<Http> for Caller {
         let Ok(arrival) = Arrival::from_request_parts(parts, http).await;
         let (who, place) = judge(parts, &arrival, http).await?;
         if parts.extensions.get::<Counted>().is_some() {
-            http.authority().count_request(RouteClass::Api, Some(&who), &arrival.source, arrival.now)?;
+            http.authority().count_request(RouteClass::Api, Some(&who), &arrival.source, arrival.now).await?;
         }
         Ok(Caller { who, arrival, place, http: http.clone() })
     }

@@ -157,7 +157,7 @@ impl Guard {
 }
 
 impl Rule {
-    /// What can be said without asking the store; `None`: it has to be asked.
+    /// What can be said without asking anybody; `None`: the store is to say, or the counts that all nodes share.
     fn judge_at_once(&self, who: &Authenticated) -> Option<Result<(), Problem>> {
         match self {
             Rule::SignedIn => Some(Ok(())),
@@ -166,7 +166,7 @@ impl Rule {
             Rule::All(wanted) => Some(who.may_all(wanted)),
             Rule::Any(wanted) => Some(who.may_any(wanted)),
             Rule::LoggedInWithin(within) => Some(who.logged_in_within(*within)),
-            Rule::Throttle { name, rate } => Some(who.throttle(name, *rate)),
+            Rule::Throttle { name, rate } => who.try_throttle(name, *rate),
             Rule::Staff | Rule::Admin => None,
         }
     }
@@ -175,6 +175,7 @@ impl Rule {
         let wanted: &Ability = if matches!(*method, Method::GET | Method::HEAD) { &ADMIN_READ } else { &ADMIN_WRITE };
         match (self.judge_at_once(who), self) {
             (Some(judged), _) => judged,
+            (None, Rule::Throttle { name, rate }) => who.throttle(name, *rate).await,
             (None, Rule::Admin) => who.admin(wanted).await.map(drop),
             (None, _) => who.staff(wanted).await.map(drop),
         }

@@ -108,6 +108,24 @@ const METRICS: &[Metric] = &[
         about: "Times that all tokens of somebody were ended at once",
     },
     Metric {
+        name: "counterfoil_shared_limits_answers_total",
+        kind: Kind::Counter,
+        starts: Starts::For("outcome", &["answered", "failed", "late", "nonsense", "not_asked"]),
+        about: "Questions to the limits that all nodes share",
+    },
+    Metric {
+        name: "counterfoil_shared_limits_duration_seconds",
+        kind: Kind::Histogram,
+        starts: Starts::WhenItHappens,
+        about: "Time until the limits that all nodes share answered, or did not",
+    },
+    Metric {
+        name: "counterfoil_shared_limits_healthy",
+        kind: Kind::Gauge,
+        starts: Starts::WhenItHappens,
+        about: "1 while all nodes count together, 0 while this one counts for itself",
+    },
+    Metric {
         name: "counterfoil_tokens_renewed_total",
         kind: Kind::Counter,
         starts: Starts::AtZero,

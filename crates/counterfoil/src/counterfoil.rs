@@ -21,7 +21,8 @@ use counterfoil_core::memory::MemoryStore;
 use counterfoil_core::seal::KeyRing;
 use counterfoil_core::store::MailStore;
 use counterfoil_core::{
-    AccountStore, AuditStore, Authority, Clock, Entropy, Error, EventSink, Parts, Settings, StoreClock, TokenStore,
+    AccountStore, AuditStore, Authority, Clock, Entropy, Error, EventSink, Parts, Settings, SharedLimits, StoreClock,
+    TokenStore,
 };
 #[cfg(feature = "axum")]
 use counterfoil_http::{AuthLayer, Http, HttpSettings, Selection};
@@ -33,6 +34,7 @@ use counterfoil_store::sqlite::{
 };
 
 use crate::background::Background;
+use crate::guarded_limits::Guarded;
 use crate::hashing_threads::{HashingCapacity, HashingThreads};
 use crate::hook_threads::HookThreads;
 use crate::subscribers::{Ears, Subscribers};
@@ -195,6 +197,7 @@ pub struct Builder {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     cached: Option<NonZeroUsize>,
+    shared_limits: Option<Arc<dyn SharedLimits>>,
 }
 
 /// What to do with a database that has lost commits, before the time of it is known.
@@ -278,6 +281,7 @@ impl Default for Builder {
             clock: Arc::new(SystemClock),
             entropy: Arc::new(OsEntropy),
             cached: Some(CACHED_TOKENS),
+            shared_limits: None,
         }
     }
 }
@@ -433,6 +437,17 @@ impl Builder {
         Builder { cached: tokens, ..self }
     }
 
+    /// Counts requests and tries together with all nodes that share these limits; without it each node counts for itself, and three
+    /// nodes let three times as much through.
+    ///
+    /// A request that is counted waits for the answer, for a tenth of a second at most. Where none comes, or one that no count can
+    /// give, what this node has counted decides: a limit is never off, and no request fails because of it. After three such in a row
+    /// one request a second asks, and the others do not wait. Call what uses it in a tokio runtime.
+    #[must_use]
+    pub fn shared_limits(self, shared: Arc<dyn SharedLimits>) -> Builder {
+        Builder { shared_limits: Some(shared), ..self }
+    }
+
     /// Another clock than the machine's: for tests.
     #[must_use]
     pub fn clock(self, clock: Arc<dyn Clock>) -> Builder {
@@ -549,6 +564,9 @@ impl Builder {
         let now = clock.now();
         let opened = if serve { Authority::open(parts, now).await } else { Authority::open_beside(parts, now).await };
         let mut authority = opened.map_err(StartError::Authority)?;
+        if let Some(shared) = self.shared_limits {
+            authority = authority.with_shared_limits(Arc::new(Guarded::new(shared, Arc::clone(&clock))));
+        }
         if let Some(cache) = cache {
             authority = authority.with_cache(cache);
             authority.follow(clock.now()).await.map_err(StartError::Authority)?;

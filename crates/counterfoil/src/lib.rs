@@ -7,6 +7,7 @@
 mod background;
 mod counterfoil;
 mod event_sinks;
+mod guarded_limits;
 mod hashing_threads;
 mod hook_threads;
 #[cfg(feature = "mail")]
@@ -76,6 +77,7 @@ pub use counterfoil_core::refusal::{Error, Invalid, Refusal};
 pub use counterfoil_core::seal::{KeyRing, NotAKeyRing};
 pub use counterfoil_core::secret::{NotAPrefix, Prefix, SCANNER_REGEX, SecretToken, TokenDigest};
 pub use counterfoil_core::shape::{HexShape, NotAShape, TokenShape};
+pub use counterfoil_core::shared_limits::{self, SharedLimits};
 pub use counterfoil_core::store::{
     AccountQuery, AccountStore, Answer, AuditQuery, AuditStore, Claimed, MailStore, NumberedEntry, StoreError,
     TokenFilter, TokenQuery, TokenStore,

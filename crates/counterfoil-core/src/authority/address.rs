@@ -167,7 +167,7 @@ impl Authority {
         let account = self.account(&who.subject).await?;
         let email = to_be_confirmed(&account)?;
         self.mails_links(Purpose::Confirm)?;
-        self.count_mail(Purpose::Confirm, email, source, now)?;
+        self.count_mail(Purpose::Confirm, email, source, now).await?;
         let languages = preferring(&account, &languages);
         let order = self.order(MailKind::ConfirmAddress, &account.subject, email, languages, next, now)?;
         self.post(&[order], None).await?;
@@ -190,7 +190,7 @@ impl Authority {
     ) -> Result<(), Error> {
         let next = self.judge_next(next)?;
         self.mails_links(Purpose::Confirm)?;
-        self.count_mail(Purpose::Confirm, email, source, now)?;
+        self.count_mail(Purpose::Confirm, email, source, now).await?;
         let mut orders = Vec::new();
         let accounts = self.accounts_of(email).await?;
         let wishes = self.mail()?.store.registrations_of(email, MOST_WISHES).await?;
@@ -211,7 +211,7 @@ impl Authority {
         if orders.is_empty() {
             orders.push(self.order_for_nobody(languages, now)?);
         }
-        let orders = self.limited(orders, Purpose::Confirm, email, source, now);
+        let orders = self.limited(orders, Purpose::Confirm, email, source, now).await;
         self.post(&orders, None).await?;
         for order in orders.into_iter().filter(|order| order.kind == MailKind::ConfirmAddress) {
             self.publish(Event::ConfirmationAsked(order.subject), Actor::Stranger, source, now.wall);
@@ -250,7 +250,7 @@ impl Authority {
         let ChangeOfAddress { email, password, languages, next } = wanted;
         let next = self.judge_next(next.as_deref())?;
         self.mails_links(Purpose::ChangeAddress)?;
-        self.count_mail(Purpose::ChangeAddress, &email, source, now)?;
+        self.count_mail(Purpose::ChangeAddress, &email, source, now).await?;
         let account = self.check_own(&who.subject, password, source, now).await?;
         if account.email.as_ref() == Some(&email) && account.email_confirmed_at.is_some() {
             return Err(Refusal::invalid("email", "is the address already").into());

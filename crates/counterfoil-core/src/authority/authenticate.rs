@@ -17,7 +17,7 @@ use crate::refusal::{Error, Refusal};
 use crate::secret::{Candidates, DigestScheme, TokenDigest, djforge_halves};
 use crate::store::{Found, Presented, Touch};
 use crate::subject::{SubjectId, SubjectState};
-use crate::throttle::Rate;
+use crate::throttle::{Rate, TooMany};
 use crate::token::{Identity, Kind, Sighting, Source, Standing, TokenId};
 
 /// A text that was presented.
@@ -76,7 +76,8 @@ impl Authority {
     ///
     /// # Errors
     /// [`Refusal::TokenUnknown`], [`Refusal::TokenExpired`], [`Refusal::TokenRevoked`] or [`Refusal::SubjectInactive`];
-    /// [`Refusal::Throttled`] for a live token whose subject has been here too often, counted in this process;
+    /// [`Refusal::Throttled`] for a live token whose subject has been here too often, counted in this process or by all nodes
+    /// together, see [`Authority::with_shared_limits`];
     /// [`Refusal::LimitHit`] for an address whose texts were no tokens too often;
     /// [`Error::Store`] when the store cannot say, which is never a yes.
     pub fn authenticate<'a>(&'a self, text: &str, source: &'a Source, now: Now) -> Authenticating<'a> {
@@ -117,47 +118,52 @@ impl Authority {
         let state = match self.candidates(text) {
             Err(_) => State::Unknown,
             Ok(presentation) => match self.recall_any(&presentation.candidates, source, now, counting) {
-                Some(known) => State::Known(Some(known)),
-                None => State::LookUp(Box::pin(self.look_up(presentation, source, now, counting))),
+                Recalled::Known(known) => State::Known(Some(known)),
+                Recalled::Throttled(hit, rate) => State::LookUp(Box::pin(self.count_hit(hit, rate, source, now))),
+                Recalled::Unknown => State::LookUp(Box::pin(self.look_up(presentation, source, now, counting))),
             },
         };
         Authenticating { state }
     }
 
     /// As [`Authority::authenticate`], as far as it can be said at once: without waiting, without a store, without an
-    /// allocation. `None`: the store has to be asked.
+    /// allocation. `None`: [`Authority::authenticate`] has to be asked, because the store is to say, or the counts that all nodes
+    /// share.
     ///
     /// # Errors
     /// As [`Authority::authenticate`], never [`Error::Store`].
     pub fn try_cached(&self, text: &str, source: &Source, now: Now) -> Option<Result<Identity, Error>> {
-        match self.format.read(text) {
-            None => Some(Err(Refusal::TokenUnknown.into())),
+        let recalled = match self.format.read(text) {
+            None => return Some(Err(Refusal::TokenUnknown.into())),
             Some(Candidates::Native(digest)) => {
                 self.recall(DigestScheme::Native, &digest, source, now, Counting::Always)
             }
             Some(candidates) => self.recall_any(&candidates, source, now, Counting::Always),
+        };
+        match recalled {
+            Recalled::Known(known) => Some(known),
+            Recalled::Throttled(..) | Recalled::Unknown => None,
         }
     }
 
-    /// What the cache says of any of them; `None`: nothing.
-    fn recall_any(
-        &self,
-        candidates: &Candidates,
-        source: &Source,
-        now: Now,
-        counting: Counting,
-    ) -> Option<Result<Identity, Error>> {
+    /// What the cache says of any of them.
+    fn recall_any(&self, candidates: &Candidates, source: &Source, now: Now, counting: Counting) -> Recalled {
         match candidates {
             Candidates::Native(digest) => self.recall(DigestScheme::Native, digest, source, now, counting),
             Candidates::Imported(digests) => {
                 // The digest of a djforge token says nothing of its secret: nothing is known under it.
-                let known = digests.iter().filter(|(scheme, _)| *scheme != DigestScheme::Djforge);
-                known.into_iter().find_map(|(scheme, digest)| self.recall(*scheme, digest, source, now, counting))
+                for (scheme, digest) in digests.iter().filter(|(scheme, _)| *scheme != DigestScheme::Djforge) {
+                    match self.recall(*scheme, digest, source, now, counting) {
+                        Recalled::Unknown => {}
+                        known @ (Recalled::Known(_) | Recalled::Throttled(..)) => return known,
+                    }
+                }
+                Recalled::Unknown
             }
         }
     }
 
-    /// What the cache says; `None`: nothing.
+    /// What the cache says.
     fn recall(
         &self,
         scheme: DigestScheme,
@@ -165,20 +171,36 @@ impl Authority {
         source: &Source,
         now: Now,
         counting: Counting,
-    ) -> Option<Result<Identity, Error>> {
-        let hit = self.cache.as_deref()?.get(scheme, digest, source.ip, now)?;
-        let Hit { identity, client, throttle, worth_noting } = hit;
-        if let Some(rate) = throttle
-            && counting.includes(identity.id)
-            && let Err(refusal) = self.count_use(&identity.subject, client, rate, || (&identity).into(), source, now)
+    ) -> Recalled {
+        let hit = self.cache.as_deref().and_then(|cache| cache.get(scheme, digest, source.ip, now));
+        let Some(hit) = hit else { return Recalled::Unknown };
+        if let Some(rate) = hit.throttle
+            && counting.includes(hit.identity.id)
         {
-            return Some(Err(refusal.into()));
+            if self.limits.are_shared() {
+                // Now, because the cache says of the first look alone that it is worth noting.
+                self.note_hit(&hit, source, now);
+                return Recalled::Throttled(hit, rate);
+            }
+            if let Err(too_many) = self.throttles.count(&hit.identity.subject, hit.client, rate, now) {
+                return Recalled::Known(Err(self.throttled(too_many, (&hit.identity).into(), source, now).into()));
+            }
         }
-        if worth_noting {
+        self.note_hit(&hit, source, now);
+        Recalled::Known(Ok(hit.identity))
+    }
+
+    fn note_hit(&self, hit: &Hit, source: &Source, now: Now) {
+        if hit.worth_noting {
             let seen = Sighting { at: now.wall, source: source.clone() };
-            self.marks.note(Touch { id: identity.id, seen, renew_until: None });
+            self.marks.note(Touch { id: hit.identity.id, seen, renew_until: None });
         }
-        Some(Ok(identity))
+    }
+
+    async fn count_hit(&self, hit: Hit, rate: Rate, source: &Source, now: Now) -> Result<Identity, Error> {
+        let Hit { identity, client, .. } = hit;
+        self.count_use(&identity.subject, client, rate, || (&identity).into(), source, now).await?;
+        Ok(identity)
     }
 
     async fn look_up(
@@ -227,10 +249,10 @@ impl Authority {
 
     /// Without a check anything could be a token, and each costs a query: who misses often has to wait.
     async fn find_imported(&self, presentation: Presentation, source: &Source, now: Now) -> Result<Found, Error> {
-        self.judge_misses(source, now)?;
+        self.judge_misses(source, now).await?;
         let found = self.find_presented(presentation, now).await?;
         if found.is_none() {
-            self.count_miss(source, now);
+            self.count_miss(source, now).await;
         }
         Ok(found.ok_or(Refusal::TokenUnknown)?)
     }
@@ -315,7 +337,7 @@ impl Authority {
         if let Some(rate) = found.client.policy.throttle
             && counting.includes(found.id)
         {
-            self.count_use(&found.subject, found.client.id, rate, || found.into(), source, now)?;
+            self.count_use(&found.subject, found.client.id, rate, || found.into(), source, now).await?;
         }
         Ok(())
     }
@@ -334,7 +356,7 @@ impl Authority {
         // Deleted this instant, and the token with it.
         let client = self.tokens.client(&who.client).await?.ok_or(Refusal::TokenRevoked)?;
         match client.policy.throttle.or(fallback) {
-            Some(rate) => Ok(self.count_use(&who.subject, client.id, rate, || who.into(), source, now)?),
+            Some(rate) => Ok(self.count_use(&who.subject, client.id, rate, || who.into(), source, now).await?),
             None => Ok(()),
         }
     }
@@ -356,7 +378,7 @@ impl Authority {
     }
 
     /// Counts a use of a live token against the throttle of its client.
-    fn count_use(
+    async fn count_use(
         &self,
         subject: &SubjectId,
         client: ClientId,
@@ -365,11 +387,15 @@ impl Authority {
         source: &Source,
         now: Now,
     ) -> Result<(), Refusal> {
-        let Err(too_many) = self.throttles.count(subject, client, rate, now) else { return Ok(()) };
-        let (token, refusal) = (token(), Refusal::Throttled(too_many));
+        let counted = self.count_at_client(subject, client, rate, now).await;
+        counted.map_err(|too_many| self.throttled(too_many, token(), source, now))
+    }
+
+    fn throttled(&self, too_many: TooMany, token: TokenRef, source: &Source, now: Now) -> Refusal {
+        let refusal = Refusal::Throttled(too_many);
         let holder = Actor::Holder { subject: token.subject.clone(), token: token.id };
         self.publish(Event::Refused(token, refusal.clone()), holder, source, now.wall);
-        Err(refusal)
+        refusal
     }
 
     /// A secret came back that its token gave up. A login token dies, successor and all; an API key is somebody's running
@@ -412,6 +438,16 @@ impl Authority {
         self.publish(Event::Refused(TokenRef::from(who), refusal.clone()), Actor::from(who), source, now.wall);
         Err(refusal)
     }
+}
+
+/// What the cache says.
+enum Recalled {
+    /// All that there is to say.
+    Known(Result<Identity, Error>),
+    /// A live token, whose use is still to be counted by all nodes together.
+    Throttled(Hit, Rate),
+    /// Nothing.
+    Unknown,
 }
 
 /// What [`Authority::authenticate`] returns. The check of the text has been made when it exists, and the cache was asked;

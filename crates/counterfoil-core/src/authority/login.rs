@@ -172,7 +172,7 @@ impl Authority {
         let client_name = client.unwrap_or_else(ClientName::default_client);
         let attempt = Attempt { authority: self, shown: shown(&username), source: source.clone(), now };
         attempt.began(client_name.clone());
-        self.count_request(RouteClass::Login, None, source, now)?;
+        self.count_request(RouteClass::Login, None, source, now).await?;
         let client = self.client_for(&client_name, None, &attempt).await?;
         let proven = self.prove_name(username, Spelling::Loose, password, attempt).await?;
         self.log_in_on(proven, client, name, TokenShape::Native).await
@@ -188,7 +188,7 @@ impl Authority {
         let Claim { username, spelled, password, client } = claim;
         let attempt = Attempt { authority: self, shown: shown(&username), source: source.clone(), now };
         attempt.began(client);
-        self.count_request(RouteClass::Login, None, source, now)?;
+        self.count_request(RouteClass::Login, None, source, now).await?;
         self.prove_name(username, spelled, password, attempt).await
     }
 
@@ -343,14 +343,14 @@ impl Authority {
         let fits = match self.password_fits(password, &candidate).await {
             Ok(fits) => fits,
             Err(error) => {
-                let given_back = self.give_back(counted, candidate.credentials()).await;
+                let given_back = self.give_back(counted, candidate.credentials(), attempt.now).await;
                 return Err(attempt.unanswered(given_back.err().unwrap_or(error)));
             }
         };
         let id = candidate.subject();
         match candidate {
             Candidate::May { credentials, subject } if fits => {
-                self.was_right(counted);
+                self.was_right(counted, attempt.now).await;
                 return Ok((credentials, subject));
             }
             Candidate::May { .. } => attempt.failed(id, LoginFailure::WrongPassword),

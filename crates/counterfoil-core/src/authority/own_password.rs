@@ -75,7 +75,7 @@ impl Authority {
     ) -> Result<(), Error> {
         let next = self.judge_next(next)?;
         self.mails_links(Purpose::Reset)?;
-        self.count_mail(Purpose::Reset, email, source, now)?;
+        self.count_mail(Purpose::Reset, email, source, now).await?;
         let mut orders = Vec::new();
         for account in self.accounts_of(email).await?.into_iter().filter(|account| account.active) {
             let languages = preferring(&account, &languages);
@@ -84,7 +84,7 @@ impl Authority {
         if orders.is_empty() {
             orders.push(self.order_for_nobody(languages, now)?);
         }
-        let orders = self.limited(orders, Purpose::Reset, email, source, now);
+        let orders = self.limited(orders, Purpose::Reset, email, source, now).await;
         self.post(&orders, None).await?;
         for order in orders.into_iter().filter(|order| order.subject != self.nobody) {
             self.publish(Event::ResetAsked(order.subject), Actor::Stranger, source, now.wall);
@@ -198,7 +198,7 @@ impl Authority {
         let fits = match self.is_password(password, &credentials.password).await {
             Ok(fits) => fits,
             Err(error) => {
-                self.give_back(counted, Some(&credentials)).await?;
+                self.give_back(counted, Some(&credentials), now).await?;
                 return Err(error);
             }
         };
@@ -206,7 +206,7 @@ impl Authority {
             self.publish(Event::PasswordRefused(subject.clone()), Actor::Stranger, source, now.wall);
             return Err(Refusal::PasswordWrong.into());
         }
-        self.was_right(counted);
+        self.was_right(counted, now).await;
         self.tokens.forget_tries(subject).await?;
         let Credentials { account, password } = credentials;
         Ok((account, password))

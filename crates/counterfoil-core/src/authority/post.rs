@@ -106,26 +106,32 @@ impl Authority {
     }
 
     /// Counts a mail, or a registration, that somebody asks for, by where they are.
-    pub(super) fn count_asking(&self, source: &Source, now: Now) -> Result<(), Error> {
+    pub(super) async fn count_asking(&self, source: &Source, now: Now) -> Result<(), Error> {
         let rate = self.chosen().settings.accounts.mails_per_source;
-        self.count_letter(Limit::Mails, source.ip.map(|_| self.address_tag(source)), rate, source, now)
+        self.count_letter(Limit::Mails, source.ip.map(|_| self.address_tag(source)), rate, source, now).await
     }
 
     /// The same of a mail to an address that they may have made up. Counted for each purpose by itself: whoever has asked for
     /// one thing in somebody's name, which may not even have brought a mail, keeps them from no other.
-    pub(super) fn count_mail(&self, purpose: Purpose, to: &Email, source: &Source, now: Now) -> Result<(), Error> {
-        self.count_asking(source, now)?;
-        self.count_to_mailbox(purpose, to, source, now)
+    pub(super) async fn count_mail(
+        &self,
+        purpose: Purpose,
+        to: &Email,
+        source: &Source,
+        now: Now,
+    ) -> Result<(), Error> {
+        self.count_asking(source, now).await?;
+        self.count_to_mailbox(purpose, to, source, now).await
     }
 
-    fn count_to_mailbox(&self, purpose: Purpose, to: &Email, source: &Source, now: Now) -> Result<(), Error> {
+    async fn count_to_mailbox(&self, purpose: Purpose, to: &Email, source: &Source, now: Now) -> Result<(), Error> {
         let mails_per_address = self.chosen().settings.accounts.mails_per_address;
         let mailbox = self.tag(purpose.as_str(), to.folded().as_bytes());
-        self.count_letter(Limit::MailsToAddress, Some(mailbox), mails_per_address, source, now)
+        self.count_letter(Limit::MailsToAddress, Some(mailbox), mails_per_address, source, now).await
     }
 
     /// Leaves of several mails to one address those that it may still be sent; the first one has been counted.
-    pub(super) fn limited(
+    pub(super) async fn limited(
         &self,
         mut orders: Vec<MailOrder>,
         purpose: Purpose,
@@ -133,8 +139,10 @@ impl Authority {
         source: &Source,
         now: Now,
     ) -> Vec<MailOrder> {
-        let further = orders.iter().skip(1).take_while(|_| self.count_to_mailbox(purpose, to, source, now).is_ok());
-        let most = 1 + further.count();
+        let mut most = 1;
+        while most < orders.len() && self.count_to_mailbox(purpose, to, source, now).await.is_ok() {
+            most += 1;
+        }
         orders.truncate(most);
         orders
     }
@@ -274,7 +282,7 @@ impl Authority {
             None => Err(Refusal::LinkDead.into()),
             Some(Candidates::Native(_)) => self.link(text, &[Purpose::Confirm], now).await,
             Some(Candidates::Imported(digests)) => {
-                self.judge_misses(source, now)?;
+                self.judge_misses(source, now).await?;
                 for (_, digest) in digests {
                     let found = self.mail()?.store.link(&digest).await?;
                     if let Some(link) =
@@ -283,7 +291,7 @@ impl Authority {
                         return Ok(link);
                     }
                 }
-                self.count_miss(source, now);
+                self.count_miss(source, now).await;
                 Err(Refusal::LinkDead.into())
             }
         }

@@ -75,15 +75,15 @@ impl Authority {
         if rules.registration == Registering::Nobody {
             return Err(Refusal::RegistrationClosed.into());
         }
-        self.count_request(RouteClass::Login, None, source, now)?;
+        self.count_request(RouteClass::Login, None, source, now).await?;
         self.judge_registration(&new, &rules)?;
         let next = self.judge_next(new.next.as_deref())?;
         match &new.email {
             Some(email) => {
                 self.mails_links(Purpose::Register)?;
-                self.count_mail(Purpose::Register, email, source, now)?;
+                self.count_mail(Purpose::Register, email, source, now).await?;
             }
-            None => self.count_asking(source, now)?,
+            None => self.count_asking(source, now).await?,
         }
         // Where a name is the address that is being proved, that it is taken would tell of the address.
         let is_address = new.email.as_ref().is_some_and(|email| email.folded() == new.username.folded());
@@ -135,7 +135,7 @@ impl Authority {
         source: &Source,
         now: Now,
     ) -> Result<Account, Error> {
-        self.count_request(RouteClass::Login, None, source, now)?;
+        self.count_request(RouteClass::Login, None, source, now).await?;
         new.username.judge_registered(None).map_err(|why| Refusal::invalid("username", why))?;
         if terms.judges_password {
             self.judge_password("password", &new.password, &[new.username.as_str()])?;
@@ -144,9 +144,9 @@ impl Authority {
         match mailed {
             Some((email, _)) => {
                 self.mails_links(Purpose::Confirm)?;
-                self.count_mail(Purpose::Confirm, email, source, now)?;
+                self.count_mail(Purpose::Confirm, email, source, now).await?;
             }
-            None => self.count_asking(source, now)?,
+            None => self.count_asking(source, now).await?,
         }
         self.is_free(&new.username).await?;
         let mail_expires_at = mailed.map(|(_, within)| super::post::in_time(within, now));
@@ -190,8 +190,8 @@ impl Authority {
     /// # Errors
     /// [`Refusal::LimitHit`]; when the store fails.
     pub async fn is_free_name(&self, username: &Username, source: &Source, now: Now) -> Result<bool, Error> {
-        self.count_request(RouteClass::Login, None, source, now)?;
-        self.count_asking(source, now)?;
+        self.count_request(RouteClass::Login, None, source, now).await?;
+        self.count_asking(source, now).await?;
         match self.is_free(username).await {
             Ok(()) => Ok(true),
             Err(Error::Refused(Refusal::UsernameTaken)) => Ok(false),
@@ -326,7 +326,7 @@ impl Authority {
             // Somebody was faster with the same link.
             return Err(Refusal::LinkDead.into());
         }
-        self.count_try_at_registration(&link.subject, now)?;
+        self.count_try_at_registration(&link.subject, now).await?;
         if !self.is_password(password, &registration.password).await? {
             return Err(Refusal::PasswordWrong.into());
         }

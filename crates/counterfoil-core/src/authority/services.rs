@@ -60,7 +60,7 @@ impl Authority {
         source: &Source,
         now: Now,
     ) -> Result<Option<Introspected>, Error> {
-        self.count_request(RouteClass::Introspection, Some(service), source, now)?;
+        self.count_request(RouteClass::Introspection, Some(service), source, now).await?;
         self.require(service, &INTROSPECT, source, now)?;
         let Ok(presentation) = self.candidates(text) else { return Ok(None) };
         let Some(found) = self.find_presented(presentation, now).await? else { return Ok(None) };
@@ -91,7 +91,7 @@ impl Authority {
     /// # Errors
     /// [`Refusal::AbilityMissing`], [`Refusal::LimitHit`] for the service; when the store fails, which is never a yes.
     pub async fn revoke_text(&self, service: &Identity, text: &str, source: &Source, now: Now) -> Result<(), Error> {
-        self.count_request(RouteClass::Introspection, Some(service), source, now)?;
+        self.count_request(RouteClass::Introspection, Some(service), source, now).await?;
         self.require(service, &REVOKE, source, now)?;
         let Ok(presentation) = self.candidates(text) else { return Ok(()) };
         let Some(found) = self.find_presented(presentation, now).await? else { return Ok(()) };

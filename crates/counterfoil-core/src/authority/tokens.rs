@@ -106,7 +106,7 @@ impl Authority {
         counted: Option<TokenId>,
     ) -> Result<Renewed, Error> {
         let found = self.admit(self.candidates(text)?, source, now, Counting::but(counted)).await?;
-        self.count_request(RouteClass::Api, Some(&Identity::from(&found)), source, now)?;
+        self.count_request(RouteClass::Api, Some(&Identity::from(&found)), source, now).await?;
         let policy = &found.client.policy;
         match (found.kind, policy.renewal) {
             (Kind::Key, _) | (Kind::Login, Renewal::Never) => return Err(Refusal::RenewalNotAllowed.into()),
@@ -216,7 +216,7 @@ impl Authority {
         counted: Option<TokenId>,
     ) -> Result<(Issued, Option<Account>), Error> {
         let found = self.admit(self.candidates(text)?, source, now, Counting::but(counted)).await?;
-        self.count_request(RouteClass::Api, Some(&Identity::from(&found)), source, now)?;
+        self.count_request(RouteClass::Api, Some(&Identity::from(&found)), source, now).await?;
         let account = self.accounts.account(&found.subject).await?.map(|credentials| credentials.account);
         if account.as_ref().is_some_and(|account| account.rotation_locked) {
             return Err(Refusal::RotationLocked.into());

@@ -11,5 +11,6 @@ mod hosts;
 mod imports;
 mod rules;
 mod services;
+mod shared_limits;
 mod staff;
 mod world;

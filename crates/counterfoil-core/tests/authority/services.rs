@@ -133,7 +133,7 @@ fn each_class_of_routes_has_a_limit_of_its_own() {
     hit(RouteClass::Login, refused(world.try_login("nobody", "wrong", None)));
 
     let who = world.who(&session);
-    let request = |who| world.authority.count_request(RouteClass::Api, Some(who), &world.source, world.now());
+    let request = |who| answer(world.authority.count_request(RouteClass::Api, Some(who), &world.source, world.now()));
     for _ in 0..3 {
         request(&who).unwrap();
     }

@@ -373,7 +373,7 @@ impl Mounted {
         let (authority, Arrival { source, now, .. }) = (self.0.http.authority(), arrival);
         let counted = match (who, throttle.fallback) {
             (Some(who), fallback) => authority.count_at_throttle(who, fallback, source, *now).await,
-            (None, Some(rate)) => authority.count_stranger_at_route(&Arc::from("dialect"), rate, source, *now),
+            (None, Some(rate)) => authority.count_stranger_at_route(&Arc::from("dialect"), rate, source, *now).await,
             (None, None) => Ok(()),
         };
         counted.map_err(|error| self.failed(error))

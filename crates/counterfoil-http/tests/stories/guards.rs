@@ -214,7 +214,7 @@ async fn r28_a_handler_decides_by_the_same_rules_as_a_guard() {
         who.may_any(&["files:read".parse().unwrap()])?;
         who.may_all(&["files:read".parse().unwrap()])?;
         who.logged_in_within("5m".parse().unwrap())?;
-        who.throttle(&Arc::from("handler"), "1/m".parse().unwrap())?;
+        who.throttle(&Arc::from("handler"), "1/m".parse().unwrap()).await?;
         who.staff(&"admin:read".parse().unwrap()).await?;
         let by = who.admin(&"admin:read".parse().unwrap()).await?;
         Ok(format!("{:?}", by.rank()))
