@@ -125,6 +125,11 @@ impl Node {
         self.wait(self.find(digest)).expect("a row").standing(NOW)
     }
 
+    /// What its caches know the store by.
+    fn life(&self) -> [u8; 16] {
+        self.wait(self.store.changes(0, 1)).incarnation
+    }
+
     fn head(&self) -> u64 {
         self.wait(self.store.changes(0, 0)).head
     }
@@ -255,6 +260,8 @@ fn f20_a_server_that_takes_no_writes_gives_no_answer_that_could_be_a_yes() {
     let both = format!("postgres://lab@127.0.0.1:{},127.0.0.1:{}/{}", standby.port(), primary.port(), database.name());
     let apart = Node::with(&both, &hasty(), 2);
     assert_eq!(apart.standing(digest), Standing::Live);
+    let before = apart.life();
+    assert_eq!(before, node.life());
 
     // It lets nobody write from now on, while connections are open.
     primary.set("default_transaction_read_only", "on");
@@ -269,6 +276,8 @@ fn f20_a_server_that_takes_no_writes_gives_no_answer_that_could_be_a_yes() {
     standby.promote();
     within("the other host is found", || apart.runtime.block_on(apart.find(digest)).is_ok().then_some(()));
     assert_eq!(apart.standing(digest), Standing::Live);
+    // What it may have lost need not be in the log, so it is another store to a cache, though it has lost nothing.
+    assert_ne!(apart.life(), before);
     apart.wait(apart.store.revoke(token.id, None, None, NOW));
     assert_eq!(apart.standing(digest), Standing::Revoked);
     assert_eq!(apart.head(), 1);

@@ -76,11 +76,18 @@ fn client(what: &Changed) -> Option<[u8; 16]> {
 /// fenced off. Nothing it says may make a yes.
 pub(super) const READ_ONLY: &str = "(pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on')";
 
+// Each promotion begins another. What a failover lost need not be in the log: a token that was issued and is gone is asked for
+// again only because the store is another one from then on.
+const TIMELINE: &str =
+    "decode(CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END, 'hex')";
+
 /// One statement, hence one snapshot. A row at least, for what stands ahead of the log.
 pub(super) fn reading() -> String {
     format!(
         "SELECT {READ_ONLY},
-                substring(sha256(uuid_send(d.incarnation) || int8send(c.system_identifier)) FROM 1 FOR 16),
+                substring(sha256(
+                    uuid_send(d.incarnation) || int8send(c.system_identifier) || {TIMELINE}
+                ) FROM 1 FOR 16),
                 CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint),
                 (SELECT coalesce(max(n), 0) FROM log),
                 l.n, l.tag, l.at, l.kind, l.digests, l.subject, l.client
