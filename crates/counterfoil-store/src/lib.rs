@@ -1,7 +1,8 @@
 //! Stores for counterfoil: where tokens and accounts are kept.
 //!
 //! [`SqliteStore`] (feature `sqlite`, on by default) keeps everything in one file beside the program that serves it;
-//! `PostgresStore` (feature `postgres`) in a database that several nodes share.
+//! `PostgresStore` (feature `postgres`) in a database that several nodes share. `RedisStore` (feature `redis`) keeps tokens, and
+//! tokens alone, in Redis or Valkey.
 
 // The tests in here share a stage with those outside, which know this crate by its name.
 #[cfg(test)]
@@ -9,11 +10,15 @@ extern crate self as counterfoil_store;
 
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(feature = "redis")]
+pub mod redis;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 
 #[cfg(feature = "postgres")]
 pub use postgres::{ConnectError, ConnectOptions, PostgresStore};
 
+#[cfg(feature = "redis")]
+pub use redis::RedisStore;
 #[cfg(feature = "sqlite")]
 pub use sqlite::{BackupError, OpenError, OpenOptions, RestoreError, SqliteStore, restore};

@@ -1,0 +1,1 @@
+return call('DEL', R .. 'a:' .. ARGV[5])

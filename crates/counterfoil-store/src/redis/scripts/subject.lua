@@ -1,0 +1,2 @@
+local S = subject(ARGV[5])
+return S and { S.st, S.le, S.ke }

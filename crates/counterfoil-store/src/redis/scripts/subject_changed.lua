@@ -1,0 +1,2 @@
+log('s', ARGV[5])
+return 1

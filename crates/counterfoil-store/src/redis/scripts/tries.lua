@@ -1,0 +1,1 @@
+return call('HMGET', R .. 'a:' .. ARGV[5], 'failed', 'last')
