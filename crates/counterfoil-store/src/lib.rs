@@ -8,6 +8,8 @@
 #[cfg(test)]
 extern crate self as counterfoil_store;
 
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+pub mod copy;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "redis")]

@@ -27,6 +27,8 @@ mod audit;
 mod changes;
 mod clients;
 mod column;
+#[cfg(feature = "sqlite")]
+pub(crate) mod copying;
 mod fault;
 mod import;
 mod inspection;

@@ -61,7 +61,7 @@ pub(super) fn teach_skeletons(connection: &Connection) -> rusqlite::Result<()> {
 }
 
 // What a program of the version before has left empty.
-const FILL: &str = "
+pub(super) const FILL: &str = "
     UPDATE accounts
     SET username_skeleton = username_skeleton_of(username), username_skeleton_shown = username_skeleton_shown_of(username)
     WHERE username_skeleton IS NULL";

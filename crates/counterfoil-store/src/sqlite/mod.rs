@@ -15,6 +15,8 @@ mod changes;
 mod checkpoint;
 mod clients;
 mod column;
+#[cfg(feature = "postgres")]
+pub(crate) mod copying;
 mod fault;
 #[cfg(test)]
 mod faults;
