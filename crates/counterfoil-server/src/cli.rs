@@ -15,6 +15,7 @@ use crate::keyring::KeyringCommand;
 use crate::mail::MailCommand;
 use crate::migrate::Migrate;
 use crate::serve::Rewound;
+use crate::store::StoreCommand;
 use crate::token::TokenCommand;
 use crate::user::UserCommand;
 
@@ -67,6 +68,9 @@ pub(crate) enum Command {
     Backup(Backup),
     /// Put a backup in place, while no server runs
     Restore(Restore),
+    /// Whole stores: move from SQLite to PostgreSQL, and back
+    #[command(subcommand, name = "store")]
+    WholeStore(StoreCommand),
     /// The keys that seal the secrets of clients with `reissue same`
     #[command(subcommand)]
     Keyring(KeyringCommand),

@@ -30,6 +30,7 @@ mod reload;
 mod serve;
 mod service_manager;
 mod setting;
+mod store;
 mod store_place;
 mod token;
 mod user;
@@ -121,6 +122,9 @@ fn run(cli: Cli, output: Output, environment: &[(OsString, OsString)]) -> Result
         Command::Restore(command) => {
             let config = Config::judge(&chosen(&cli.common, None, environment)?)?;
             command.run(&config, output).map(done)
+        }
+        Command::WholeStore(command) => {
+            runtime(Builder::new_current_thread().enable_all())?.block_on(command.run(output, environment)).map(done)
         }
         Command::Keyring(command) => {
             let config = || Config::judge(&chosen(&cli.common, None, environment)?);

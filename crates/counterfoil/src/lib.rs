@@ -95,6 +95,8 @@ pub use counterfoil_http::{
     NotAScheme, NotASetting, NotAnOrigin, Origin, Place as CredentialPlace, Presented, Problem, ProblemKind, ROUTES,
     RequestId, Scheme, Selection, TrustedProxy, UnixPeer, UserToShow, openapi,
 };
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+pub use counterfoil_store::copy;
 #[cfg(feature = "postgres")]
 pub use counterfoil_store::postgres;
 #[cfg(feature = "sqlite")]

@@ -27,6 +27,8 @@ mod measuring;
 #[cfg(target_os = "linux")]
 mod nodes;
 #[cfg(unix)]
+mod moving;
+#[cfg(unix)]
 mod postgresql;
 mod reloading;
 mod running;
