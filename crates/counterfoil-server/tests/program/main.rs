@@ -24,10 +24,10 @@ mod key_rings;
 mod mail_server;
 mod mailing;
 mod measuring;
-#[cfg(target_os = "linux")]
-mod nodes;
 #[cfg(unix)]
 mod moving;
+#[cfg(target_os = "linux")]
+mod nodes;
 #[cfg(unix)]
 mod postgresql;
 mod reloading;
