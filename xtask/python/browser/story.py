@@ -64,6 +64,8 @@ class Browser:
                    "prefs": {"intl.accept_languages": language}}
         capabilities = {"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": options}}
         self.session = self.call("POST", "/session", {"capabilities": capabilities}, of_session=False)["sessionId"]
+        # A click is done before the page that it asks for is there.
+        self.call("POST", "/timeouts", {"implicit": int(PATIENCE * 1000)})
 
     def call(self, method, path, body=None, of_session=True):
         url = self.driver + (f"/session/{self.session}" if of_session else "") + path
