@@ -13,7 +13,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let groups = groups(arguments);
     let wants = |group: &str| groups.iter().any(|wanted| wanted.eq_ignore_ascii_case(group));
     process::run(&mut process::cargo(&["build", "--release", "-p", "counterfoil-server", "-p", "counterfoil-bench"]))?;
-    let mut bench = process::cargo(&["run", "--quiet", "--release", "-p", "counterfoil-bench", "--"]);
+    // Not by `cargo run`, which would build it anew with the features that it alone wants.
+    let mut bench = process::program(process::target_directory()?.join("release/counterfoil-bench"));
     if groups.is_empty() || BESIDE_PEERS.into_iter().any(wants) {
         // Not one of COUNTERFOIL_…: the program refuses those that it does not know.
         bench.env("BENCH_PEERS", build_peers()?);

@@ -8,7 +8,7 @@ use crate::install::{self, Debian};
 use crate::{Failure, process};
 
 /// Chromium and what speaks WebDriver for it.
-const PROGRAMS: &[Debian] = &[
+pub(crate) const PROGRAMS: &[Debian] = &[
     Debian { program: "chromium", package: "chromium" },
     Debian { program: "chromedriver", package: "chromium-driver" },
 ];
@@ -22,16 +22,15 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
 pub(crate) fn smoke() -> Result<(), Failure> {
     install::ensure_debian(PROGRAMS)?;
     let python = install::ensure_python("smtp-server", &[])?.join("python");
-    process::run(&mut process::cargo(&["build", "-p", "counterfoil-server", "--bin", "counterfoil"]))?;
-    let target = process::target_directory()?;
-    let scratch = target.join(format!("browser-{}", std::process::id()));
+    let server = process::server()?;
+    let scratch = process::target_directory()?.join(format!("browser-{}", std::process::id()));
     fs::create_dir_all(&scratch)?;
     let root = process::root();
     let told = process::run(
         process::program(&python)
             .arg(root.join("xtask/python/browser/story.py"))
             .arg("--program")
-            .arg(target.join("debug").join(format!("counterfoil{}", std::env::consts::EXE_SUFFIX)))
+            .arg(server)
             .arg("--python")
             .arg(&python)
             .arg("--smtp-server")

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 
 use serde_json::Value;
@@ -39,7 +39,7 @@ struct Options {
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let options = Options::parse(arguments)?;
-    let schemathesis = install::ensure_python("contract", &[])?.join("schemathesis");
+    let schemathesis = install()?;
     let scratch = process::target_directory()?.join(format!("contract-{}", std::process::id()));
     fs::create_dir_all(&scratch)?;
     let tried = Program::build(&scratch).and_then(|program| try_out(&program, &schemathesis, &scratch, &options));
@@ -47,9 +47,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     tried
 }
 
+/// Schemathesis, installed where it is missing.
+pub(crate) fn install() -> Result<PathBuf, Failure> {
+    Ok(install::ensure_python("contract", &[])?.join("schemathesis"))
+}
+
 /// The step of `cargo xtask test`.
 pub(crate) fn smoke() -> Result<(), Failure> {
-    run(&["--seconds".to_owned(), "100".to_owned()])
+    run(&["--seconds".to_owned(), "80".to_owned()])
 }
 
 fn try_out(program: &Program, schemathesis: &Path, scratch: &Path, options: &Options) -> Result<(), Failure> {

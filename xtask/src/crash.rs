@@ -124,7 +124,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
 
 /// The step of `cargo xtask test`: as much as shows within minutes that the guarantees and the harness stand.
 pub(crate) fn smoke() -> Result<(), Failure> {
-    run(&["--kills", "25", "--power-cuts", "10", "--self-test"].map(str::to_owned))
+    run(&["--kills", "15", "--power-cuts", "6", "--self-test"].map(str::to_owned))
 }
 
 fn all(options: &Options, scratch: &Path, chance: &Chance, keep: &mut bool) -> Result<(), Failure> {

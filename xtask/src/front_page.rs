@@ -6,14 +6,15 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::{Failure, process};
+use crate::Failure;
+use crate::process::{self, Cargo};
 
 const PAGE: &str = "crates/counterfoil/src/front_page.md";
 const ADDRESS: &str = "127.0.0.1:3000";
@@ -25,7 +26,29 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     smoke()
 }
 
+/// The step of `cargo xtask test`.
 pub(crate) fn smoke() -> Result<(), Failure> {
+    // The port is free now and may be taken in the next moment; then this fails and says so.
+    let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+    let built = build(process::cargo, &address)?;
+    let service = Command::new(&built).current_dir(directory()?).stdin(Stdio::null()).spawn()?;
+    works(&address, &mut Service(service))?;
+    println!("the service on the front page lets in whom it should, and nobody else");
+    Ok(())
+}
+
+/// Builds it as the page has it. The next one needs only another address.
+pub(crate) fn build_ahead(cargo: Cargo) -> Result<(), Failure> {
+    build(cargo, ADDRESS).map(drop)
+}
+
+/// Where all of it lies.
+fn directory() -> Result<PathBuf, Failure> {
+    Ok(process::target_directory()?.join("front-page"))
+}
+
+/// Types what the page says, builds the program for that address, and says where it is.
+fn build(cargo: Cargo, address: &str) -> Result<PathBuf, Failure> {
     let page = fs::read_to_string(process::root().join(PAGE))?;
     let commands = block(&page, "```sh\n").ok_or("the page has no commands")?;
     let program = block(&page, "```rust,no_run\n").ok_or("the page has no program")?;
@@ -33,7 +56,7 @@ pub(crate) fn smoke() -> Result<(), Failure> {
         return Err(format!("the program listens nowhere: it does not name {ADDRESS}").into());
     }
 
-    let target = process::target_directory()?.join("front-page");
+    let target = directory()?;
     let project = target.join("service");
     if project.exists() {
         fs::remove_dir_all(&project)?;
@@ -50,19 +73,12 @@ pub(crate) fn smoke() -> Result<(), Failure> {
     for command in commands.lines() {
         add(command, &project)?;
     }
-
-    // The port is free now and may be taken in the next moment; then this fails and says so.
-    let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-    fs::write(project.join("src/main.rs"), program.replace(ADDRESS, &address))?;
-    let mut build = process::cargo(&["build"]);
+    fs::write(project.join("src/main.rs"), program.replace(ADDRESS, address))?;
+    let mut build = cargo(&["build"]);
     // Nobody debugs it, and it is half as much to write.
     build.current_dir(&project).env("CARGO_TARGET_DIR", &target).env("CARGO_PROFILE_DEV_DEBUG", "0");
     process::run(&mut build)?;
-    let built = target.join("debug").join(format!("service{}", std::env::consts::EXE_SUFFIX));
-    let mut service = Service(Command::new(built).current_dir(&project).stdin(Stdio::null()).spawn()?);
-    works(&address, &mut service)?;
-    println!("the service on the front page lets in whom it should, and nobody else");
-    Ok(())
+    Ok(target.join("debug").join(format!("service{}", std::env::consts::EXE_SUFFIX)))
 }
 
 /// What is between that fence and the next one, the first time.

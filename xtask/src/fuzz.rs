@@ -8,11 +8,15 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Child;
 
-use crate::{Failure, process};
+use crate::Failure;
+use crate::process::{self, Cargo};
 
 const USAGE: &str = "usage: cargo xtask fuzz [TARGET…] [--seconds N]
   TARGET       authorization, configuration, forwarded, mail, password, pickle, request, token; all of them unless named
   --seconds N  how long each is fed, two at a time [default: 60]";
+
+/// It is no use but with instrumentation, so what builds everything passes it over.
+pub(crate) const PACKAGE: &str = "counterfoil-fuzz";
 
 /// Each is a module of `fuzz/src` and a directory of `fuzz/corpus`.
 const TARGETS: &[Target] = &[
@@ -65,25 +69,24 @@ enum Effort {
 
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let options = Options::parse(arguments)?;
-    feed(&build()?, &options)
+    feed(&build(process::cargo)?, &options)
 }
 
 /// The step of `cargo xtask test`.
 pub(crate) fn smoke() -> Result<(), Failure> {
-    feed(&build()?, &Options { targets: TARGETS.iter().collect(), effort: Effort::Smoke })
+    feed(&build(process::cargo)?, &Options { targets: TARGETS.iter().collect(), effort: Effort::Smoke })
 }
 
-/// Builds every target and says where they are.
-fn build() -> Result<PathBuf, Failure> {
+/// Builds every target, apart from everything else, and says where they are.
+pub(crate) fn build(cargo: Cargo) -> Result<PathBuf, Failure> {
     let target = process::target_directory()?.join("fuzz");
     // Named, because what is built for the machine at hand by default (build scripts, macros) would be instrumented too,
     // and has nobody to count for.
     let host = host()?;
-    // Its lock file follows that of the crates when one of them takes up another dependency.
-    let mut cargo = process::cargo(&["build", "--release", "--manifest-path", "fuzz/Cargo.toml"]);
+    let mut cargo = cargo(&["build", "--profile", "fuzz", "--package", PACKAGE]);
     cargo.args(["--target", &host]).env("CARGO_TARGET_DIR", &target).env("RUSTFLAGS", INSTRUMENTED.join(" "));
     process::run(&mut cargo)?;
-    Ok(target.join(host).join("release"))
+    Ok(target.join(host).join("fuzz"))
 }
 
 fn host() -> Result<String, Failure> {

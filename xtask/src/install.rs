@@ -7,6 +7,7 @@ use crate::Failure;
 use crate::process::{self, on_path, program};
 
 /// A program and the Debian package that brings it.
+#[derive(Clone, Copy)]
 pub(crate) struct Debian {
     pub(crate) program: &'static str,
     pub(crate) package: &'static str,

@@ -4,13 +4,31 @@ use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Once;
 
-use crate::Failure;
+use crate::{Failure, fuzz};
 
 /// `cargo` with these arguments, at the root of the repository.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let mut command = program("cargo");
     command.args(arguments);
+    command
+}
+
+/// [`cargo`], or as it is called where it must not be in anybody's way.
+pub(crate) type Cargo = fn(&[&str]) -> Command;
+
+/// The same with what the processor has left, and without a word, beside something else.
+pub(crate) fn cargo_at_leisure(arguments: &[&str]) -> Command {
+    let mut command = match on_path("nice") {
+        Some(nice) => {
+            let mut nice = program(nice);
+            nice.args(["-n", "19", "cargo"]);
+            nice
+        }
+        None => program("cargo"),
+    };
+    command.arg("--quiet").args(arguments);
     command
 }
 
@@ -32,6 +50,37 @@ pub(crate) fn target_directory() -> Result<PathBuf, Failure> {
     let metadata = output(&mut cargo(&["metadata", "--format-version", "1", "--no-deps"]))?;
     let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
     Ok(metadata["target_directory"].as_str().ok_or("cargo metadata names no target directory")?.into())
+}
+
+/// All packages, with all they can do.
+pub(crate) const EVERYTHING: [&str; 4] = ["--workspace", "--exclude", fuzz::PACKAGE, "--all-features"];
+
+/// Builds everything there is once, as `cargo test` will want it: what tries the product is then there as well.
+pub(crate) fn build_everything() -> Result<(), Failure> {
+    run(cargo(&["build", "--all-targets"]).args(EVERYTHING))?;
+    // Asked for again by each step that starts the server.
+    SERVER_IS_BUILT.call_once(|| {});
+    Ok(())
+}
+
+/// Whether it is there already, as this run needs it.
+static SERVER_IS_BUILT: Once = Once::new();
+
+/// The server as it stands, in a debug build: `counterfoil`.
+pub(crate) fn server() -> Result<PathBuf, Failure> {
+    if !SERVER_IS_BUILT.is_completed() {
+        run(&mut cargo(&["build", "-p", "counterfoil-server", "--bin", "counterfoil"]))?;
+    }
+    debug_program("counterfoil")
+}
+
+/// A program of this repository as [`build_everything`] left it.
+pub(crate) fn built(name: &str) -> Result<Command, Failure> {
+    debug_program(name).map(program)
+}
+
+fn debug_program(name: &str) -> Result<PathBuf, Failure> {
+    Ok(target_directory()?.join("debug").join(format!("{name}{}", std::env::consts::EXE_SUFFIX)))
 }
 
 /// Where a program would be found on the PATH.

@@ -11,6 +11,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     process::run(simulation.args(arguments))
 }
 
+/// As part of everything, which has built it.
 pub(crate) fn smoke() -> Result<(), Failure> {
-    run(&["--seeds".to_owned(), SMOKE.to_owned()])
+    process::run(process::built("counterfoil-sim")?.args(["--seeds", SMOKE]))
 }

@@ -16,9 +16,6 @@ const DATABASE: &str = "COUNTERFOIL_ADVISORY_DB";
 /// Where the advisory database lives.
 const UPSTREAM: &str = "https://github.com/rustsec/advisory-db";
 
-/// The workspaces that are built from this repository.
-const MANIFESTS: [&str; 2] = ["Cargo.toml", "fuzz/Cargo.toml"];
-
 /// What of `deny.toml` can be said without the advisories.
 const POLICY: [&str; 3] = ["bans", "licenses", "sources"];
 
@@ -35,12 +32,10 @@ pub(crate) fn take(steps: &mut Steps) -> Result<(), Failure> {
     let tools = steps.take("cargo-deny and cargo-audit", Tools::ensure)?;
     steps.take("cargo deny", || {
         tools.refuses_what_is_planted()?;
-        MANIFESTS.iter().try_for_each(|manifest| tools.deny(&process::root().join(manifest), &POLICY))
+        tools.deny(&process::root().join("Cargo.toml"), &POLICY)
     })?;
     match Advisories::find() {
-        Some(advisories) => {
-            steps.take("cargo audit", || MANIFESTS.iter().try_for_each(|manifest| tools.audit(manifest, &advisories)))
-        }
+        Some(advisories) => steps.take("cargo audit", || tools.audit(&advisories)),
         None => {
             println!("\n!! NOBODY HAS LOOKED WHETHER A DEPENDENCY HAS A KNOWN HOLE.");
             println!("!! {UPSTREAM} cannot be reached; name a copy of it: {DATABASE}=DIR");
@@ -48,6 +43,11 @@ pub(crate) fn take(steps: &mut Steps) -> Result<(), Failure> {
             Ok(())
         }
     }
+}
+
+/// What those steps call.
+pub(crate) fn install() -> Result<(), Failure> {
+    Tools::ensure().map(drop)
 }
 
 /// Where the advisories are to be had.
@@ -100,10 +100,9 @@ impl Tools {
         deny
     }
 
-    fn audit(&self, manifest: &str, advisories: &Advisories) -> Result<(), Failure> {
-        let lock = process::root().join(manifest).with_extension("lock");
+    fn audit(&self, advisories: &Advisories) -> Result<(), Failure> {
         let mut audit = process::program(&self.audit);
-        audit.args(["audit", "--deny", "warnings", "--file"]).arg(lock);
+        audit.args(["audit", "--deny", "warnings", "--file"]).arg(process::root().join("Cargo.lock"));
         match advisories {
             Advisories::Copy(directory) => audit.args(["--no-fetch", "--stale", "--db"]).arg(directory),
             Advisories::Upstream => &mut audit,

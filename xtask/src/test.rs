@@ -1,5 +1,7 @@
 //! `cargo xtask test`: everything CI runs, in the order in which it is cheapest to fail.
 
+use std::thread;
+
 use crate::install::{self, Debian};
 use crate::steps::Steps;
 use crate::{
@@ -7,10 +9,12 @@ use crate::{
     smoke, smtp_server, supply, timing,
 };
 
+/// What SQLite and the fuzzer are compiled with.
+const COMPILERS: &[Debian] = &[Debian { program: "c++", package: "g++" }];
+
 /// Programs that the tests call and that a machine with only Rust and Python may lack.
 const PROGRAMS: &[Debian] = &[
     Debian { program: "strace", package: "strace" },
-    Debian { program: "c++", package: "g++" },
     // What the lab starts. PostgreSQL's own programs are not on the PATH; this one makes clusters.
     Debian { program: "pg_createcluster", package: "postgresql" },
     Debian { program: "redis-server", package: "redis-server" },
@@ -18,17 +22,26 @@ const PROGRAMS: &[Debian] = &[
     Debian { program: "ip", package: "iproute2" },
 ];
 
+/// In one test program.
+const TESTS_AT_ONCE: &str = "4";
+
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     crate::refuse_arguments(arguments)?;
     let mut steps = Steps::begin();
-    steps.take("programs", || install::ensure_debian(PROGRAMS))?;
+    steps.take("compilers", || install::ensure_debian(COMPILERS))?;
+    // Beside the compiler, which does not wait for the network.
+    let installing = thread::spawn(|| install_programs().map_err(|failure| failure.to_string()));
     check::take(&mut steps)?;
+    steps.take("programs", || Ok(installing.join().map_err(|_| "the installation panicked")??))?;
     supply::take(&mut steps)?;
-    steps.take("mail server", smtp_server::install)?;
+    steps.take("build", process::build_everything)?;
+    // Most tests wait for a server or a disk most of the time.
+    let building = thread::spawn(|| build_ahead().map_err(|failure| failure.to_string()));
     let tally = steps.take("tests and doc tests", run_tests)?;
+    steps.take("build of the rest", || Ok(building.join().map_err(|_| "the build panicked")??))?;
     steps.take("documentation", || {
-        let mut doc = process::cargo(&["doc", "--workspace", "--no-deps", "--all-features"]);
-        process::run(doc.env("RUSTDOCFLAGS", "-Dwarnings"))
+        let mut doc = process::cargo(&["doc", "--no-deps"]);
+        process::run(doc.args(process::EVERYTHING).env("RUSTDOCFLAGS", "-Dwarnings"))
     })?;
     steps.take("packages", publish::smoke)?;
     steps.take("model", model::check)?;
@@ -47,12 +60,30 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Whatever else the steps call. What each of them installs by itself is there then.
+fn install_programs() -> Result<(), Failure> {
+    let programs: Vec<Debian> = [PROGRAMS, browser::PROGRAMS].concat();
+    install::ensure_debian(&programs)?;
+    supply::install()?;
+    smtp_server::install()?;
+    contract::install().map(drop)
+}
+
+/// What later steps try that is built apart from everything else.
+fn build_ahead() -> Result<(), Failure> {
+    fuzz::build(process::cargo_at_leisure)?;
+    front_page::build_ahead(process::cargo_at_leisure)?;
+    model::build(process::cargo_at_leisure)
+}
+
 /// Runs all of them even after one has failed, so that one run shows everything that is wrong. Those that need a PostgreSQL or a
 /// Redis share the two that the lab starts for this run.
 fn run_tests() -> Result<Tally, Failure> {
     let mut tally = Tally::default();
-    let mut tests = process::cargo(&["run", "--quiet", "--package", "counterfoil-lab", "--", "servers"]);
-    tests.args(["cargo", "test", "--workspace", "--all-features", "--no-fail-fast"]);
+    let mut tests = process::built("counterfoil-lab")?;
+    tests.args(["servers", "cargo", "test", "--no-fail-fast"]).args(process::EVERYTHING);
+    // Most of them wait for a server or a disk most of the time.
+    tests.env("RUST_TEST_THREADS", TESTS_AT_ONCE);
     process::run_watching(&mut tests, |line| tally.add(line))
         .map_err(|failure| format!("{failure} ({} passed, {} failed)", tally.passed, tally.failed))?;
     // A run that tested nothing must not look like a run in which nothing was wrong.

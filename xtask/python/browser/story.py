@@ -64,15 +64,18 @@ class Browser:
                    "prefs": {"intl.accept_languages": language}}
         capabilities = {"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": options}}
         self.session = self.call("POST", "/session", {"capabilities": capabilities}, of_session=False)["sessionId"]
-        # A click is done before the page that it asks for is there.
-        self.call("POST", "/timeouts", {"implicit": int(PATIENCE * 1000)})
+        self.wait_for_elements(PATIENCE)
+
+    def wait_for_elements(self, seconds):
+        """A click is done before the page that it asks for is there."""
+        self.call("POST", "/timeouts", {"implicit": int(seconds * 1000)})
 
     def call(self, method, path, body=None, of_session=True):
         url = self.driver + (f"/session/{self.session}" if of_session else "") + path
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(url, data, {"Content-Type": "application/json"}, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
+            with urllib.request.urlopen(request, timeout=2 * PATIENCE) as answer:
                 return json.load(answer)["value"]
         except urllib.error.HTTPError as refused:
             raise AssertionError(f"{method} {path}: {json.load(refused)['value']['message']}") from None
@@ -88,6 +91,14 @@ class Browser:
 
     def find(self, selector):
         return self.call("POST", "/element", {"using": "css selector", "value": selector})[self.ELEMENT]
+
+    def lacks(self, selector):
+        """Whether the page, which is there, has no such element now."""
+        self.find("h1")
+        self.wait_for_elements(0)
+        found = self.call("POST", "/elements", {"using": "css selector", "value": selector})
+        self.wait_for_elements(PATIENCE)
+        return not found
 
     def type(self, selector, text):
         element = self.find(selector)
@@ -281,7 +292,7 @@ def tell(options, stack):
     browser.click("#devices")
     browser.says("/v1/tokens 401")
     browser.open(link)
-    assert not browser.call("POST", "/elements", {"using": "css selector", "value": "[name=new_password]"}), "used up"
+    assert browser.lacks("[name=new_password]"), "used up"
 
 
 def main():

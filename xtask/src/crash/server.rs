@@ -84,10 +84,7 @@ pub(crate) enum Start {
 impl Program {
     /// Builds it.
     pub(crate) fn build(scratch: &Path) -> Result<Program, Failure> {
-        process::run(&mut process::cargo(&["build", "-p", "counterfoil-server", "--bin", "counterfoil"]))?;
-        let built =
-            process::target_directory()?.join("debug").join(format!("counterfoil{}", std::env::consts::EXE_SUFFIX));
-        Program::copied(&built, scratch)
+        Program::copied(&process::server()?, scratch)
     }
 
     /// Takes a copy of `file`, so that a build meanwhile changes nothing.

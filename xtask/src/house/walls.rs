@@ -55,6 +55,13 @@ pub(super) const WALLS: &[Wall] = &[
         never_reached: &[],
     },
     Wall {
+        crate_name: "counterfoil-fuzz",
+        // It feeds each reader where it stands.
+        ours: &["counterfoil", "counterfoil-core", "counterfoil-http", "counterfoil-server"],
+        never_named: &[],
+        never_reached: &[],
+    },
+    Wall {
         crate_name: "counterfoil-bench",
         // It measures each of them where it stands.
         ours: &["counterfoil", "counterfoil-core", "counterfoil-store", "counterfoil-lab"],
