@@ -1,5 +1,5 @@
-//! Several nodes on one PostgreSQL, with everything that can go wrong between them, and a checker outside that writes down what it
-//! was answered and when. How far to trust it: `docs/reliability.md`.
+//! Several nodes on one PostgreSQL, or with their tokens in one Redis, with everything that can go wrong between them, and a
+//! checker outside that writes down what it was answered and when. How far to trust it: `docs/reliability.md`.
 
 pub mod checker;
 pub mod conductor;

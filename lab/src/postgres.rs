@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -35,6 +36,8 @@ pub enum Stop {
 pub struct Options {
     settings: BTreeMap<String, String>,
     addresses: Vec<String>,
+    /// Its certificate and the key of it.
+    tls: Option<[String; 2]>,
 }
 
 impl Options {
@@ -67,6 +70,13 @@ impl Options {
         self
     }
 
+    /// Speaks TLS to whoever asks for it, with this certificate and its key, both as PEM.
+    #[must_use]
+    pub fn tls(mut self, certificate: &str, key: &str) -> Options {
+        self.tls = Some([certificate.to_owned(), key.to_owned()]);
+        self.set("ssl", "on")
+    }
+
     /// Makes a cluster and starts it.
     pub fn start(self) -> Server {
         let directory = Directory::new();
@@ -79,6 +89,15 @@ impl Options {
             "local all all trust\nhost all all all trust\nlocal replication all trust\nhost replication all all trust\n",
         )
         .expect("a file");
+        for (text, name) in self.tls.iter().flatten().zip(["server.crt", "server.key"]) {
+            let file = directory.path().join("data").join(name);
+            fs::write(&file, text).expect("a file");
+            // Or the server does not use it.
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("its owner's alone");
+            if child::is_root() {
+                chown(&file, Some(child::NOBODY), Some(child::NOBODY)).expect("given away");
+            }
+        }
         Server::on(directory, self)
     }
 }
@@ -226,8 +245,35 @@ impl Server {
 
     /// Changes a setting, now and for later starts. What only a restart can change needs one.
     pub fn set(&self, name: &str, value: &str) {
+        let loaded = || self.sql("postgres", "SELECT pg_conf_load_time()");
+        let before = loaded();
         self.sql("postgres", &format!("ALTER SYSTEM SET {name} = '{}'", value.replace('\'', "''")));
         self.sql("postgres", "SELECT pg_reload_conf()");
+        within("the setting is in force", || (loaded() != before).then_some(()));
+    }
+
+    /// Lets every commit wait for a standby that nobody has, until `synchronous_standby_names` is set again.
+    pub fn hold_commits(&self) {
+        self.set("synchronous_standby_names", "nobody");
+        // The process that looks after it reads the setting a moment after all others have.
+        let waiting = "SELECT pid FROM pg_stat_activity WHERE wait_event = 'SyncRep' LIMIT 1";
+        let is_held = || {
+            std::thread::scope(|scope| {
+                let commit =
+                    scope.spawn(|| self.sql("postgres", "BEGIN; CREATE TABLE held (); DROP TABLE held; COMMIT"));
+                loop {
+                    let held = self.sql("postgres", waiting);
+                    if !held.is_empty() {
+                        self.sql("postgres", &format!("SELECT pg_cancel_backend({held})"));
+                        return Some(());
+                    }
+                    if commit.is_finished() {
+                        return None;
+                    }
+                }
+            })
+        };
+        within("commits are held", is_held);
     }
 
     /// A streaming standby of it, which answers questions and takes no writes.

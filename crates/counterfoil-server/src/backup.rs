@@ -28,6 +28,18 @@ impl Backup {
         store.close();
         let contents = copied.map_err(|error| Failure::refused(causes(&error)))?;
         let file = self.file.display().to_string();
+        let (inside, not_inside) = if config.tokens.is_some() {
+            (
+                "accounts, mails and the audit log; it was read through after writing",
+                "tokens, clients and check keys, which are in Redis; the key ring (setting key_ring_file) and the settings; keep \
+                 copies of all of them elsewhere",
+            )
+        } else {
+            (
+                "the whole database, with the check keys; it was read through after writing",
+                "the key ring (setting key_ring_file) and the settings; keep copies of them elsewhere",
+            )
+        };
         output.record(
             &[
                 ("file", file.clone()),
@@ -35,11 +47,8 @@ impl Backup {
                 ("tokens", contents.tokens.to_string()),
                 ("accounts", contents.accounts.to_string()),
                 ("schema", contents.schema.to_string()),
-                ("inside", "the whole database, with the check keys; it was read through after writing".to_owned()),
-                (
-                    "not inside",
-                    "the key ring (setting key_ring_file) and the settings; keep copies of them elsewhere".to_owned(),
-                ),
+                ("inside", inside.to_owned()),
+                ("not inside", not_inside.to_owned()),
             ],
             &json!({
                 "file": file,
@@ -47,7 +56,7 @@ impl Backup {
                 "tokens": contents.tokens,
                 "accounts": contents.accounts,
                 "schema": contents.schema,
-                "check_keys_inside": true,
+                "check_keys_inside": config.tokens.is_none(),
                 "key_ring_inside": false,
             }),
         )
@@ -72,6 +81,11 @@ pub(crate) struct Restore {
 impl Restore {
     pub(crate) fn run(&self, config: &Config, output: Output) -> Result<(), Failure> {
         config.store.needs_files("a restore")?;
+        if self.revoke_all && config.tokens.is_some() {
+            return Err(Failure::usage("--revoke-all ends the tokens in a backup, and yours are in Redis").hint(
+                "leave it out; they are as they were, and `counterfoil token revoke --everybody --yes` ends them all",
+            ));
+        }
         let (file, directory) = (self.file.display().to_string(), config.data_dir.display().to_string());
         if !self.yes {
             let ending = if self.revoke_all { ", and ends every token in it" } else { "" };
@@ -88,6 +102,10 @@ impl Restore {
         let contents = restored.contents;
         let set_aside = restored.set_aside.map(|path| path.display().to_string());
         let (serves, next) = match options.issued {
+            Issued::Undecided if config.tokens.is_some() => (
+                false,
+                "nothing serves from it yet: `counterfoil serve --accept-rewind`; the tokens are in Redis, as they were",
+            ),
             Issued::Undecided => (
                 false,
                 "nothing serves from it yet: `counterfoil serve --accept-rewind` lets every token in it live, those revoked \

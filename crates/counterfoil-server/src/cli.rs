@@ -131,6 +131,9 @@ pub(crate) struct Serve {
     /// As --accept-rewind, and end every token issued before, so that none lives again
     #[arg(long, conflicts_with_all = ["demo", "accept_rewind"])]
     pub(crate) revoke_rewound: bool,
+    /// Begin with no token in the Redis of store.tokens_url, because it was flushed or lost; everybody logs in again
+    #[arg(long, conflicts_with_all = ["demo", "accept_rewind", "revoke_rewound"])]
+    pub(crate) begin_tokens_anew: bool,
     /// For whom the log is: human or json
     #[arg(long, value_name = "FORMAT")]
     pub(crate) log_format: Option<String>,
@@ -140,12 +143,13 @@ pub(crate) struct Serve {
 }
 
 impl Serve {
-    /// What to do with a database that has lost commits.
+    /// What to do with a store that has lost commits.
     pub(crate) fn rewound(&self) -> Rewound {
-        match (self.accept_rewind, self.revoke_rewound) {
-            (_, true) => Rewound::Revoke,
-            (true, false) => Rewound::Accept,
-            (false, false) => Rewound::Refuse,
+        match (self.begin_tokens_anew, self.accept_rewind, self.revoke_rewound) {
+            (true, _, _) => Rewound::BeginTokens,
+            (false, _, true) => Rewound::Revoke,
+            (false, true, false) => Rewound::Accept,
+            (false, false, false) => Rewound::Refuse,
         }
     }
 }

@@ -11,9 +11,10 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use counterfoil::redis::{Address, LimitsAddress};
 use counterfoil::{
-    AccountField, FailedLogins, HashingCapacity, HashingParams, HttpSettings, KeyRing, Lifetime, Links, NotAKeyRing,
-    NotARate, Origin, Rate, RouteRates, Settings, TrustedProxy,
+    AccountField, Builder, Counterfoil, FailedLogins, HashingCapacity, HashingParams, HttpSettings, KeyRing, Lifetime,
+    Links, NotAKeyRing, NotARate, Origin, Rate, RouteRates, Settings, TrustedProxy,
 };
 use ipnet::IpNet;
 use tracing::Level;
@@ -25,15 +26,19 @@ use crate::listen::Place;
 use crate::mail_settings::{MailSettings, MailTransport};
 use crate::mounts::Mounts;
 use crate::setting::Chosen;
-use crate::store_place::StorePlace;
+use crate::store_place::{self, StorePlace};
 
 /// Every choice, judged. [`Config::default`] is what `counterfoil serve` runs with when nothing is said.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Where to listen.
     pub listen: Place,
-    /// Where everything is kept.
+    /// Where everything is kept, but for the tokens where those are in Redis.
     pub store: StorePlace,
+    /// The Redis that tokens are kept in; `None`: they are where everything is.
+    pub tokens: Option<Address>,
+    /// Where all nodes count together; `None`: each counts for itself.
+    pub limits: Option<LimitsAddress>,
     /// Where the embedded store keeps it, and mails that are written to files.
     pub data_dir: PathBuf,
     /// What links in mails and pages begin with.
@@ -154,6 +159,16 @@ impl Config {
             audit_anonymous_after: ttl("audit.anonymous_after")?,
         };
         mounts.rule(&mut authority.accounts);
+        let tokens = store_place::tokens(chosen)?;
+        if let Some(tokens) = tokens.as_ref().filter(|tokens| tokens.keeps_dead() < retention(&authority)) {
+            let days = |time: Duration| time.as_secs().div_ceil(24 * 60 * 60);
+            return Err(Failure::usage(format!(
+                "tokens.retention is {} days, and the Redis of store.tokens_url removes dead tokens after {}",
+                days(retention(&authority)),
+                days(tokens.keeps_dead()),
+            ))
+            .hint(format!("put ?keep_dead_days={} behind the URL", days(retention(&authority)) + 1)));
+        }
         let default = HashingCapacity::default();
         let capacity = HashingCapacity {
             threads: chosen.number("hashing.threads", 1..=256)?.map_or(default.threads, at_least_one),
@@ -162,6 +177,8 @@ impl Config {
         Ok(Config {
             listen,
             store,
+            tokens,
+            limits: store_place::limits(chosen)?,
             data_dir,
             base_url,
             key_ring_file: chosen.optional("key_ring_file", path)?,
@@ -191,6 +208,23 @@ impl Config {
         })
     }
 
+    /// What keeps everything, for a server, or a command that may be the first one ever.
+    pub(crate) fn begun(&self) -> Builder {
+        self.with_tokens(self.store.begun_by(Counterfoil::builder(), &self.data_dir))
+    }
+
+    /// The same for a command that needs something to be there.
+    pub(crate) fn found(&self) -> Builder {
+        self.with_tokens(self.store.found_by(Counterfoil::builder(), &self.data_dir))
+    }
+
+    fn with_tokens(&self, builder: Builder) -> Builder {
+        match &self.tokens {
+            Some(address) => builder.tokens_in_redis(address.clone()),
+            None => builder,
+        }
+    }
+
     /// Links begin with `url`, where it was listened on any free port and nothing else is said.
     pub(crate) fn listening_on(&mut self, url: &str) {
         let on_any_port = matches!(self.listen, Place::Address(address) if address.port() == 0);
@@ -208,6 +242,11 @@ impl Config {
     pub(crate) fn key_ring(&self) -> Result<Option<KeyRing>, Failure> {
         self.key_ring_file.as_deref().map(read_key_ring).transpose()
     }
+}
+
+/// How long dead tokens are kept.
+fn retention(settings: &Settings) -> Duration {
+    Duration::from_millis(settings.retention.millis())
 }
 
 /// Reads a key ring.

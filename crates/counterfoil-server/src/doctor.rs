@@ -5,9 +5,11 @@
 
 mod deployment;
 mod files;
+mod limits;
 mod postgres;
 mod server;
 mod settings;
+mod tokens;
 
 use std::fmt::{self, Write as _};
 use std::process::ExitCode;
@@ -110,16 +112,20 @@ pub(crate) async fn run(chosen: Result<Chosen, Failure>, output: Output) -> Resu
     match chosen.and_then(|chosen| Config::judge(&chosen)) {
         Ok(config) => {
             settings::look(&config, &mut report);
+            limits::look(&config, &mut report).await;
+            let reached = tokens::look(&config, &mut report).await;
             match &config.store {
                 StorePlace::DataDir => {
                     if files::look(&config, &mut report) {
-                        let served = deployment::look(&config, &mut report).await;
+                        let served = deployment::look(&config, reached, &mut report).await;
                         server::look(&config, served, &mut report).await;
                     }
                 }
                 StorePlace::Postgres(place) => {
                     if postgres::look(&config, place, &mut report).await {
-                        deployment::look_inside(&config, &mut report).await;
+                        if reached {
+                            deployment::look_inside(&config, &mut report).await;
+                        }
                         server::look_for_a_node(&config, &mut report).await;
                     }
                 }

@@ -4,6 +4,7 @@ use std::fmt::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
+use counterfoil::tally::Disagreement;
 use counterfoil::{ConnectError, Error, OpenError, Refusal, RestoreError, StartError};
 use serde_json::{Value, json};
 
@@ -201,7 +202,25 @@ impl From<StartError> for Failure {
             StartError::Authority(error) => error.into(),
             StartError::Open(error) => error.into(),
             StartError::Connect(error) => error.into(),
-            StartError::NoStore | StartError::NoMailStore | StartError::Threads(_) => Failure::refused(causes(&error)),
+            StartError::Redis(_) => Failure::refused(causes(&error))
+                .hint("see that the server of store.tokens_url runs, is a primary, and lets this machine in: docs/redis.md"),
+            StartError::TokensElsewhere => Failure::refused(causes(&error))
+                .hint("set store.tokens_url as the server has it: docs/redis.md"),
+            StartError::TokensHere => Failure::refused(causes(&error)).hint(
+                "leave store.tokens_url out, or begin another deployment with it: tokens do not move to Redis (docs/redis.md)",
+            ),
+            StartError::OtherTokens(Disagreement::Empty) => Failure::refused(causes(&error)).hint(
+                "name the Redis of this deployment in store.tokens_url; where that one was flushed or lost: `counterfoil serve \
+                 --begin-tokens-anew`, and everybody logs in again",
+            ),
+            StartError::OtherTokens(Disagreement::Others { .. }) => Failure::refused(causes(&error)).hint(
+                "name the Redis of this deployment in store.tokens_url: `counterfoil doctor` tells the tally of each deployment; two on one \
+                 server need a database or a ?prefix= each. For accounts that were put back to an older state see docs/redis.md",
+            ),
+            StartError::OtherTokens(Disagreement::Failed(_)) => Failure::refused(causes(&error)),
+            StartError::TokensNotRewound | StartError::NoStore | StartError::NoMailStore | StartError::Threads(_) => {
+                Failure::refused(causes(&error))
+            }
         }
     }
 }

@@ -283,6 +283,7 @@ fn run_server(serve: Serve, common: Common, environment: &[(OsString, OsString)]
         };
         config.data_dir = demo.data_dir().to_owned();
         config.store = StorePlace::DataDir;
+        config.tokens = None;
         Some(demo)
     } else {
         None
@@ -349,16 +350,19 @@ where
         let password = demo::furnish(counterfoil.authority(), counterfoil.clock().now()).await?;
         announcement.push_str(&demo::lines(&url, &password));
     } else {
-        app.look_for_administrator(match config.store {
-            StorePlace::DataDir => {
+        app.look_for_administrator(match (&config.store, &config.tokens) {
+            (StorePlace::DataDir, None) => {
                 format!("--data-dir {} ", failure::printable(&config.data_dir.display().to_string()))
             }
-            // It has been told where that is already, and its URL may not be an argument.
-            StorePlace::Postgres(_) => String::new(),
+            // It has been told where that is already, and no such URL may be an argument.
+            (StorePlace::DataDir, Some(_)) | (StorePlace::Postgres(_), _) => String::new(),
         });
     }
     // The kernel takes connections from here on; they are answered as soon as the line is out.
     output::write(&announcement)?;
+    if let Some(tokens) = &config.tokens {
+        tracing::info!(%tokens, "tokens are kept in Redis; what its promise is: docs/redis.md");
+    }
     tracing::info!(%url, store = config.store.shown(&config.data_dir), version = env!("CARGO_PKG_VERSION"), "listening");
     service_manager::ready();
     let code = tokio::select! {

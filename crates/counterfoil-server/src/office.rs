@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use counterfoil::import::Importer;
+use counterfoil::tally::Tally;
 use counterfoil::{Account, Authority, Counterfoil, Error, Now, Refusal, SubjectId, Token, TokenId};
 
 use crate::config::Config;
@@ -24,10 +25,8 @@ impl Office {
     /// Opens what there is; with `found`, begins a deployment where there is none.
     pub(crate) async fn open(config: &Config, found: bool, output: Output) -> Result<Office, Failure> {
         // What is mailed from here waits for the server.
-        let builder =
-            Counterfoil::builder().settings(config.authority.clone()).mail(Arc::new(CurrentMailer::new(None)));
-        let (store, data_dir) = (&config.store, &config.data_dir);
-        let builder = if found { store.begun_by(builder, data_dir) } else { store.found_by(builder, data_dir) };
+        let builder = if found { config.begun() } else { config.found() };
+        let builder = builder.settings(config.authority.clone()).mail(Arc::new(CurrentMailer::new(None)));
         let (builder, key_ring_ids) = match config.key_ring()? {
             Some(ring) => {
                 let ids = ring.ids().collect();
@@ -38,6 +37,11 @@ impl Office {
         Ok(Office { counterfoil: builder.open().await?, key_ring_ids, output })
     }
 
+    /// What the accounts and their tokens have in common, where these are in Redis.
+    pub(crate) fn tally(&self) -> Option<Tally> {
+        self.counterfoil.tally()
+    }
+
     pub(crate) fn authority(&self) -> &Arc<Authority> {
         self.counterfoil.authority()
     }
@@ -45,7 +49,10 @@ impl Office {
     /// What brings accounts and tokens over from elsewhere.
     pub(crate) fn importer(&self) -> Result<&Importer, Failure> {
         let importer = self.counterfoil.importer();
-        importer.ok_or_else(|| Failure::refused("nothing can be imported into this store"))
+        importer.ok_or_else(|| {
+            Failure::refused("nothing can be imported where tokens are in Redis: accounts and tokens come in one step, into one store")
+                .hint("import into the embedded store or PostgreSQL and serve from there, without store.tokens_url: docs/redis.md")
+        })
     }
 
     pub(crate) fn key_ring_ids(&self) -> &[u32] {

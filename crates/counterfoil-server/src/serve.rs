@@ -37,7 +37,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long requests that were on their way when the server was told to stop may take to arrive.
 const LAST_REQUESTS: Duration = Duration::from_millis(100);
 
-/// What the operator said to do with a database that has lost commits.
+/// What the operator said to do with a store that has lost commits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rewound {
     /// Nothing.
@@ -46,6 +46,8 @@ pub(crate) enum Rewound {
     Accept,
     /// To go on from it and end every token issued before.
     Revoke,
+    /// To begin with no token in a Redis that has lost them all.
+    BeginTokens,
 }
 
 /// A deployment opened for serving, with its routes.
@@ -112,17 +114,27 @@ impl App {
     pub(crate) async fn open(config: &Config, rewound: Rewound) -> Result<App, Failure> {
         let mailer = Arc::new(CurrentMailer::new(config.mail.postman()?));
         let builder = config
-            .store
-            .begun_by(Counterfoil::builder(), &config.data_dir)
+            .begun()
             .mail(Arc::clone(&mailer) as _)
             .settings(config.authority.clone())
             .hashing(config.capacity)
             .cached_tokens(config.cached_tokens);
         let builder = match rewound {
             Rewound::Refuse => builder,
+            Rewound::BeginTokens if config.tokens.is_none() => {
+                return Err(Failure::usage(
+                    "--begin-tokens-anew is for tokens in Redis, and store.tokens_url is not set",
+                ));
+            }
+            Rewound::BeginTokens => builder.begin_tokens_anew(),
             Rewound::Accept | Rewound::Revoke if config.store != StorePlace::DataDir => {
                 return Err(Failure::usage("--accept-rewind and --revoke-rewound are for the embedded store").hint(
                     "after a PostgreSQL was put back to an earlier state: `counterfoil token revoke --everybody --yes`",
+                ));
+            }
+            Rewound::Revoke if config.tokens.is_some() => {
+                return Err(Failure::usage("--revoke-rewound is for tokens that are where everything is, and yours are in Redis").hint(
+                    "they are as they were: `--accept-rewind`, and to end them all `counterfoil token revoke --everybody --yes`",
                 ));
             }
             Rewound::Accept => builder.accept_rewind(),
@@ -130,6 +142,10 @@ impl App {
         };
         let builder = match config.key_ring()? {
             Some(ring) => builder.key_ring(ring),
+            None => builder,
+        };
+        let builder = match &config.limits {
+            Some(address) => builder.limits_in_redis(address.clone()),
             None => builder,
         };
         let counterfoil = builder.start().await?;

@@ -136,12 +136,45 @@ pub(crate) const SETTINGS: &[Setting] = &[
         about: "The file of mode 0600 that the URL is in, for a URL with a password.",
     },
     Setting {
+        key: "store.tokens_url",
+        kind: Kind::Secret,
+        default: "",
+        reload: Reload::Restart,
+        about: "The Redis or Valkey that tokens are kept in, with clients, epochs and failed logins, where it is to be another store than the \
+                rest has: redis://HOST, rediss:// with TLS, or redis+sentinel://HOST,HOST/NAME; docs/redis.md has what may follow it, how it \
+                must be set up, and what is lost with a failover. To be said before the first user is made, and then always. Unset: tokens are \
+                where everything is.",
+    },
+    Setting {
+        key: "store.tokens_url_file",
+        kind: Kind::Text,
+        default: "",
+        reload: Reload::Restart,
+        about: "The file of mode 0600 that the URL is in, for a URL with a password.",
+    },
+    Setting {
         key: "store.migrate",
         kind: Kind::Text,
         default: "\"at-start\"",
         reload: Reload::Restart,
         about: "Who makes the tables that a version needs: at-start: the server, if its role may; by-command: `counterfoil migrate`, with a \
                 role that owns the database. The embedded store is always brought up at the start.",
+    },
+    Setting {
+        key: "limits.redis_url",
+        kind: Kind::Secret,
+        default: "",
+        reload: Reload::Restart,
+        about: "The Redis or Valkey in which several nodes count together how often something is done: redis://HOST, rediss:// with TLS, \
+                redis+sentinel://HOST,HOST/NAME or redis+cluster://HOST,HOST; docs/redis.md has what may follow it. While it is away each \
+                node counts for itself. Unset: each always does, and three nodes let three times as much through.",
+    },
+    Setting {
+        key: "limits.redis_url_file",
+        kind: Kind::Text,
+        default: "",
+        reload: Reload::Restart,
+        about: "The file of mode 0600 that the URL is in, for a URL with a password.",
     },
     Setting {
         key: "log.format",
@@ -193,8 +226,8 @@ pub(crate) const SETTINGS: &[Setting] = &[
         kind: Kind::Number,
         default: "64",
         reload: Reload::Restart,
-        about: "Passwords that may wait to be hashed; who comes after that is told to try again (503). Too long a queue \
-                makes people wait for an answer that comes after they have given up.",
+        about: "Passwords that may wait to be hashed; who comes after that, or has waited for 5 s, is told to try again \
+                (503). Too long a queue makes people wait for an answer that comes after they have given up.",
     },
     Setting {
         key: "tokens.rotation_grace",

@@ -110,6 +110,10 @@ fn place(url: &str, environment: &[(OsString, OsString)]) -> Result<Place, Failu
             return Ok(Place::Sqlite(PathBuf::from(path)));
         }
     }
+    if ["redis", "valkey"].iter().any(|scheme| url.starts_with(scheme)) {
+        return Err(Failure::usage("tokens that are kept in a Redis are not copied")
+            .hint("what is kept beside them is, from SQLite and PostgreSQL; go on with the same store.tokens_url, or let everybody log in again"));
+    }
     let Some(rest) = ["postgres://", "postgresql://"].iter().find_map(|scheme| url.strip_prefix(scheme)) else {
         // What it is instead may be a password in the wrong place.
         return Err(Failure::usage("the URL is of no store that this version can copy")

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use counterfoil::Builder;
 use counterfoil::postgres::{ConnectOptions, Migrations};
+use counterfoil::redis::{Address, LimitsAddress, NotAnAddress};
 use zeroize::Zeroizing;
 
 use crate::config::private;
@@ -51,7 +53,10 @@ impl PostgresPlace {
 
     /// The URL without what may be secret in it: the password, and parameters.
     pub(crate) fn shown(&self) -> String {
-        let url = self.url.split_once('?').map_or(self.url.as_str(), |(base, _)| base);
+        let (url, query) = self.url.split_once('?').unwrap_or((self.url.as_str(), ""));
+        if query.contains('@') {
+            return "postgres://…".to_owned();
+        }
         match password_of(url) {
             Some(password) => url.replacen(&format!(":{password}@"), "@", 1),
             None => url.to_owned(),
@@ -78,20 +83,13 @@ impl StorePlace {
     /// # Errors
     /// Where they say two places, or one that there is no store for.
     pub(crate) fn judge(chosen: &Chosen, data_dir: PathBuf) -> Result<(StorePlace, PathBuf), Failure> {
-        let spelled = chosen.optional("store.url", |url| Ok(Zeroizing::new(url.to_owned())))?;
-        let file = chosen.optional("store.url_file", |path| Ok(PathBuf::from(path)))?;
         let migrate = chosen.required("store.migrate", |text| match text {
             "at-start" => Ok(Migrate::AtStart),
             "by-command" => Ok(Migrate::ByCommand),
             _ => Err("expected at-start or by-command".to_owned()),
         })?;
-        let url = match (spelled, file) {
-            (Some(_), Some(_)) => {
-                return Err(Failure::usage("store.url and store.url_file both say the store; set one of them"));
-            }
-            (Some(url), None) => url,
-            (None, Some(file)) => read(&file)?,
-            (None, None) => return Ok((StorePlace::DataDir, data_dir)),
+        let Some(url) = url(chosen, "store.url", "store.url_file", "the store")? else {
+            return Ok((StorePlace::DataDir, data_dir));
         };
         let place = StorePlace::named(&url, migrate)?;
         match place {
@@ -110,6 +108,11 @@ impl StorePlace {
         if ["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
             let url = Zeroizing::new(url.to_owned());
             return Ok(Named::Store(StorePlace::Postgres(PostgresPlace { url, migrate })));
+        }
+        if ["redis", "valkey"].iter().any(|scheme| url.starts_with(scheme)) {
+            return Err(Failure::usage("the store's URL is of a Redis, which keeps tokens alone").hint(
+                "name it with store.tokens_url, and where the rest is kept with store.url or data_dir: docs/redis.md",
+            ));
         }
         // What it is instead may be a password in the wrong place.
         Err(Failure::usage("the store's URL is of no store that this version can open")
@@ -164,8 +167,9 @@ enum Named {
 /// # Errors
 /// What to do instead.
 pub(crate) fn may_be_an_argument(url: &str) -> Result<(), Failure> {
-    let base = url.split_once('?').map_or(url, |(base, _)| base);
-    if password_of(base).is_none() && !url.contains("password=") {
+    let (base, query) = url.split_once('?').unwrap_or((url, ""));
+    // Behind an `@` in the query there is the end of a password with a `?` in it.
+    if password_of(base).is_none() && !query.contains('@') && !url.contains("password=") {
         return Ok(());
     }
     Err(Failure::usage(
@@ -181,10 +185,50 @@ fn password_of(base: &str) -> Option<&str> {
     user.split_once(':').map(|(_, password)| password)
 }
 
-fn read(file: &Path) -> Result<Zeroizing<String>, Failure> {
+/// The Redis that tokens are kept in, if the settings say so.
+///
+/// # Errors
+/// Where they say two places, or none that can be one.
+pub(crate) fn tokens(chosen: &Chosen) -> Result<Option<Address>, Failure> {
+    redis(chosen, "store.tokens_url", "store.tokens_url_file", "where tokens are kept")
+}
+
+/// Where all nodes count together, if the settings say so.
+///
+/// # Errors
+/// Where they say two places, or none that can be one.
+pub(crate) fn limits(chosen: &Chosen) -> Result<Option<LimitsAddress>, Failure> {
+    redis(chosen, "limits.redis_url", "limits.redis_url_file", "where to count")
+}
+
+fn redis<A>(chosen: &Chosen, key: &'static str, file_key: &'static str, what: &str) -> Result<Option<A>, Failure>
+where
+    A: FromStr<Err = NotAnAddress>,
+{
+    let url = url(chosen, key, file_key, what)?;
+    // The error repeats nothing of it.
+    url.map(|url| url.parse().map_err(|error| Failure::usage(format!("{key}: {error}")))).transpose()
+}
+
+/// A URL that may have a password in it, as one of two settings says it.
+fn url(
+    chosen: &Chosen,
+    key: &'static str,
+    file_key: &'static str,
+    what: &str,
+) -> Result<Option<Zeroizing<String>>, Failure> {
+    let spelled = chosen.optional(key, |url| Ok(Zeroizing::new(url.to_owned())))?;
+    let file = chosen.optional(file_key, |path| Ok(PathBuf::from(path)))?;
+    match (spelled, file) {
+        (Some(_), Some(_)) => Err(Failure::usage(format!("{key} and {file_key} both say {what}; set one of them"))),
+        (None, Some(file)) => read(file_key, &file).map(Some),
+        (url, None) => Ok(url),
+    }
+}
+
+fn read(key: &str, file: &Path) -> Result<Zeroizing<String>, Failure> {
     let read = private(file).and_then(|()| fs::read_to_string(file)).map(Zeroizing::new);
-    let url =
-        read.map_err(|error| Failure::usage(format!("store.url_file: cannot use {}: {error}", file.display())))?;
+    let url = read.map_err(|error| Failure::usage(format!("{key}: cannot use {}: {error}", file.display())))?;
     Ok(Zeroizing::new(url.trim().to_owned()))
 }
 
@@ -207,12 +251,59 @@ mod tests {
             judged("[store]\nurl = \"postgres://app:hunter2@a,b/tokens?sslmode=disable\"").expect("a store");
         assert_eq!(place.shown(Path::new("d")), "postgres://app@a,b/tokens");
         assert!(!format!("{place:?}").contains("hunter2"), "{place:?}");
+        let (place, _) =
+            judged("[store]\nurl = \"postgres://app:hunter2?x@a/tokens\"").expect("looked at when it is opened");
+        assert!(!format!("{place:?} {}", place.shown(Path::new("d"))).contains("hunter2"), "{place:?}");
         for (file, why) in [
             ("[store]\nurl = \"mysql://app:hunter2@h/d\"", "no store that this version can open"),
             ("[store]\nurl = \"sqlite:\"", "no store that this version can open"),
+            ("[store]\nurl = \"rediss://app:hunter2@h\"", "keeps tokens alone"),
             ("[store]\nurl = \"postgres://h/d\"\nurl_file = \"f\"", "set one of them"),
             ("[store]\nurl_file = \"no-such-file\"", "store.url_file"),
             ("[store]\nmigrate = \"never\"", "by-command"),
+        ] {
+            let refused = judged(file).expect_err(file).to_string();
+            assert!(refused.contains(why) && !refused.contains("hunter2"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_kept_where_the_settings_say_and_no_password_is_shown() {
+        let judged = |file: &str| {
+            let mut chosen = Chosen::defaults();
+            chosen.read_file(Path::new("x.toml"), file)?;
+            tokens(&chosen)
+        };
+        assert!(judged("").expect("with the rest").is_none());
+        let address = judged("[store]\ntokens_url = \"redis+sentinel://app:hunter2@a,b/main\"").expect("somewhere");
+        let address = address.expect("an address");
+        assert_eq!(address.to_string(), "redis+sentinel://a:26379,b:26379/main");
+        assert!(!format!("{address:?}").contains("hunter2"));
+        for (file, why) in [
+            ("[store]\ntokens_url = \"postgres://app:hunter2@h/d\"", "the scheme is redis"),
+            ("[store]\ntokens_url = \"redis+cluster://app:hunter2@h\"", "the scheme is redis"),
+            ("[store]\ntokens_url = \"redis://h\"\ntokens_url_file = \"f\"", "set one of them"),
+            ("[store]\ntokens_url_file = \"no-such-file\"", "store.tokens_url_file"),
+        ] {
+            let refused = judged(file).expect_err(file).to_string();
+            assert!(refused.contains(why) && !refused.contains("hunter2"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn limits_are_counted_where_the_settings_say_and_no_password_is_shown() {
+        let judged = |file: &str| {
+            let mut chosen = Chosen::defaults();
+            chosen.read_file(Path::new("x.toml"), file)?;
+            limits(&chosen)
+        };
+        assert!(judged("").expect("nowhere").is_none());
+        let address = judged("[limits]\nredis_url = \"rediss+cluster://app:hunter2@a,b\"").expect("somewhere");
+        assert!(!format!("{:?}", address.expect("an address")).contains("hunter2"));
+        for (file, why) in [
+            ("[limits]\nredis_url = \"postgres://app:hunter2@h/d\"", "the scheme is redis"),
+            ("[limits]\nredis_url = \"redis://h\"\nredis_url_file = \"f\"", "set one of them"),
+            ("[limits]\nredis_url_file = \"no-such-file\"", "limits.redis_url_file"),
         ] {
             let refused = judged(file).expect_err(file).to_string();
             assert!(refused.contains(why) && !refused.contains("hunter2"), "{refused}");
@@ -224,7 +315,9 @@ mod tests {
         for fine in ["sqlite:d", "postgres://app@h/d", "postgres://h/d?sslmode=require"] {
             may_be_an_argument(fine).expect(fine);
         }
-        for secret in ["postgres://app:hunter2@h/d", "postgres://app@h/d?password=hunter2"] {
+        for secret in
+            ["postgres://app:hunter2@h/d", "postgres://app@h/d?password=hunter2", "postgres://app:hunter2?x@h/d"]
+        {
             let refused = may_be_an_argument(secret).expect_err(secret).to_string();
             assert!(!refused.contains("hunter2"), "{refused}");
         }

@@ -155,6 +155,14 @@ impl From<rusqlite::Error> for CopyError {
     }
 }
 
+/// What is carried of the one row of the deployment.
+pub(crate) struct Deployment {
+    pub(crate) epoch: i64,
+    /// Those of tokens that are kept elsewhere: the copy goes on with them.
+    pub(crate) tally: Cell,
+    pub(crate) next_tally: Cell,
+}
+
 /// Rows that are on their way at once.
 pub(crate) const BATCH: usize = 5_000;
 
@@ -215,7 +223,7 @@ async fn into_postgres(
         }
         tables.push((table.name, read.rows()));
     }
-    target.follow(source.epoch()?, &source.last_numbers()?).await?;
+    target.follow(&source.deployment()?, &source.last_numbers()?).await?;
     Ok(Copied { tables })
 }
 
@@ -252,7 +260,7 @@ async fn into_sqlite(
         }
         tables.push((table.name, read.rows()));
     }
-    target.follow(source.epoch().await?, &source.last_numbers().await?)?;
+    target.follow(&source.deployment().await?, &source.last_numbers().await?)?;
     Ok(Copied { tables })
 }
 

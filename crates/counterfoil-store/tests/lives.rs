@@ -24,6 +24,6 @@ fn every_secret_gets_the_answer_of_the_model_after_every_step_on_sqlite() {
     let cached = NonZeroUsize::new(1_000);
     let stores = Stores { tokens: store.clone(), accounts: store, cached };
     tell_many(250, || stores.clone());
-    assert!(HITS.load(Ordering::Relaxed) > 1_000, "{HITS:?} answers came from the cache");
+    assert!(HITS.load(Ordering::Relaxed) > 100, "{HITS:?} answers came from the cache");
     tell_many(250, || Stores { cached: None, ..stores.clone() });
 }

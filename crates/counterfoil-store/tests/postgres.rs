@@ -3,6 +3,7 @@
 
 use counterfoil_lab::postgres;
 use counterfoil_store::postgres::{Migrations, inspect, migrate, pending_migrations};
+use counterfoil_store::tally::{Remembered, TallyStore};
 use counterfoil_store::{ConnectError, ConnectOptions, PostgresStore};
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -39,6 +40,26 @@ fn an_empty_database_is_migrated_once_however_many_nodes_start_at_once() {
         assert!(migrate(&url, &required).await.expect("nothing to do").is_empty());
         PostgresStore::connect(&url, &required).await.expect("now it has them").close().await;
     });
+}
+
+#[test]
+fn a_database_of_the_version_before_is_given_what_it_lacks_and_keeps_what_it_has() {
+    let database = postgres::database();
+    runtime().block_on(async {
+        connect(database.url()).await.expect("a store").close().await;
+        database.sql("INSERT INTO subjects (name) VALUES ('ada')");
+        database.sql("ALTER TABLE deployment DROP COLUMN tally, DROP COLUMN next_tally");
+        database.sql("DELETE FROM migrations WHERE number > 1");
+        let required = ConnectOptions { migrations: Migrations::Require, ..ConnectOptions::default() };
+        let refused = PostgresStore::connect(database.url(), &required).await.expect_err("a column is missing");
+        assert!(matches!(refused, ConnectError::Pending(1)), "{refused:?}");
+        let missing = pending_migrations(database.url(), &required).await.expect("a list");
+        assert_eq!(missing.iter().map(|one| (one.number, one.name)).collect::<Vec<_>>(), [(2, "tally")]);
+        let store = connect(database.url()).await.expect("it has it now");
+        assert_eq!(store.tally().await.expect("no tokens elsewhere"), Remembered::default());
+        store.close().await;
+    });
+    assert_eq!(database.sql("SELECT name FROM subjects"), "ada");
 }
 
 #[test]
@@ -90,7 +111,10 @@ fn an_inspection_tells_an_operator_what_the_server_promises_and_changes_nothing(
         let found = inspect(database.url(), &options, never).await.expect("a look");
         assert!(found.missing.is_empty() && !found.encrypted, "{found:?}");
         assert_eq!((found.log, found.synchronous_commit.as_str(), found.fsync), (Some((0, 0)), "off", false));
-        assert_eq!(found.standbys.iter().map(|standby| standby.sync_state.as_str()).collect::<Vec<_>>(), ["async"]);
+        assert_eq!(
+            found.standbys.iter().map(|standby| standby.sync_state.as_deref()).collect::<Vec<_>>(),
+            [Some("async")]
+        );
         assert!(found.role.superuser && found.role.owner, "that of the lab");
         assert!(found.clock > "2026-01-01T00:00:00Z".parse().expect("a date"));
         let refused = inspect(&standby.url(database.name()), &options, never).await.expect_err("takes no writes");

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use counterfoil_core::client::{AtCap, Cap, Reissue};
@@ -17,6 +18,7 @@ use counterfoil_core::{
 };
 use counterfoil_lab::pgbouncer::Pooler;
 use counterfoil_lab::postgres::{self, Database, Server, Stop};
+use counterfoil_lab::proxy::{Faults, Flow, Proxy};
 use counterfoil_lab::within;
 use counterfoil_store::{ConnectOptions, PostgresStore};
 use tokio::runtime::Runtime;
@@ -28,7 +30,7 @@ fn hasty() -> ConnectOptions {
     ConnectOptions {
         look_up_deadline: Duration::from_millis(500),
         statement_timeout: Duration::from_secs(1),
-        transition_deadline: Duration::from_secs(2),
+        transition_deadline: Duration::from_secs(4),
         ..ConnectOptions::default()
     }
 }
@@ -171,13 +173,30 @@ fn f13_a_commit_without_an_answer_is_told_as_unknown_and_asking_again_is_safe() 
     let node = Node::with(database.url(), &hasty(), 1);
     let (token, digest) = node.issue();
     // It waits for a standby that nobody has.
-    server.set("synchronous_standby_names", "nobody");
+    server.hold_commits();
     let said = node.refused(node.store.revoke(token.id, None, None, NOW));
     assert!(said.contains("unknown"), "{said}");
     server.set("synchronous_standby_names", "");
     let again = node.wait(node.store.revoke(token.id, None, None, NOW));
     assert!(matches!(again, RevokeOutcome::AlreadyRevoked), "it had been carried out: {again:?}");
     assert_eq!(node.standing(digest), Standing::Revoked);
+}
+
+#[test]
+fn f12_commits_that_wait_for_an_absent_standby_do_not_use_up_the_connections_of_the_server() {
+    let server = Server::start();
+    // Not in a database of its own, whose end would wait for the standby too.
+    let node = Node::with(&server.url("postgres"), &hasty(), 1);
+    server.hold_commits();
+    // Of different subjects, so that none stands in another's way.
+    for number in 0..4 {
+        let subject: SubjectId = format!("s{number}").parse().expect("a subject");
+        node.refused(node.store.open_subject(&subject, NOW));
+    }
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    within("nobody waits for a standby any more", || (server.sql("postgres", waiting) == "0").then_some(()));
+    server.set("synchronous_standby_names", "");
+    node.wait(node.store.ready());
 }
 
 #[test]
@@ -205,6 +224,63 @@ fn f14_f15_news_come_from_other_nodes_and_again_after_the_listener_was_cut_off()
         news(&one).expect("told");
         news(&one).expect("told again");
     }
+}
+
+#[test]
+fn f16_whoever_stands_in_a_line_is_told_in_time_and_not_only_those_at_its_head() {
+    let server = Server::start();
+    let patience = Duration::from_secs(6);
+    let options = ConnectOptions {
+        statement_timeout: Duration::from_secs(60),
+        transition_deadline: patience,
+        ..ConnectOptions::default()
+    };
+    let node = Node::with(&server.url("postgres"), &options, 1);
+    let tokens: Vec<Token> = (0..6).map(|_| node.issue().0).collect();
+    // Commits wait for a standby that nobody has: one of them holds the log, and the next ones wait for that.
+    server.hold_commits();
+    let revoking = |token: &Token| {
+        let (store, id) = (node.store.clone(), token.id);
+        node.runtime
+            .spawn(async move { tokio::time::timeout(patience * 3 / 2, store.revoke(id, None, None, NOW)).await })
+    };
+    let mut under_way = Vec::new();
+    for (number, token) in tokens.iter().enumerate() {
+        under_way.push(revoking(token));
+        // Those after the first four get into nobody's transaction before these have come to their ends.
+        let held_up = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' OR wait_event_type = 'Lock'";
+        let wanted = (number + 1).min(4).to_string();
+        within("it is under way", || (server.sql("postgres", held_up) == wanted).then_some(()));
+    }
+    for revoking in under_way {
+        let answer = node.runtime.block_on(revoking).expect("no panic").expect("in time, with others before it or not");
+        let said = told(&answer.expect_err("nobody knows"));
+        assert!(said.contains("unknown") || said.contains("in time"), "{said}");
+    }
+    server.set("synchronous_standby_names", "");
+    // What was under way may be done or not; asked again, it is.
+    for token in &tokens {
+        node.wait(node.store.revoke(token.id, None, None, NOW));
+    }
+    assert!(node.live().is_empty());
+}
+
+#[test]
+fn f16_a_host_that_takes_connections_and_says_nothing_keeps_nobody_from_the_next_one() {
+    let server = Server::start();
+    let database = server.database();
+    let first = Proxy::start(([127, 0, 0, 1], server.port()).into());
+    let url = format!("postgres://lab@127.0.0.1:{},127.0.0.1:{}/{}", first.port(), server.port(), database.name());
+    // A look-up has less time than a host has to let anybody in.
+    let node = Node::with(&url, &hasty(), 1);
+    let (token, digest) = node.issue();
+    first.set(Faults::both(Flow::Swallow));
+    first.cut();
+    within("the other host is found", || node.runtime.block_on(node.find(digest)).is_ok().then_some(()));
+    within("it takes writes, too", || {
+        node.runtime.block_on(node.store.revoke(token.id, None, None, NOW)).is_ok().then_some(())
+    });
+    assert_eq!(node.standing(digest), Standing::Revoked);
 }
 
 #[test]
@@ -241,6 +317,41 @@ fn f17_what_hangs_is_given_up_and_whatever_comes_after_it_is_not_held_up() {
     node.runtime.block_on(holder).expect("no panic");
     assert_eq!(node.standing(digest), Standing::Live);
     node.wait(node.store.renew(token.id, None, NOW));
+}
+
+#[test]
+fn f17_look_ups_that_were_given_up_leave_no_connections_to_a_server_that_hangs() {
+    let database = postgres::database();
+    let node = Node::with(database.url(), &hasty(), 1);
+    let (_, digest) = node.issue();
+    let url = database.url().to_owned();
+    let connections =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    node.runtime.block_on(async {
+        let (holder, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.expect("connected");
+        tokio::spawn(connection);
+        holder.batch_execute("BEGIN; LOCK TABLE tokens IN ACCESS EXCLUSIVE MODE").await.expect("locked");
+        // The server would take a second over each of a hundred look-ups on one connection, and a new one comes every half second.
+        for _ in 0..8 {
+            let look_up = || {
+                let store = node.store.clone();
+                async move { store.find(&Candidates::Native(digest)).await }
+            };
+            let asked: Vec<_> = (0..100).map(|_| tokio::spawn(look_up())).collect();
+            for one in asked {
+                assert!(one.await.expect("no panic").is_err());
+            }
+        }
+        let hanging = async || -> i64 { holder.query_one(connections, &[]).await.expect("asked").get(0) };
+        let given_up = async {
+            while hanging().await > 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), given_up).await.expect("none hangs on");
+        holder.batch_execute("COMMIT").await.expect("let go");
+    });
+    assert_eq!(node.standing(digest), Standing::Live);
 }
 
 #[test]
@@ -406,6 +517,41 @@ fn f23_the_log_has_no_gap_and_the_order_of_commits_while_a_foreign_transaction_i
 }
 
 #[test]
+fn f23_a_token_that_somebody_else_holds_locked_keeps_no_other_from_being_revoked() {
+    let database = postgres::database();
+    let node = Node::over(database.url());
+    let [held, free] = [node.issue().0, node.issue().0];
+    let url = database.url().to_owned();
+    let lock = format!(
+        "BEGIN; SELECT 1 FROM tokens WHERE id = '{:032x}' FOR UPDATE",
+        u128::from_be_bytes(*held.id.as_bytes())
+    );
+    node.runtime.block_on(async {
+        let (foreign, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.expect("connected");
+        tokio::spawn(connection);
+        foreign.batch_execute(&lock).await.expect("locked");
+        let mut stuck = std::pin::pin!(node.store.revoke(held.id, None, None, NOW));
+        let others = async {
+            // So that they do not go together.
+            let waits =
+                "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+            while foreign.query(waits, &[]).await.expect("asked").is_empty() {}
+            for _ in 0..8 {
+                let outcome = node.store.revoke(free.id, None, None, NOW).await.expect("revoked");
+                assert!(!matches!(outcome, RevokeOutcome::Unknown));
+            }
+        };
+        tokio::select! {
+            biased;
+            outcome = &mut stuck => panic!("somebody else holds it: {outcome:?}"),
+            () = others => {}
+        }
+        foreign.batch_execute("COMMIT").await.expect("let go");
+        assert!(matches!(stuck.await, Ok(RevokeOutcome::Revoked(_))));
+    });
+}
+
+#[test]
 fn a06_whoever_stops_waiting_stops_nothing() {
     let database = postgres::database();
     let node = Node::over(database.url());
@@ -415,11 +561,13 @@ fn a06_whoever_stops_waiting_stops_nothing() {
         node.runtime.block_on(async {
             let mut revoking = node.store.revoke(token.id, None, None, NOW);
             let mut issuing = node.store.issue(&order, NOW);
-            // Asked, and gone before the answer.
+            // Asked, and gone before the answer, but where this thread stood still meanwhile.
             std::future::poll_fn(|context| {
-                assert!(revoking.as_mut().poll(context).is_pending());
-                assert!(issuing.as_mut().poll(context).is_pending());
-                std::task::Poll::Ready(())
+                let revoked = revoking.as_mut().poll(context).map(|outcome| outcome.map(drop));
+                let issued = issuing.as_mut().poll(context).map(|outcome| outcome.map(drop));
+                assert!(matches!(revoked, Poll::Pending | Poll::Ready(Ok(()))), "{revoked:?}");
+                assert!(matches!(issued, Poll::Pending | Poll::Ready(Ok(()))), "{issued:?}");
+                Poll::Ready(())
             })
             .await;
         });

@@ -8,7 +8,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use cellar::{Cellar, NOW, RUNTIME, connect, later, said, try_connect};
@@ -63,6 +63,54 @@ fn f24_what_a_flush_took_is_refused_and_the_store_goes_on_as_another() {
     let again =
         wait(connect(&server.url()).open(&CheckKey::from_bytes([9; 16]), &cellar::default_client(&cellar.entropy)));
     assert_eq!(again.check_keys, key);
+}
+
+#[test]
+fn f24_a_flush_enables_nobody_and_ends_nothing_that_is_made_after_it() {
+    let server = Options::new().set("appendonly", "yes").set("appendfsync", "always").start();
+    let cellar = Cellar::at(&server.url());
+    let other = Cellar::of(connect(&server.url()), 2);
+    cellar.issued();
+    for _ in 0..3 {
+        assert!(wait(
+            cellar.store.bump_epoch(&Bump::Subject { id: cellar.ada.clone(), keys_too: true, keep: None }, NOW)
+        ));
+    }
+    let off: SubjectId = "off".parse().expect("a subject");
+    wait(cellar.store.open_subject(&off, NOW));
+    wait(cellar.store.set_subject_state(&off, SubjectState::Disabled, NOW)).expect("there");
+    follow(&other);
+    server.command(&["FLUSHALL"]);
+    follow(&cellar);
+    assert_eq!(
+        wait(cellar.store.open_subject(&off, NOW)).state,
+        SubjectState::Disabled,
+        "an account that was disabled"
+    );
+    wait(cellar.store.open_subject(&cellar.ada, NOW));
+    let (_, fresh) = cellar.issued();
+    follow(&other);
+    assert_eq!((cellar.lets_in(fresh), other.lets_in(fresh)), (Ok(true), Ok(true)));
+    // The next life of the server: what is known to have ended is ended again, and that is from before the flush.
+    server.stop(Stop::Kill);
+    server.begin();
+    assert!(healed(&cellar, fresh), "it had not ended");
+    assert!(healed(&other, fresh), "nor for a node that did not see the flush itself");
+}
+
+#[test]
+fn f24_a_redis_where_nobody_has_opened_a_store_tells_the_date_and_nothing_else() {
+    let server = Server::start();
+    let unopened = connect(&server.url());
+    let changes = wait(unopened.changes(0, u32::MAX));
+    assert_eq!((changes.head, changes.rows.len(), changes.incarnation), (0, 0, [0; 16]));
+    assert!(changes.clock.is_some_and(|clock| clock > Timestamp::from_millis(1_790_000_000_000)), "{changes:?}");
+    assert!(error(unopened.subject(&"ada".parse().expect("a subject"))).contains("nothing is kept here"));
+    let cellar = Cellar::of(unopened, 1);
+    assert_ne!(incarnation(&cellar), [0; 16]);
+    // A replica tells nothing.
+    let replica = server.replica();
+    assert!(try_connect(&replica.url(), 7).is_err() || !error(connect(&replica.url()).changes(0, 1)).is_empty());
 }
 
 fn key(cellar: &Cellar) -> CheckKey {
@@ -507,13 +555,33 @@ fn a_request_that_is_dropped_half_way_is_carried_out_all_the_same() {
     {
         let mut revoking = pin!(cellar.store.revoke(token.id, None, None, NOW));
         let mut context = Context::from_waker(Waker::noop());
-        assert!(revoking.as_mut().poll(&mut context).is_pending());
+        // Done already, where this thread stood still meanwhile.
+        let polled = revoking.as_mut().poll(&mut context);
+        assert!(!matches!(polled, Poll::Ready(Err(_))), "{polled:?}");
     }
     within("it is carried out", || (cellar.lets_in(digest) == Ok(false)).then_some(()));
     // One that was never begun is not.
     let (token, digest) = cellar.issued();
     drop(cellar.store.revoke(token.id, None, None, NOW));
     assert_eq!(cellar.lets_in(digest), Ok(true));
+}
+
+#[test]
+fn f24_the_end_of_what_was_evicted_is_not_acknowledged_where_a_node_may_know_it() {
+    // The record, its subject, its client.
+    for lost in ["t:", "s:", "c:"] {
+        let database = counterfoil_lab::redis::database();
+        let cellar = Cellar::at(database.url());
+        let (token, digest) = cellar.issued();
+        assert_eq!(cellar.lets_in(digest), Ok(true));
+        // There, because the name of the record is no text.
+        let evict = format!("return redis.call('DEL', unpack(redis.call('KEYS', '{{cf}}:{lost}*')))");
+        assert_eq!(database.command(&["EVAL", &evict, "0"]), Reply::Number(1), "{lost}");
+        assert_eq!(cellar.lets_in(digest), Ok(false), "{lost}");
+        error(cellar.store.revoke(token.id, None, None, NOW));
+        let everything = TokenFilter::default();
+        error(cellar.store.revoke_matching(&everything, 10, NOW));
+    }
 }
 
 #[test]

@@ -22,6 +22,6 @@ fn every_secret_gets_the_answer_of_the_model_after_every_step_on_redis() {
     let stores =
         Stores { tokens: Arc::new(cellar::connect(database.url())), accounts: Arc::new(MemoryStore::new()), cached };
     tell_many(100, || stores.clone());
-    assert!(HITS.load(Ordering::Relaxed) > 400, "{HITS:?} answers came from the cache");
+    assert!(HITS.load(Ordering::Relaxed) > 50, "{HITS:?} answers came from the cache");
     tell_many(100, || Stores { cached: None, ..stores.clone() });
 }

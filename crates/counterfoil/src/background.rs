@@ -10,12 +10,10 @@ use counterfoil_core::{Authority, Clock, Error, StoreClock};
 use metrics::{counter, gauge};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 
 /// A quarter of the time that what is cached may be answered, roughly: one answer may be lost, and the next one late.
 const FOLLOW_EVERY: Duration = Duration::from_millis(250);
-/// Where the store says that something has changed, it is asked at once, but not oftener than this.
-const FOLLOW_AT_MOST_EVERY: Duration = Duration::from_millis(10);
 /// What was seen of a token, and sliding renewals, are written within a second.
 const FLUSH_EVERY: Duration = Duration::from_millis(500);
 /// The first purge comes after this as well, so that a start is not slowed by yesterday's dead.
@@ -87,11 +85,11 @@ async fn follow(
     let mut health = Health::of("follow", "following what changes in the store");
     let mut ticks = interval(FOLLOW_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut pace = Pace::default();
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
-            // A flood of news costs no more than a hundred questions a second.
-            () = async { sleep(FOLLOW_AT_MOST_EVERY).await; authority.news().await } => {}
+            () = async { pace.free().await; authority.news().await } => pace.spend(),
             () = told_to_stop(&mut stopped) => return,
         }
         let asked = clock.now();
@@ -113,6 +111,33 @@ async fn follow(
             gauge!("counterfoil_cached_tokens").set(cache.len() as f64);
             counter!("counterfoil_cache_misses_total").absolute(cache.misses());
         }
+    }
+}
+
+/// Where the store says that something has changed it is asked at once; a flood of such words costs a hundred questions a second.
+#[derive(Debug, Default)]
+struct Pace {
+    free_from: Option<Instant>,
+}
+
+impl Pace {
+    /// What one question costs.
+    const EACH: Duration = Duration::from_millis(10);
+    /// What may have been saved up: a few words on each other's heels are nothing unusual.
+    const SAVED: Duration = Duration::from_millis(50);
+
+    /// Until another question may be asked.
+    async fn free(&self) {
+        if let Some(free_from) = self.free_from {
+            sleep_until(free_from).await;
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a pause between questions, and no answer hangs on it")]
+    fn spend(&mut self) {
+        let now = Instant::now();
+        let saved_from = now.checked_sub(Pace::SAVED).unwrap_or(now);
+        self.free_from = Some(self.free_from.map_or(saved_from, |free_from| free_from.max(saved_from)) + Pace::EACH);
     }
 }
 
@@ -310,5 +335,29 @@ impl fmt::Display for Chain<'_> {
             cause = error.source();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    #[expect(clippy::disallowed_methods, reason = "the clock of a runtime that stands still")]
+    async fn f15_a_few_words_of_changes_are_followed_at_once_and_a_flood_a_hundred_times_a_second() {
+        let mut pace = Pace::default();
+        let begun = Instant::now();
+        let mut asked = Vec::new();
+        while begun.elapsed() < Duration::from_secs(10) {
+            pace.free().await;
+            pace.spend();
+            asked.push(begun.elapsed());
+        }
+        assert!(asked[4].is_zero(), "five at once: {:?}", &asked[..6]);
+        assert!((990..=1_010).contains(&asked.len()), "{} in ten seconds", asked.len());
+        sleep(Duration::from_secs(1)).await;
+        let rested = Instant::now();
+        pace.free().await;
+        assert!(rested.elapsed().is_zero());
     }
 }

@@ -19,19 +19,23 @@ use counterfoil_core::import::{ImportStore, Importer};
 use counterfoil_core::mail::Mailer;
 use counterfoil_core::memory::MemoryStore;
 use counterfoil_core::seal::KeyRing;
-use counterfoil_core::store::MailStore;
+use counterfoil_core::store::{AccountQuery, MailStore};
 use counterfoil_core::{
     AccountStore, AuditStore, Authority, Clock, Entropy, Error, EventSink, Parts, Settings, SharedLimits, StoreClock,
-    TokenStore,
+    StoreError, TokenStore,
 };
 #[cfg(feature = "axum")]
 use counterfoil_http::{AuthLayer, Http, HttpSettings, Selection};
 #[cfg(feature = "postgres")]
 use counterfoil_store::postgres::{ConnectError, ConnectOptions, PostgresStore};
+#[cfg(feature = "redis")]
+use counterfoil_store::redis::{Address as RedisAddress, LimitsAddress, RedisLimits, RedisStore};
 #[cfg(feature = "sqlite")]
 use counterfoil_store::sqlite::{
     Absent, BackupError, Contents, OpenError, OpenOptions, Progress, Rewound, SqliteStore,
 };
+#[cfg(feature = "redis")]
+use counterfoil_store::tally::{Disagreement, Tally, TallyStore, agree};
 
 use crate::background::Background;
 use crate::guarded_limits::Guarded;
@@ -63,6 +67,8 @@ struct Open {
     store_clock: Option<Arc<StoreClock>>,
     /// `None`: it has been shut down.
     running: Mutex<Option<Running>>,
+    #[cfg(feature = "redis")]
+    tally: Option<Tally>,
     #[cfg(feature = "sqlite")]
     sqlite: Option<Arc<SqliteStore>>,
     #[cfg(feature = "postgres")]
@@ -88,7 +94,8 @@ impl Counterfoil {
         &self.open.authority
     }
 
-    /// What brings accounts and tokens over from other systems; nothing where stores of your own keep everything.
+    /// What brings accounts and tokens over from other systems; nothing where they lie in two stores, or in stores of your own: both come
+    /// in one transition.
     pub fn importer(&self) -> Option<&Importer> {
         self.open.importer.as_ref()
     }
@@ -125,14 +132,21 @@ impl Counterfoil {
         self.http(HttpSettings::default()).layer()
     }
 
-    /// The embedded store, if that is what keeps everything.
+    /// What the Redis that keeps the tokens and the store of the rest have in common; nothing where one store keeps both, or where the rest
+    /// is not in SQLite or PostgreSQL.
+    #[cfg(feature = "redis")]
+    pub fn tally(&self) -> Option<Tally> {
+        self.open.tally
+    }
+
+    /// The embedded store, if that is what keeps everything, or everything but the tokens.
     #[cfg(feature = "sqlite")]
     pub fn sqlite(&self) -> Option<&SqliteStore> {
         self.open.sqlite.as_deref()
     }
 
     /// Copies everything to `file`, which must not be there, while it is in use; see [`SqliteStore::backup`]. The sealing
-    /// key ring is not in it. `progress` hears of it every few megabytes, on another thread.
+    /// key ring is not in it, nor are tokens that are kept elsewhere. `progress` hears of it every few megabytes, on another thread.
     ///
     /// # Errors
     /// [`NotBackedUp`]; then there is nothing at `file`, unless there was before.
@@ -184,6 +198,11 @@ pub struct Builder {
     store: Store,
     #[cfg(feature = "sqlite")]
     rewound: OnRewind,
+    /// Where the tokens are, if not with the rest.
+    #[cfg(feature = "redis")]
+    tokens: Option<RedisAddress>,
+    #[cfg(feature = "redis")]
+    tokens_anew: bool,
     accounts: Option<Arc<dyn AccountStore>>,
     audit: Option<Arc<dyn AuditStore>>,
     settings: Settings,
@@ -197,7 +216,16 @@ pub struct Builder {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     cached: Option<NonZeroUsize>,
-    shared_limits: Option<Arc<dyn SharedLimits>>,
+    shared_limits: SharedBy,
+}
+
+/// Where all nodes count together.
+#[derive(Debug)]
+enum SharedBy {
+    Nobody,
+    Own(Arc<dyn SharedLimits>),
+    #[cfg(feature = "redis")]
+    Redis(LimitsAddress),
 }
 
 /// What to do with a database that has lost commits, before the time of it is known.
@@ -247,18 +275,37 @@ struct Stores {
 }
 
 impl Stores {
-    /// One that keeps everything.
-    fn all_in<S>(store: &Arc<S>) -> Stores
+    /// One that keeps everything, or everything but the tokens.
+    ///
+    /// Its accounts tell which of the two it is: who has one is a subject of the store that keeps the tokens. To go on with the other one
+    /// would revive what was ended, or end where nobody looks.
+    async fn of<S>(store: &Arc<S>, elsewhere: Option<Arc<dyn TokenStore>>) -> Result<Stores, StartError>
     where
         S: TokenStore + AccountStore + AuditStore + MailStore + ImportStore + 'static,
     {
-        Stores {
-            tokens: Arc::clone(store) as _,
+        let failed = |error: StoreError| StartError::Authority(error.into());
+        let any = AccountQuery { limit: 1, ..AccountQuery::default() };
+        if let Some(account) = store.accounts(&any).await.map_err(failed)?.first() {
+            let is_here = store.subject(&account.subject).await.map_err(failed)?.is_some();
+            match (is_here, &elsewhere) {
+                (true, Some(_)) => return Err(StartError::TokensHere),
+                (false, None) => return Err(StartError::TokensElsewhere),
+                (false, Some(_)) | (true, None) => {}
+            }
+        }
+        let imports = elsewhere.is_none().then(|| Arc::clone(store) as Arc<dyn ImportStore>);
+        Ok(Stores {
+            tokens: elsewhere.unwrap_or_else(|| Arc::clone(store) as _),
             accounts: Arc::clone(store) as _,
             audit: Some(Arc::clone(store) as _),
             mails: Some(Arc::clone(store) as _),
-            imports: Some(Arc::clone(store) as _),
-        }
+            imports,
+        })
+    }
+
+    /// Those of the host.
+    fn of_hosts(tokens: Arc<dyn TokenStore>, accounts: Arc<dyn AccountStore>) -> Stores {
+        Stores { tokens, accounts, audit: None, mails: None, imports: None }
     }
 }
 
@@ -268,6 +315,10 @@ impl Default for Builder {
             store: Store::NotSaid,
             #[cfg(feature = "sqlite")]
             rewound: OnRewind::Refuse,
+            #[cfg(feature = "redis")]
+            tokens: None,
+            #[cfg(feature = "redis")]
+            tokens_anew: false,
             accounts: None,
             audit: None,
             settings: Settings::default(),
@@ -281,7 +332,7 @@ impl Default for Builder {
             clock: Arc::new(SystemClock),
             entropy: Arc::new(OsEntropy),
             cached: Some(CACHED_TOKENS),
-            shared_limits: None,
+            shared_limits: SharedBy::Nobody,
         }
     }
 }
@@ -350,6 +401,29 @@ impl Builder {
     #[must_use]
     pub fn stores(self, tokens: Arc<dyn TokenStore>, accounts: Arc<dyn AccountStore>) -> Builder {
         Builder { store: Store::Own(tokens, accounts), ..self }
+    }
+
+    /// Keeps tokens in Redis or Valkey, which any number of nodes share, and clients, epochs and failed tries with them; whatever else is
+    /// said keeps the rest: `.sqlite(…)`, `.postgres(…)`, `.memory()`, or [`Builder::accounts`] alone. What is promised there, until a
+    /// failover, and how the server must be set up: [`RedisStore`] and `docs/redis.md`. No server at the start is an error, and so is one
+    /// that keeps tokens of another deployment than the accounts: SQLite and PostgreSQL know theirs by their [`Tally`]; with `.memory()`
+    /// or accounts of your own alone it is yours to name the right one.
+    ///
+    /// It is said at the first start or never: tokens do not move, and a store whose accounts have theirs in Redis is opened only
+    /// together with it. [`Counterfoil::importer`] has nothing to import into.
+    #[cfg(feature = "redis")]
+    #[must_use]
+    pub fn tokens_in_redis(self, address: RedisAddress) -> Builder {
+        Builder { tokens: Some(address), ..self }
+    }
+
+    /// Begins with no token in a Redis that has none of this deployment, because it was flushed or lost. Without this it is an error, where
+    /// there are accounts or tokens were begun elsewhere: another Redis than theirs, by a mistake in its address, would acknowledge the
+    /// end of tokens that live on.
+    #[cfg(feature = "redis")]
+    #[must_use]
+    pub fn begin_tokens_anew(self) -> Builder {
+        Builder { tokens_anew: true, ..self }
     }
 
     /// Takes accounts from here, whatever keeps the tokens: for a service that has its own table of users.
@@ -445,7 +519,15 @@ impl Builder {
     /// one request a second asks, and the others do not wait. Call what uses it in a tokio runtime.
     #[must_use]
     pub fn shared_limits(self, shared: Arc<dyn SharedLimits>) -> Builder {
-        Builder { shared_limits: Some(shared), ..self }
+        Builder { shared_limits: SharedBy::Own(shared), ..self }
+    }
+
+    /// As [`Builder::shared_limits`], in Redis or Valkey: one server, what Sentinels name, or a Cluster. That it is away at the start
+    /// is no error.
+    #[cfg(feature = "redis")]
+    #[must_use]
+    pub fn limits_in_redis(self, address: LimitsAddress) -> Builder {
+        Builder { shared_limits: SharedBy::Redis(address), ..self }
     }
 
     /// Another clock than the machine's: for tests.
@@ -509,9 +591,25 @@ impl Builder {
         let mut sqlite = None;
         #[cfg(feature = "postgres")]
         let mut postgres = None;
+        // First: where it is away, nothing is made.
+        #[cfg(feature = "redis")]
+        let redis = match self.tokens {
+            Some(address) => {
+                let connected = Box::pin(RedisStore::connect(address, Arc::clone(&self.entropy))).await;
+                Some(Arc::new(connected.map_err(StartError::Redis)?))
+            }
+            None => None,
+        };
+        #[cfg(feature = "redis")]
+        let elsewhere = redis.clone().map(|redis| redis as Arc<dyn TokenStore>);
+        #[cfg(not(feature = "redis"))]
+        let elsewhere: Option<Arc<dyn TokenStore>> = None;
         let Stores { tokens, accounts, audit, mails, imports } = match self.store {
-            Store::NotSaid => return Err(StartError::NoStore),
-            Store::Memory => Stores::all_in(&Arc::new(MemoryStore::default())),
+            Store::NotSaid => match (elsewhere, &self.accounts) {
+                (Some(tokens), Some(accounts)) => Stores::of_hosts(tokens, Arc::clone(accounts)),
+                (Some(_), None) | (None, _) => return Err(StartError::NoStore),
+            },
+            Store::Memory => Stores::of(&Arc::new(MemoryStore::default()), elsewhere).await?,
             #[cfg(feature = "sqlite")]
             Store::Sqlite { path, absent } => {
                 let options = if serve { OpenOptions::serve() } else { OpenOptions::beside() };
@@ -519,20 +617,36 @@ impl Builder {
                 let rewound = match self.rewound {
                     OnRewind::Refuse => Rewound::Refuse,
                     OnRewind::Accept => Rewound::Accept { at },
+                    OnRewind::Revoke if elsewhere.is_some() => return Err(StartError::TokensNotRewound),
                     OnRewind::Revoke => Rewound::EndTokens { at },
                 };
                 let options = OpenOptions { absent, rewound, ..options };
                 let store = Arc::new(SqliteStore::open(&path, &options).map_err(StartError::Open)?);
                 sqlite = Some(Arc::clone(&store));
-                Stores::all_in(&store)
+                Stores::of(&store, elsewhere).await?
             }
             #[cfg(feature = "postgres")]
             Store::Postgres { url: PostgresUrl(url), options } => {
                 let store = Arc::new(PostgresStore::connect(&url, &options).await.map_err(StartError::Connect)?);
                 postgres = Some(Arc::clone(&store));
-                Stores::all_in(&store)
+                Stores::of(&store, elsewhere).await?
             }
-            Store::Own(tokens, accounts) => Stores { tokens, accounts, audit: None, mails: None, imports: None },
+            Store::Own(tokens, accounts) => Stores::of_hosts(elsewhere.unwrap_or(tokens), accounts),
+        };
+        #[cfg(feature = "redis")]
+        let tally = {
+            let beside: Option<&dyn TallyStore> = None;
+            #[cfg(feature = "sqlite")]
+            let beside = beside.or(sqlite.as_deref().map(|sqlite| sqlite as _));
+            #[cfg(feature = "postgres")]
+            let beside = beside.or(postgres.as_deref().map(|postgres| postgres as _));
+            match (&redis, beside) {
+                (Some(tokens), Some(accounts)) => {
+                    let agreed = agree(accounts, tokens, self.tokens_anew, self.entropy.as_ref()).await;
+                    Some(agreed.map_err(StartError::OtherTokens)?)
+                }
+                (Some(_), None) | (None, _) => None,
+            }
         };
         let store_clock = store_clock(tokens.as_ref(), &self.clock).await?;
         let clock = store_clock.clone().map_or(self.clock, |clock| clock as Arc<dyn Clock>);
@@ -549,6 +663,15 @@ impl Builder {
         let cache = cache.transpose().map_err(|error| StartError::Authority(error.into()))?;
         let subscribers = Subscribers::start(self.ears).map_err(StartError::Threads)?;
         let events = subscribers.sinks().fold(EventSinks::new().and(events), EventSinks::with);
+        let shared: Option<Arc<dyn SharedLimits>> = match self.shared_limits {
+            SharedBy::Nobody => None,
+            SharedBy::Own(shared) => Some(shared),
+            // A command lets nobody in.
+            #[cfg(feature = "redis")]
+            SharedBy::Redis(address) if serve => Some(Arc::new(Box::pin(RedisLimits::connect(address)).await)),
+            #[cfg(feature = "redis")]
+            SharedBy::Redis(_) => None,
+        };
         let parts = Parts {
             tokens,
             accounts: self.accounts.unwrap_or(accounts),
@@ -564,7 +687,7 @@ impl Builder {
         let now = clock.now();
         let opened = if serve { Authority::open(parts, now).await } else { Authority::open_beside(parts, now).await };
         let mut authority = opened.map_err(StartError::Authority)?;
-        if let Some(shared) = self.shared_limits {
+        if let Some(shared) = shared {
             authority = authority.with_shared_limits(Arc::new(Guarded::new(shared, Arc::clone(&clock))));
         }
         if let Some(cache) = cache {
@@ -581,6 +704,8 @@ impl Builder {
                 clock,
                 store_clock,
                 running,
+                #[cfg(feature = "redis")]
+                tally,
                 #[cfg(feature = "sqlite")]
                 sqlite,
                 #[cfg(feature = "postgres")]
@@ -648,6 +773,18 @@ pub enum StartError {
     /// There is no store in PostgreSQL, and why.
     #[cfg(feature = "postgres")]
     Connect(ConnectError),
+    /// There is no Redis to keep tokens in, and why.
+    #[cfg(feature = "redis")]
+    Redis(StoreError),
+    /// The tokens of the accounts in this store are in another one, which was not named.
+    TokensElsewhere,
+    /// Tokens were to be kept in another store than the rest, and this one has accounts whose tokens are in it.
+    TokensHere,
+    /// The Redis that was named does not keep the tokens of the accounts in this store.
+    #[cfg(feature = "redis")]
+    OtherTokens(Disagreement),
+    /// Tokens were to be ended because the store was put back to an earlier state, and they are not in it.
+    TokensNotRewound,
     /// The deployment in the store did not open.
     Authority(Error),
     /// The system gave no threads.
@@ -667,6 +804,20 @@ impl fmt::Display for StartError {
             StartError::Open(error) => fmt::Display::fmt(error, f),
             #[cfg(feature = "postgres")]
             StartError::Connect(error) => fmt::Display::fmt(error, f),
+            #[cfg(feature = "redis")]
+            StartError::Redis(_) => f.write_str("the Redis that tokens are to be kept in cannot be used"),
+            StartError::TokensElsewhere => f.write_str(
+                "the accounts in this store have their tokens in another one, which must be named as well: nothing that is ended here \
+                 would end there",
+            ),
+            StartError::TokensHere => f.write_str(
+                "the accounts in this store have their tokens in it as well; in another one, whoever is disabled or deleted would not be",
+            ),
+            #[cfg(feature = "redis")]
+            StartError::OtherTokens(disagreement) => fmt::Display::fmt(disagreement, f),
+            StartError::TokensNotRewound => {
+                f.write_str("the tokens are in another store, which was not put back, so that none of them has come back to life")
+            }
             StartError::Authority(error) => fmt::Display::fmt(error, f),
             StartError::Threads(_) => f.write_str("no thread could be started"),
         }
@@ -676,11 +827,19 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            StartError::NoStore | StartError::NoMailStore => None,
+            StartError::NoStore
+            | StartError::NoMailStore
+            | StartError::TokensElsewhere
+            | StartError::TokensHere
+            | StartError::TokensNotRewound => None,
+            #[cfg(feature = "redis")]
+            StartError::OtherTokens(disagreement) => disagreement.source(),
             #[cfg(feature = "sqlite")]
             StartError::Open(error) => error.source(),
             #[cfg(feature = "postgres")]
             StartError::Connect(error) => error.source(),
+            #[cfg(feature = "redis")]
+            StartError::Redis(error) => Some(error),
             StartError::Authority(error) => error.source(),
             StartError::Threads(error) => Some(error),
         }

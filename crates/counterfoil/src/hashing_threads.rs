@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use counterfoil_core::hashing::{CheckTask, Checked, HashTask, Hashed, Hashing, Overloaded};
 use counterfoil_core::password::{EncodedPassword, Scratch};
-use counterfoil_core::{BootTime, Clock};
+use counterfoil_core::{BootTime, Clock, Now};
 use metrics::{counter, gauge, histogram};
 use tokio::sync::oneshot;
 
@@ -23,9 +23,13 @@ pub struct HashingCapacity {
     /// than cores only make every login slower.
     pub threads: NonZeroUsize,
     /// Passwords that may wait. At about 20 ms each a queue of 64 on one thread makes the last one wait for 1.3 s; whoever
-    /// comes after that is told to try again.
+    /// comes after that is told to try again, and so is whoever has waited for five seconds.
     pub queue: NonZeroUsize,
 }
+
+/// How long a password waits at most for its turn. On a machine that is slow or busy the queue is longer in time than it was
+/// meant to be, and whoever waits behind it for longer has given up.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Default for HashingCapacity {
     /// One thread for every two cores, so that a storm of logins leaves half the machine to everything else; a queue of 64.
@@ -54,7 +58,12 @@ impl HashingThreads {
     /// # Errors
     /// When the system refuses a thread; those already started end again.
     pub fn start(capacity: HashingCapacity) -> io::Result<HashingThreads> {
+        HashingThreads::start_by(Arc::new(SystemClock), capacity)
+    }
+
+    fn start_by(clock: Arc<dyn Clock>, capacity: HashingCapacity) -> io::Result<HashingThreads> {
         let queue = Arc::new(Queue {
+            clock,
             jobs: Mutex::new(Jobs { waiting: VecDeque::new(), closed: false }),
             arrived: Condvar::new(),
             limit: capacity.queue.get(),
@@ -98,6 +107,7 @@ impl Drop for HashingThreads {
 
 #[derive(Debug)]
 struct Queue {
+    clock: Arc<dyn Clock>,
     jobs: Mutex<Jobs>,
     arrived: Condvar,
     limit: usize,
@@ -105,7 +115,8 @@ struct Queue {
 
 #[derive(Debug)]
 struct Jobs {
-    waiting: VecDeque<Job>,
+    /// Each with the moment it came.
+    waiting: VecDeque<(Now, Job)>,
     closed: bool,
 }
 
@@ -158,20 +169,20 @@ impl Queue {
         let mut jobs = self.lock();
         if jobs.waiting.len() >= self.limit {
             // Callers that have hung up make room before anyone is turned away.
-            jobs.waiting.retain(|job| !job.is_abandoned());
+            jobs.waiting.retain(|(_, job)| !job.is_abandoned());
         }
         if jobs.closed || jobs.waiting.len() >= self.limit {
             counter!("counterfoil_hashing_refused_total").increment(1);
             return Err(Overloaded);
         }
-        jobs.waiting.push_back(job);
+        jobs.waiting.push_back((self.clock.now(), job));
         jobs.tell_how_many_wait();
         drop(jobs);
         self.arrived.notify_one();
         Ok(())
     }
 
-    /// The next job that somebody still waits for; `None` when there will be none.
+    /// The next job that somebody still waits for, and has not waited for too long; `None` when there will be none.
     fn next(&self) -> Option<Job> {
         let mut jobs = self.lock();
         loop {
@@ -181,8 +192,11 @@ impl Queue {
             let next = jobs.waiting.pop_front();
             jobs.tell_how_many_wait();
             match next {
-                Some(job) if job.is_abandoned() => {}
-                Some(job) => return Some(job),
+                Some((_, job)) if job.is_abandoned() => {}
+                Some((came, _)) if has_waited_too_long(came, self.clock.now()) => {
+                    counter!("counterfoil_hashing_refused_total").increment(1);
+                }
+                Some((_, job)) => return Some(job),
                 None => jobs = self.arrived.wait(jobs).unwrap_or_else(PoisonError::into_inner),
             }
         }
@@ -195,6 +209,12 @@ impl Queue {
         drop(jobs);
         self.arrived.notify_all();
     }
+}
+
+/// Nobody has where the machine has no clock that nobody can set.
+fn has_waited_too_long(came: Now, now: Now) -> bool {
+    let (Some(BootTime(came)), Some(BootTime(now))) = (came.boot, now.boot) else { return false };
+    Duration::from_nanos(now.saturating_sub(came)) > PATIENCE
 }
 
 fn timed<T>(hash: impl FnOnce() -> T) -> T {
@@ -238,6 +258,7 @@ mod tests {
 
     use super::*;
     use counterfoil_core::password::{HashingParams, Password, Verdict};
+    use counterfoil_core::{ManualClock, Timestamp};
 
     fn threads(queue: usize) -> HashingThreads {
         let queue = NonZeroUsize::new(queue).expect("not zero");
@@ -315,6 +336,40 @@ mod tests {
             assert_eq!(pollster::block_on(kept), Ok(()));
         }
         assert_eq!(DONE.load(Ordering::SeqCst), 2, "the abandoned one never ran");
+    }
+
+    #[test]
+    fn f34_whoever_has_waited_for_five_seconds_is_told_to_try_again() {
+        let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_795_172_400_000)));
+        let queue = NonZeroUsize::new(4).expect("not zero");
+        let capacity = HashingCapacity { threads: NonZeroUsize::MIN, queue };
+        let threads = HashingThreads::start_by(clock.clone(), capacity).expect("thread");
+        let (open, gate) = mpsc::channel::<()>();
+        static SLOW: Mutex<Option<mpsc::Receiver<()>>> = Mutex::new(None);
+        *SLOW.lock().expect("gate") = Some(gate);
+        let (entered, enters) = mpsc::sync_channel(1);
+        static BEGUN: Mutex<Option<mpsc::SyncSender<()>>> = Mutex::new(None);
+        *BEGUN.lock().expect("begun") = Some(entered);
+        let slow = || {
+            BEGUN.lock().expect("begun").take().expect("sender").send(()).expect("receiver");
+            assert!(
+                SLOW.lock().expect("gate").take().expect("gate").recv().is_err(),
+                "the gate opens by being dropped"
+            );
+        };
+
+        let running = call(&threads, slow);
+        enters.recv().expect("the thread has begun");
+        let first = call(&threads, || ());
+        clock.advance(Duration::from_millis(1));
+        let second = call(&threads, || ());
+        clock.advance(PATIENCE);
+        let third = call(&threads, || ());
+        drop(open);
+        assert_eq!(pollster::block_on(running), Ok(()), "what has begun is done");
+        assert_eq!(pollster::block_on(first), Err(Overloaded), "a millisecond too long");
+        assert_eq!(pollster::block_on(second), Ok(()), "at the last moment");
+        assert_eq!(pollster::block_on(third), Ok(()));
     }
 
     #[test]

@@ -99,8 +99,12 @@ pub use counterfoil_http::{
 pub use counterfoil_store::copy;
 #[cfg(feature = "postgres")]
 pub use counterfoil_store::postgres;
+#[cfg(feature = "redis")]
+pub use counterfoil_store::redis;
 #[cfg(feature = "sqlite")]
 pub use counterfoil_store::sqlite;
+#[cfg(feature = "redis")]
+pub use counterfoil_store::tally;
 #[cfg(feature = "sqlite")]
 pub use counterfoil_store::{BackupError, OpenError, RestoreError, SqliteStore, restore};
 #[cfg(feature = "postgres")]

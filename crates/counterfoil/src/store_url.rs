@@ -9,8 +9,8 @@ use crate::Builder;
 pub enum NotAStoreUrl {
     /// It has no scheme.
     NoScheme,
-    /// A kind of store that this version does not have yet.
-    NotYet(&'static str),
+    /// A Redis, which keeps tokens alone: `Builder::tokens_in_redis`.
+    TokensAlone,
     /// A feature of this crate that is switched off.
     NoFeature(&'static str),
     /// A scheme that means nothing here.
@@ -24,7 +24,12 @@ impl fmt::Display for NotAStoreUrl {
         const EXPECTED: &str = "expected sqlite:///DIRECTORY, postgres://USER@HOST/DATABASE or memory:";
         match self {
             NotAStoreUrl::NoScheme => write!(f, "the store's URL has no scheme; {EXPECTED}"),
-            NotAStoreUrl::NotYet(store) => write!(f, "{store} is not supported yet; {EXPECTED}"),
+            NotAStoreUrl::TokensAlone => {
+                write!(
+                    f,
+                    "a Redis keeps tokens alone: name it with Builder::tokens_in_redis, and what keeps the rest here; {EXPECTED}"
+                )
+            }
             NotAStoreUrl::NoFeature(feature) => {
                 write!(f, "this program was built without the feature `{feature}` of counterfoil")
             }
@@ -67,7 +72,7 @@ impl Builder {
             "memory" => Err(NotAStoreUrl::Place("is `memory:` and nothing behind it: what is kept there has no place")),
             "sqlite" => self.sqlite_at(place),
             "postgres" | "postgresql" => self.postgres_at(url),
-            "redis" | "rediss" | "valkey" | "valkeys" => Err(NotAStoreUrl::NotYet("Redis")),
+            redis if ["redis", "valkey"].iter().any(|name| redis.starts_with(name)) => Err(NotAStoreUrl::TokensAlone),
             // A path of Windows, or a text in the wrong place.
             scheme if scheme.len() < 2 || !scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+') => {
                 Err(NotAStoreUrl::NoScheme)
@@ -153,7 +158,7 @@ mod tests {
             ),
             (
                 "rediss://u:p@h",
-                "Redis is not supported yet; expected sqlite:///DIRECTORY, postgres://USER@HOST/DATABASE or memory:",
+                "a Redis keeps tokens alone: name it with Builder::tokens_in_redis, and what keeps the rest here; expected sqlite:///DIRECTORY, postgres://USER@HOST/DATABASE or memory:",
             ),
             ("sqlite:", "the store's URL names no directory; write sqlite:///DIRECTORY"),
             ("sqlite://", "the store's URL names no directory; write sqlite:///DIRECTORY"),

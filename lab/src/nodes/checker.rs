@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::history::{By, Entry, Recorder, TokenNumber, Verdict};
+use super::history::{ADMIN, By, Entry, Recorder, TokenNumber, Verdict};
 use super::http::{Answer, Link};
 use super::{Failure, millis, now};
 use crate::waiting::pause;
@@ -82,6 +82,8 @@ struct Checker {
     plan: Plan,
     recorder: Recorder,
     tokens: Mutex<Vec<Token>>,
+    /// The administrator's own tokens; the last one is used.
+    admins: Mutex<Vec<(Arc<str>, TokenNumber)>>,
     queues: Vec<Queue>,
     /// When an order to this node last failed.
     failed: Vec<AtomicU64>,
@@ -107,9 +109,6 @@ struct Queue {
     under_way: AtomicUsize,
 }
 
-/// The number of the administrator's own token.
-const ADMIN: TokenNumber = 0;
-
 /// Runs until stdin says `stop` and what is left to ask has been asked.
 ///
 /// # Errors
@@ -123,6 +122,7 @@ pub fn run() -> Result<(), Failure> {
     let checker = Arc::new(Checker {
         recorder,
         tokens: Mutex::default(),
+        admins: Mutex::default(),
         queues: (0..nodes).map(|_| Queue::default()).collect(),
         failed: (0..nodes).map(|_| AtomicU64::new(0)).collect(),
         avoided: AtomicU32::new(0),
@@ -132,7 +132,7 @@ pub fn run() -> Result<(), Failure> {
         plan,
     });
     let admin = checker.plan.admin.clone();
-    checker.knows(&admin, "", 0, now());
+    checker.is_admin(&admin, 0);
     checker.look_whether_answers_mean_what_is_thought()?;
     say("ready");
     let mut askers = Vec::new();
@@ -153,13 +153,18 @@ pub fn run() -> Result<(), Failure> {
     }
     for line in lines {
         let line = line?;
-        let bit = |number: &str| number.parse::<u32>().ok().map(|node| 1 << node);
+        let bit = |number: &str| number.parse::<u32>().ok().map(|node| 1 << node).ok_or("which node?");
         match line.split_once(' ') {
-            Some(("avoid", node)) => checker.avoided.fetch_or(bit(node).ok_or("which node?")?, Ordering::AcqRel),
-            Some(("use", node)) => checker.avoided.fetch_and(!bit(node).ok_or("which node?")?, Ordering::AcqRel),
+            Some(("avoid", node)) => drop(checker.avoided.fetch_or(bit(node)?, Ordering::AcqRel)),
+            Some(("use", node)) => drop(checker.avoided.fetch_and(!bit(node)?, Ordering::AcqRel)),
+            // With when somebody set out to make it.
+            Some(("admin", made)) => {
+                let (begin, secret) = made.split_once(' ').ok_or("whose?")?;
+                checker.is_admin(secret, begin.parse()?);
+            }
             _ if line == "stop" => break,
             _ => return Err(format!("what is {line:?}?").into()),
-        };
+        }
     }
     checker.stopping.store(true, Ordering::Release);
     for maker in makers {
@@ -224,6 +229,21 @@ impl Checker {
         };
         self.recorder.note(&Entry::Issued { begin, end, token });
         token
+    }
+
+    fn is_admin(&self, secret: &str, begin: u64) {
+        let number = self.knows(secret, "", begin, now());
+        lock(&self.admins).push((secret.into(), number));
+    }
+
+    /// The secret that an administrator has now.
+    fn admin(&self) -> Arc<str> {
+        lock(&self.admins).last().map(|(secret, _)| Arc::clone(secret)).unwrap_or_default()
+    }
+
+    /// The number of the administrator's token that has this secret.
+    fn admins_number(&self, secret: &str) -> Option<TokenNumber> {
+        lock(&self.admins).iter().find(|(known, _)| **known == *secret).map(|(_, number)| *number)
     }
 
     fn secret(&self, token: TokenNumber) -> Arc<str> {
@@ -350,7 +370,7 @@ impl Checker {
         }
         self.drain();
         let begin = now();
-        let answer = link.ask("DELETE", "/v1/admin/tokens?all=true", &self.plan.admin, None);
+        let answer = link.ask("DELETE", "/v1/admin/tokens?all=true", &self.admin(), None);
         let acknowledged = answer.is_ok_and(|answer| answer.status == 204).then(now);
         let shown: Vec<TokenNumber> = alive.iter().rev().take(300).copied().collect();
         self.recorder.note(&Entry::Revocation {
@@ -454,17 +474,20 @@ impl<'c> Hand<'c> {
                     self.checker.failed[node].store(end, Ordering::Release);
                 }
                 // A refusal of the administrator's own token, and a 500, are verdicts like any other.
-                if bearer == self.checker.plan.admin && (answer.status == 401 || answer.status >= 500) {
+                if let Some(token) = self.checker.admins_number(bearer)
+                    && (answer.status == 401 || answer.status >= 500)
+                {
                     let verdict = verdict(answer.status);
-                    self.checker.recorder.note(&Entry::Check { begin, end, node, token: ADMIN, verdict });
+                    self.checker.recorder.note(&Entry::Check { begin, end, node, token, verdict });
                 }
                 (begin, None)
             }
             Err(error) => {
                 self.checker.failed[node].store(end, Ordering::Release);
                 if error.kind() != io::ErrorKind::ConnectionRefused {
-                    let verdict = Verdict::Silence;
-                    self.checker.recorder.note(&Entry::Check { begin, end, node, token: ADMIN, verdict });
+                    // Whose token it was does not matter: nothing was said of it.
+                    let token = self.checker.admins_number(bearer).unwrap_or(ADMIN);
+                    self.checker.recorder.note(&Entry::Check { begin, end, node, token, verdict: Verdict::Silence });
                 }
                 (begin, None)
             }
@@ -474,7 +497,7 @@ impl<'c> Hand<'c> {
     /// By the administrator, on some node.
     fn by_admin(&mut self, method: &str, path: &str, body: Option<&Value>) -> Option<Done> {
         let node = self.some_node();
-        let admin = self.checker.plan.admin.clone();
+        let admin = self.checker.admin();
         self.order(node, method, path, &admin, body).1
     }
 
@@ -547,7 +570,7 @@ impl<'c> Hand<'c> {
 
     /// Makes tokens, lets every node see them, and ends them.
     fn round(&mut self, level: Level, name: &str) -> Option<()> {
-        let admin = self.checker.plan.admin.clone();
+        let admin = self.checker.admin();
         match level {
             Level::Token => {
                 let user = match self.user.clone() {

@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 use super::checker::Plan;
 use super::faults::{ELSEWHERE, FAULTS, Fault};
 use super::front::{Front, Planted};
-use super::history::{self, Entry, Verdict};
-use super::http::Link;
+use super::history::{self, ADMIN, Entry, Verdict};
+use super::http::{Link, PATIENCE};
 use super::judge::{self, Judgement};
-use super::site::{PASSWORD, Shape, Site, USERNAME};
+use super::site::{Node, PASSWORD, Shape, Site, USERNAME};
 use super::{Failure, millis, now};
 use crate::child;
 use crate::directory::Directory;
@@ -103,7 +103,7 @@ impl Options {
 }
 
 fn usage() -> String {
-    let faults: Vec<String> = FAULTS.iter().map(|fault| format!("  {:<5} {}", fault.name, fault.about)).collect();
+    let faults: Vec<String> = FAULTS.iter().map(|fault| format!("  {:<10} {}", fault.name, fault.about)).collect();
     format!("{USAGE}\n{}", faults.join("\n"))
 }
 
@@ -220,6 +220,9 @@ impl Outcome {
         if found.lost_with_a_tail > 0 {
             println!("      {} verdicts by what the failover lost, as documented", found.lost_with_a_tail);
         }
+        if found.lost_with_a_flush > 0 {
+            println!("      {} refusals of what a flush or an eviction took, as documented", found.lost_with_a_flush);
+        }
         self.notes.iter().for_each(|note| println!("      {note}"));
         for violation in found.violations.iter().take(5) {
             println!("      VIOLATION: {violation}");
@@ -243,6 +246,7 @@ impl Outcome {
             "last_yes_in_time_ms": found.latest_allowed as f64 / 1e6,
             "slowest_answer_s": found.slowest as f64 / 1e9,
             "lost_with_a_tail": found.lost_with_a_tail,
+            "lost_with_a_flush": found.lost_with_a_flush,
             "notes": self.notes,
             "complaints": self.complaints,
             "seconds": self.seconds,
@@ -271,7 +275,10 @@ fn one(fault: &Fault, options: &Options) -> Result<Outcome, Failure> {
         fronts.push(front);
     }
     let help = Command::new(&options.program).args(["token", "revoke", "--help"]).output()?;
-    let words = [vec![options.program.display().to_string()], site.store_words()].concat();
+    let mut words = vec!["env".to_owned()];
+    words.extend(site.tokens_setting().into_iter().map(|(name, value)| format!("{name}={value}")));
+    words.push(options.program.display().to_string());
+    words.extend(site.store_words());
     let plan = Plan {
         nodes: addresses.clone(),
         admin: site.admin()?,
@@ -302,6 +309,7 @@ fn one(fault: &Fault, options: &Options) -> Result<Outcome, Failure> {
         notes.push(format!("{dropped} questions dropped, because a node did not answer"));
     }
     let mut history = history::read(&file)?;
+    history::append(&file, &marks)?;
     history.extend(marks);
     let judgement = judge::judge(&history);
     for question in &asked {
@@ -310,10 +318,14 @@ fn one(fault: &Fault, options: &Options) -> Result<Outcome, Failure> {
     if judgement.telling == 0 && nodes > 1 {
         complaints.push("no node was asked about a token after the bound: nothing is shown".into());
     }
+    let hung = judge::without_an_answer(&history, PATIENCE);
+    if hung > 0 {
+        complaints.push(format!("{hung} requests had no answer after {} s", PATIENCE.as_secs()));
+    }
     if judgement.revocations == 0 {
         complaints.push("nothing was revoked: nothing is shown".into());
     }
-    if !judgement.violations.is_empty() && options.planted.is_none() {
+    if !(judgement.violations.is_empty() && complaints.is_empty()) && options.planted.is_none() {
         let kept = PathBuf::from(format!("/tmp/counterfoil-nodes-{}-{}.history", fault.name, std::process::id()));
         fs::copy(&file, &kept)?;
         notes.push(format!("the history is kept in {}", kept.display()));
@@ -357,6 +369,11 @@ enum Question {
     },
     /// Every question was answered yes or no.
     NothingUnanswered,
+    /// No token was made, some were ended, and whether one is live was answered.
+    EndsOnly {
+        from: u64,
+        to: u64,
+    },
     Latency {
         what: &'static str,
         node: usize,
@@ -404,8 +421,35 @@ impl Run<'_> {
         }
     }
 
+    /// Asks until it holds, which it has to within twenty seconds.
+    pub(crate) fn expect_eventually(&mut self, what: &str, mut holds: impl FnMut(&Run<'_>) -> bool) {
+        let begun = now();
+        while !holds(self) {
+            if now() > begun + millis(20_000) {
+                return self.expect(false, &format!("{what}: not within 20 s"));
+            }
+            pause(Duration::from_millis(50));
+        }
+    }
+
+    /// One note for all that begin alike, with the longest time.
+    pub(crate) fn longest(&mut self, start: &str, took: u64) {
+        note_longest(&mut self.notes, start, took as f64 / 1e9);
+    }
+
     pub(crate) fn tell(&mut self, line: &str) -> Result<(), Failure> {
         self.checker.tell(line)
+    }
+
+    /// The administrator has lost every token, and gets another one. Nobody may have opened the store again so far.
+    pub(crate) fn admin_anew(&mut self) -> Result<(), Failure> {
+        let begin = now();
+        let mut made = self.site.admin();
+        while made.is_err() && now() < begin + millis(20_000) {
+            pause(Duration::from_millis(100));
+            made = self.site.admin();
+        }
+        self.tell(&format!("admin {begin} {}", made?))
     }
 
     /// Nothing is wrong any more: within so many milliseconds every node is to answer. It is a complaint at five times that,
@@ -443,8 +487,23 @@ impl Run<'_> {
         self.asked.push(Question::NothingUnanswered);
     }
 
+    pub(crate) fn ends_only(&mut self, from: u64, to: u64) {
+        self.asked.push(Question::EndsOnly { from, to });
+    }
+
     pub(crate) fn latency(&mut self, what: &'static str, node: usize, from: u64, to: u64) {
         self.asked.push(Question::Latency { what, node, from, to });
+    }
+
+    /// How many endings the nodes have found lost and given again, by their logs.
+    pub(crate) fn tells_of_endings_given_again(&mut self) {
+        let again = |node: &Node| -> u64 {
+            let log = node.log();
+            log.lines().filter_map(|line| line.split_once(" again=")?.1.trim().parse::<u64>().ok()).sum()
+        };
+        let again: u64 = self.site.nodes.iter().map(again).sum();
+        self.note(format!("{again} endings were lost and given again by the nodes that knew of them"));
+        self.expect(again > 0, "no ending was lost: nothing was tried");
     }
 
     /// Every node has said in its log that the store tells another history.
@@ -465,7 +524,11 @@ impl Question {
                 match took.iter().copied().collect::<Option<Vec<u64>>>() {
                     Some(took) => {
                         let longest = took.into_iter().max().unwrap_or(0);
-                        note_longest(notes, what, seconds(longest));
+                        note_longest(
+                            notes,
+                            &format!("{what}: all nodes answer again after at most "),
+                            seconds(longest),
+                        );
                         if longest > millis(limit_millis * 5) {
                             complaints.push(format!("{what}: {:.2} s until every node answered", seconds(longest)));
                         }
@@ -504,6 +567,24 @@ impl Question {
                     complaints.push(format!("{unanswered} questions were not answered"));
                 }
             }
+            Question::EndsOnly { from, to } => {
+                let (made, ended) = judge::acknowledged_within(history, *from, *to);
+                notes.push(format!("{ended} orders that end tokens were acknowledged where nothing could be made"));
+                if made > 0 {
+                    complaints.push(format!("{made} tokens were made where there was no room for any"));
+                }
+                let open = history.iter().filter(|entry| {
+                    matches!(entry, Entry::Check { begin, token, verdict: Verdict::Doubt | Verdict::Silence, .. }
+                        if (*from..*to).contains(begin) && *token != ADMIN)
+                });
+                let open = open.count();
+                if open > 0 {
+                    complaints.push(format!("{open} questions were not answered, though they need no room"));
+                }
+                if ended == 0 {
+                    complaints.push("nothing was ended where nothing could be made: nothing was tried".into());
+                }
+            }
             Question::Latency { what, node, from, to } => {
                 let mut took: Vec<u64> = history
                     .iter()
@@ -530,10 +611,9 @@ impl Question {
     }
 }
 
-/// One line for all heals of one kind, with the longest.
-fn note_longest(notes: &mut Vec<String>, what: &str, seconds: f64) {
-    let start = format!("{what}: all nodes answer again after at most ");
-    let known = notes.iter().position(|note| note.starts_with(&start));
+/// One line for all that begin alike, with the longest time.
+fn note_longest(notes: &mut Vec<String>, start: &str, seconds: f64) {
+    let known = notes.iter().position(|note| note.starts_with(start));
     let before = known.map(|at| notes.remove(at));
     let before = before.and_then(|note| note[start.len()..].split(' ').next()?.parse::<f64>().ok()).unwrap_or(0.0);
     notes.push(format!("{start}{:.2} s", seconds.max(before)));

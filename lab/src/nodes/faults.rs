@@ -1,5 +1,8 @@
 //! The faults of docs/security-cases.md that need several processes, each as a schedule of its own.
 
+mod tokens_in_redis;
+
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,11 +15,12 @@ use serde_json::json;
 use super::conductor::Run;
 use super::http::Link;
 use super::judge::{TAIL_BEGINS, TAIL_ENDS};
-use super::site::{DATABASE, Shape, Standby, USERNAME};
+use super::site::{DATABASE, Holding, Redis, Shape, Standby, USERNAME};
 use super::{Failure, millis, now};
 use crate::network::Lost;
 use crate::postgres::Stop;
-use crate::proxy::{Faults, Flow};
+use crate::proxy::{Faults, Flow, Proxy};
+use crate::redis;
 use crate::waiting::pause;
 
 /// What goes wrong, and how.
@@ -32,7 +36,7 @@ pub(crate) struct Fault {
 }
 
 const PLAIN: Shape =
-    Shape { standby: Standby::Synchronous, pooler: false, namespaces: false, redis: false, sqlite: false };
+    Shape { standby: Standby::Synchronous, pooler: false, namespaces: false, redis: Redis::None, sqlite: false };
 
 const fn fault(name: &'static str, about: &'static str, run: fn(&mut Run<'_>) -> Result<(), Failure>) -> Fault {
     Fault { name, about, shape: PLAIN, environment: |_| Vec::new(), before: |_| Vec::new(), run }
@@ -59,6 +63,46 @@ pub(crate) const FAULTS: &[Fault] = &[
     fault("F21", "serialization failures and deadlocks, forced", conflicts),
     Fault { shape: Shape { pooler: true, ..PLAIN }, ..fault("F22", "PgBouncer in transaction mode", calm) },
     fault("F23", "a long transaction of somebody else", foreign_transaction),
+    Fault {
+        shape: Shape { redis: Redis::One(Holding::Counts), ..PLAIN },
+        ..fault(
+            "F24",
+            "the Redis in which nodes count together is flushed, full, evicts, dies, hangs, is cut off",
+            counts_lost,
+        )
+    },
+    Fault {
+        shape: Shape { redis: Redis::Sentinels(Holding::Counts), ..PLAIN },
+        ..fault("F25", "failover of that Redis by Sentinels, with what was counted last lost", counts_failed_over)
+    },
+    Fault {
+        shape: Shape { redis: Redis::One(Holding::Counts), ..PLAIN },
+        ..fault("F26", "that Redis is a replica, and then still loading", counts_unwritable)
+    },
+    Fault {
+        shape: Shape { redis: Redis::One(Holding::Tokens), ..PLAIN },
+        ..fault(
+            "F24-tokens",
+            "the Redis that keeps the tokens is full, dies, hangs, is cut off, evicts, is flushed",
+            tokens_in_redis::lost,
+        )
+    },
+    Fault {
+        shape: Shape { redis: Redis::Sentinels(Holding::Tokens), ..PLAIN },
+        ..fault(
+            "F25-tokens",
+            "failover of that Redis by Sentinels to a replica that has not everything",
+            tokens_in_redis::failed_over,
+        )
+    },
+    Fault {
+        shape: Shape { redis: Redis::One(Holding::Tokens), ..PLAIN },
+        ..fault(
+            "F26-tokens",
+            "that Redis becomes a replica, one node is led to a replica, it is still loading",
+            tokens_in_redis::unwritable,
+        )
+    },
     fault("F27", "a node stands still and goes on", frozen),
     Fault {
         before: |node| match node {
@@ -169,9 +213,9 @@ fn flood(run: &mut Run<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn unreachable(run: &mut Run<'_>) -> Result<(), Failure> {
-    let away = run.share(0.6).min(Duration::from_secs(60));
-    for (number, proxy) in run.site.proxies.iter().enumerate() {
+/// Behind these nothing is reached any more, each in a way of its own.
+fn cut_off(proxies: &[Proxy]) {
+    for (number, proxy) in proxies.iter().enumerate() {
         match number {
             0 => proxy.set(Faults::both(Flow::Swallow)),
             1 => proxy.set(Faults::both(Flow::Hold)),
@@ -181,6 +225,11 @@ fn unreachable(run: &mut Run<'_>) -> Result<(), Failure> {
             }
         }
     }
+}
+
+fn unreachable(run: &mut Run<'_>) -> Result<(), Failure> {
+    let away = run.share(0.6).min(Duration::from_secs(60));
+    cut_off(&run.site.proxies);
     let from = run.mark("PostgreSQL is out of reach");
     pause(away);
     // A lease is over by then, and nothing is answered from memory.
@@ -304,6 +353,226 @@ fn foreign_transaction(run: &mut Run<'_>) -> Result<(), Failure> {
     );
     (0..run.site.nodes.len()).for_each(|node| run.unaffected(from, now(), node));
     run.rest();
+    Ok(())
+}
+
+/// Guesses at a password on these nodes in turn, by a name that nobody has, until one is refused unread; how many were read.
+/// Five are free; then the guesser waits for a second, and longer each time.
+fn guesses(run: &Run<'_>, name: &str, nodes: &[usize]) -> Option<usize> {
+    let mut links: Vec<Link> = nodes.iter().map(|node| Link::to(run.site.nodes[*node].address)).collect();
+    let mut read = 0;
+    for number in 0..40 {
+        match guess(&mut links[number % nodes.len()], name) {
+            Some(429) => return Some(read),
+            Some(401) => read += 1,
+            // The node is busy with other passwords, and has not looked at this one.
+            Some(_) | None => {}
+        }
+    }
+    None
+}
+
+fn guess(link: &mut Link, name: &str) -> Option<u16> {
+    let body = json!({ "username": name, "password": "guessed, and guessed wrong" });
+    link.ask("POST", "/v1/login", "", Some(&body)).ok().map(|answer| answer.status)
+}
+
+/// A limit is on where a guesser gets about as many guesses as are free.
+const ABOUT_FIVE: usize = 9;
+
+/// Whoever goes round gets no more guesses than whoever stays: three nodes that each count for themselves let fifteen through.
+fn count_together(run: &Run<'_>, name: &str) -> bool {
+    let all: Vec<usize> = (0..run.site.nodes.len()).collect();
+    guesses(run, name, &all).is_some_and(|read| read <= ABOUT_FIVE)
+}
+
+/// Breaks the Redis in which the nodes count, sees that each of them holds to the limits meanwhile, by what it has counted before
+/// too, and that they count together again when it is mended.
+fn counts_lost_by(
+    run: &mut Run<'_>,
+    what: &str,
+    lose: impl FnOnce(&Run<'_>) -> Result<(), Failure>,
+    mend: impl FnOnce(&mut Run<'_>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let name = |which: &str| format!("nobody{which}{}", now());
+    run.expect_eventually(&format!("before it is {what} nodes count together"), |run| count_together(run, &name("a")));
+    // Six guesses have been read, so the next one is not for two seconds.
+    let known = name("b");
+    let mut link = Link::to(run.site.nodes[0].address);
+    let mut read = 0;
+    for _ in 0..400 {
+        match guess(&mut link, &known) {
+            Some(401) if read == 5 => break,
+            Some(401) => read += 1,
+            Some(_) | None => pause(Duration::from_millis(50)),
+        }
+    }
+    run.mark(&format!("the Redis of the limits is {what}"));
+    lose(run)?;
+    run.expect(guess(&mut link, &known) == Some(429), &format!("{what}: whoever was throttled no longer is"));
+    for node in 0..run.site.nodes.len() {
+        let read = guesses(run, &name("c"), &[node]);
+        let held = read.is_some_and(|read| read <= ABOUT_FIVE);
+        run.expect(held, &format!("{what}: node {node} read {read:?} guesses of one guesser"));
+    }
+    mend(run)?;
+    run.mark("it is well again");
+    let begun = now();
+    run.expect_eventually(&format!("after it was {what} nodes count together"), |run| count_together(run, &name("d")));
+    run.longest(&format!("{what}: nodes count together again after at most "), now() - begun);
+    Ok(())
+}
+
+fn redis_of<'r>(run: &'r Run<'_>) -> Result<&'r redis::Server, Failure> {
+    Ok(run.site.redis.as_ref().ok_or("this fault needs Redis")?)
+}
+
+fn settings(run: &Run<'_>, settings: &[(&str, &str)]) -> Result<(), Failure> {
+    for (name, value) in settings {
+        redis_of(run)?.command(&["CONFIG", "SET", name, value]);
+    }
+    Ok(())
+}
+
+/// There is little more room than for what is there: what comes in throws something out, whatever it is; and this many KiB come in.
+fn evict(run: &Run<'_>, spare_bytes: u64, coming: u32) -> Result<(), Failure> {
+    let info = redis_of(run)?.command(&["INFO", "memory"]).text();
+    let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")).ok_or("no used_memory")?;
+    let room = used.trim().parse::<u64>()? + spare_bytes;
+    settings(run, &[("maxmemory-policy", "allkeys-random"), ("maxmemory", &room.to_string())])?;
+    let junk = format!("for n = 1, {coming} do redis.call('SET', 'junk' .. n, string.rep('x', 1000)) end");
+    redis_of(run)?.command(&["EVAL", &junk, "0"]);
+    Ok(())
+}
+
+fn evicted_enough(run: &mut Run<'_>) -> Result<(), Failure> {
+    let redis = redis_of(run)?;
+    let (about, left) = (redis.command(&["INFO", "stats"]).text(), redis.command(&["DBSIZE"]));
+    let evicted = about.lines().find_map(|line| line.strip_prefix("evicted_keys:")).ok_or("no evicted_keys")?;
+    let evicted = evicted.trim().parse::<u64>()?;
+    if let redis::Reply::Number(left) = left {
+        run.note(format!("{evicted} things evicted, {left} left"));
+    }
+    run.expect(evicted > 0, "nothing was evicted: nothing was tried");
+    settings(run, &[("maxmemory", "0"), ("maxmemory-policy", "noeviction")])
+}
+
+fn counts_lost(run: &mut Run<'_>) -> Result<(), Failure> {
+    let mut rounds = 0;
+    while rounds == 0 || !run.is_over() {
+        let flush = |run: &Run<'_>| {
+            redis_of(run)?.command(&["FLUSHALL"]);
+            Ok(())
+        };
+        counts_lost_by(run, "flushed", flush, |_| Ok(()))?;
+
+        let full = |run: &Run<'_>| settings(run, &[("maxmemory-policy", "noeviction"), ("maxmemory", "1")]);
+        counts_lost_by(run, "full", full, |run| settings(run, &[("maxmemory", "0")]))?;
+
+        counts_lost_by(run, "evicting", |run| evict(run, 500_000, 4_000), evicted_enough)?;
+
+        let kill = |run: &Run<'_>| {
+            redis_of(run)?.stop(redis::Stop::Kill);
+            Ok(())
+        };
+        let begin = |run: &mut Run<'_>| {
+            redis_of(run)?.begin();
+            Ok(())
+        };
+        counts_lost_by(run, "killed", kill, begin)?;
+
+        let freeze = |run: &Run<'_>| {
+            redis_of(run)?.freeze();
+            Ok(())
+        };
+        let thaw = |run: &mut Run<'_>| {
+            redis_of(run)?.thaw();
+            Ok(())
+        };
+        counts_lost_by(run, "hanging", freeze, thaw)?;
+
+        let cut = |run: &Run<'_>| {
+            cut_off(&run.site.redis_proxies);
+            Ok(())
+        };
+        let heal = |run: &mut Run<'_>| {
+            run.site.redis_proxies.iter().for_each(|proxy| proxy.heal());
+            Ok(())
+        };
+        counts_lost_by(run, "cut off", cut, heal)?;
+        rounds += 1;
+    }
+    run.note(format!("{rounds} rounds"));
+    run.nothing_unanswered();
+    Ok(())
+}
+
+fn counts_failed_over(run: &mut Run<'_>) -> Result<(), Failure> {
+    let sentinels = run.site.sentinels.clone().ok_or("this fault needs Sentinels")?;
+    let lose = |_: &Run<'_>| {
+        // What is counted from here on is on the primary alone.
+        sentinels.primary.command(&["CLIENT", "KILL", "TYPE", "REPLICA"]);
+        sentinels.primary.stop(redis::Stop::Kill);
+        Ok(())
+    };
+    let failed_over = |_: &mut Run<'_>| {
+        crate::within("the Sentinels name the replica", || {
+            (sentinels.primary_port() == sentinels.replica.port()).then_some(())
+        });
+        Ok(())
+    };
+    counts_lost_by(run, "failed over", lose, failed_over)?;
+    run.rest();
+    run.nothing_unanswered();
+    Ok(())
+}
+
+/// Gives the Redis this many things to load besides its own, each of which takes its time.
+fn fill(run: &Run<'_>, things: u32) -> Result<(), Failure> {
+    let fill = format!("for n = 1, {things} do redis.call('SET', 'filler' .. n, n) end");
+    redis_of(run)?.command(&["EVAL", &fill, "0"]);
+    Ok(())
+}
+
+/// A Redis that was killed and starts. Its start is over when it has loaded; meanwhile it says LOADING to whoever asks.
+struct Loading(thread::JoinHandle<()>);
+
+fn load_slowly(run: &Run<'_>) -> Result<Loading, Failure> {
+    let redis = run.site.redis.clone().ok_or("this fault needs Redis")?;
+    redis.stop(redis::Stop::Kill);
+    Ok(Loading(thread::spawn(move || redis.begin())))
+}
+
+impl Loading {
+    fn ends(self, run: &mut Run<'_>) -> Result<(), Failure> {
+        run.expect(!self.0.is_finished(), "it had loaded before everything was tried");
+        Ok(self.0.join().map_err(|_| "Redis did not start")?)
+    }
+}
+
+fn counts_unwritable(run: &mut Run<'_>) -> Result<(), Failure> {
+    let other = redis::Server::start();
+    let follow = |run: &Run<'_>| {
+        redis_of(run)?.command(&["REPLICAOF", "127.0.0.1", &other.port().to_string()]);
+        Ok(())
+    };
+    let lead = |run: &mut Run<'_>| {
+        redis_of(run)?.promote();
+        Ok(())
+    };
+    counts_lost_by(run, "a replica", follow, lead)?;
+
+    fill(run, 12_000)?;
+    redis_of(run)?.command(&["SAVE"]);
+    let loading = Cell::new(None);
+    let begin = |run: &Run<'_>| {
+        loading.set(Some(load_slowly(run)?));
+        Ok(())
+    };
+    let loaded = |run: &mut Run<'_>| loading.take().ok_or("nothing loads")?.ends(run);
+    counts_lost_by(run, "loading", begin, loaded)?;
+    run.rest();
+    run.nothing_unanswered();
     Ok(())
 }
 

@@ -8,6 +8,9 @@ use std::sync::{Mutex, PoisonError};
 /// A token, by the number that the checker gave it.
 pub(crate) type TokenNumber = usize;
 
+/// The administrator's first one, by which orders are given; nobody asks about it but with an order.
+pub(crate) const ADMIN: TokenNumber = 0;
+
 /// What a node said of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -126,6 +129,12 @@ impl Recorder {
     pub(crate) fn flush(&self) -> io::Result<()> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).flush()
     }
+}
+
+/// Writes more at the end of a file.
+pub(crate) fn append(file: &Path, entries: &[Entry]) -> io::Result<()> {
+    let mut file = File::options().append(true).open(file)?;
+    entries.iter().try_for_each(|entry| writeln!(file, "{}", entry.line()))
 }
 
 /// All that is in a file.

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// Longer than a node may take for anything: then it has not answered.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(12);
+/// Longer than a node takes for anything: a look-up, a password that waits for its turn, a transition, and another look-up have
+/// 2, 5, 8 and 2 seconds at most. Then it has not answered, and that is a complaint.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(18);
 
 /// A client's connection to a node, made when it is needed.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use super::history::{By, Entry, TokenNumber, Verdict};
 use super::millis;
@@ -17,7 +18,7 @@ pub(crate) struct Violation {
     pub(crate) node: usize,
     /// When the question began.
     pub(crate) at: u64,
-    /// How long after the acknowledgement, or after the token was made.
+    /// How long after the acknowledgement, after the token was made, or after the flush.
     pub(crate) late: u64,
 }
 
@@ -27,6 +28,8 @@ pub(crate) enum Kind {
     Stale,
     /// A no for a token that nobody had asked to end. In doubt a node says 503.
     LiveRefused,
+    /// A yes for a token that was flushed away, and not only remembered.
+    Flushed,
     /// An answer that is none.
     Broken,
 }
@@ -44,6 +47,9 @@ impl fmt::Display for Violation {
                     f,
                     "node {node} said no to token {token}, {late:.1} ms after it was made and before anybody ended it"
                 )
+            }
+            Kind::Flushed => {
+                write!(f, "node {node} said yes to token {token}, asked {late:.1} ms after it was flushed away")
             }
             Kind::Broken => write!(f, "node {node} answered neither yes nor no nor 503 for token {token}"),
         }
@@ -70,6 +76,8 @@ pub(crate) struct Judgement {
     pub(crate) latest_allowed: u64,
     /// What a failover was known to lose, and did: outside the promise.
     pub(crate) lost_with_a_tail: usize,
+    /// Refusals of tokens that a flush or an eviction took.
+    pub(crate) lost_with_a_flush: usize,
 }
 
 /// An acknowledged end of a token.
@@ -82,7 +90,8 @@ struct End {
 /// What is known of a token.
 #[derive(Default)]
 struct Life {
-    issued: Option<u64>,
+    /// When somebody set out to make it, and when it was acknowledged.
+    issued: Option<(u64, u64)>,
     ends: Vec<End>,
     /// When somebody first asked for its end, acknowledged or not.
     first_asked: Option<u64>,
@@ -91,6 +100,54 @@ struct Life {
 /// The stretch in which acknowledgements are lost by an asynchronous failover. It is marked by the conductor, who made it.
 pub(crate) const TAIL_BEGINS: &str = "tail begins";
 pub(crate) const TAIL_ENDS: &str = "tail ends";
+/// From here on every node has ended again what it knows to have ended, and so what nodes acknowledged in the tail holds again. Without
+/// this mark it stays lost. What a command acknowledged is known to no node for certain.
+pub(crate) const TAIL_KNOWN: &str = "tail known";
+/// The stretch in which a flush took every token that there was.
+pub(crate) const FLUSH_BEGINS: &str = "flush begins";
+pub(crate) const FLUSH_ENDS: &str = "flush ends";
+
+/// The stretch in which any token that there was may have been thrown away, because memory was short.
+pub(crate) const EVICTION_BEGINS: &str = "eviction begins";
+pub(crate) const EVICTION_ENDS: &str = "eviction ends";
+
+/// A stretch of the conductor's.
+#[derive(Debug, Clone, Copy)]
+struct Stretch {
+    from: u64,
+    to: u64,
+}
+
+impl Stretch {
+    fn has(self, at: u64) -> bool {
+        (self.from..self.to).contains(&at)
+    }
+
+    /// From the marks of its begin and its end.
+    fn all(history: &[Entry], begins: &str, ends: &str) -> Vec<Stretch> {
+        marks(history, begins).zip(marks(history, ends)).map(|(from, to)| Stretch { from, to }).collect()
+    }
+}
+
+fn marks(history: &[Entry], name: &str) -> impl Iterator<Item = u64> {
+    history.iter().filter_map(move |entry| match entry {
+        Entry::Mark { at, what } if what == name => Some(*at),
+        Entry::Mark { .. } | Entry::Issued { .. } | Entry::Check { .. } | Entry::Revocation { .. } => None,
+    })
+}
+
+impl Life {
+    /// When a flush was over that took it for certain.
+    fn flushed(&self, flushes: &[Stretch]) -> Option<u64> {
+        let (_, made) = self.issued?;
+        flushes.iter().find(|flush| made <= flush.from).map(|flush| flush.to)
+    }
+
+    /// Whether it may have been gone by then with one of these stretches, in which tokens are lost.
+    fn may_be_gone(&self, losses: &[Stretch], by: u64) -> bool {
+        self.issued.is_some_and(|(begun, _)| losses.iter().any(|loss| begun < loss.to && by >= loss.from))
+    }
+}
 
 /// Judges a history. Entries may come in any order.
 pub(crate) fn judge(history: &[Entry]) -> Judgement {
@@ -101,12 +158,15 @@ pub(crate) fn judge(history: &[Entry]) -> Judgement {
             lives.resize_with(token + 1, Life::default);
         }
     };
-    let tails = tails(history);
+    let tails = Stretch::all(history, TAIL_BEGINS, TAIL_ENDS);
+    let known: Vec<u64> = marks(history, TAIL_KNOWN).collect();
+    let flushes = Stretch::all(history, FLUSH_BEGINS, FLUSH_ENDS);
+    let losses = [flushes.clone(), Stretch::all(history, EVICTION_BEGINS, EVICTION_ENDS)].concat();
     for entry in history {
         match entry {
-            Entry::Issued { end, token, .. } => {
+            Entry::Issued { begin, end, token } => {
                 life_of(&mut lives, *token);
-                lives[*token].issued = Some(*end);
+                lives[*token].issued = Some((*begin, *end));
             }
             Entry::Revocation { begin, acknowledged, by, everywhere, tokens } => {
                 judgement.revocations += usize::from(acknowledged.is_some());
@@ -130,7 +190,13 @@ pub(crate) fn judge(history: &[Entry]) -> Judgement {
         let life = lives.get(token).unwrap_or(&none);
         judgement.checks += 1;
         judgement.slowest = judgement.slowest.max(end.saturating_sub(begin));
-        let in_a_tail = |at: u64| tails.iter().any(|(from, to)| (*from..*to).contains(&at));
+        let in_a_tail = |at: u64| tails.iter().any(|tail| tail.has(at));
+        // What nodes acknowledged in a tail is known to them, and holds again from the bound after that.
+        let known_again = |ending: &End| {
+            let behind = tails.iter().find(|tail| tail.has(ending.acknowledged)).map(|tail| tail.to);
+            let known = known.iter().copied().find(|known| behind.is_some_and(|behind| *known >= behind));
+            ending.by != By::CommandLine && known.is_some_and(|known| begin >= known + BOUND)
+        };
         let mut violated = |kind, late| judgement.violations.push(Violation { kind, token, node, at: begin, late });
         let letter = match verdict {
             Verdict::Yes => {
@@ -140,7 +206,7 @@ pub(crate) fn judge(history: &[Entry]) -> Judgement {
                 for ending in &life.ends {
                     let bound = if ending.everywhere || ending.by == By::Node(node) { 0 } else { BOUND };
                     if begin >= ending.acknowledged + bound {
-                        if in_a_tail(ending.acknowledged) {
+                        if in_a_tail(ending.acknowledged) && !known_again(ending) {
                             lost = true;
                         } else {
                             let late = begin - ending.acknowledged;
@@ -150,24 +216,27 @@ pub(crate) fn judge(history: &[Entry]) -> Judgement {
                         allowed = Some(begin - ending.acknowledged);
                     }
                 }
-                match (stale, allowed) {
-                    (Some(late), _) => violated(Kind::Stale, late),
-                    (None, Some(after)) => {
+                let flushed = life.flushed(&flushes).filter(|flushed| begin >= flushed + BOUND);
+                match (stale, flushed, allowed) {
+                    (Some(late), _, _) => violated(Kind::Stale, late),
+                    (None, Some(flushed), _) => violated(Kind::Flushed, begin - flushed),
+                    (None, None, Some(after)) => {
                         judgement.late_but_in_time += 1;
                         judgement.latest_allowed = judgement.latest_allowed.max(after);
                     }
-                    (None, None) => {}
+                    (None, None, None) => {}
                 }
                 judgement.lost_with_a_tail += usize::from(stale.is_none() && lost);
                 'y'
             }
             Verdict::No => {
                 // Whoever asked before somebody asked for its end, and was answered before that, must hear yes or 503.
-                let wanted = life.issued.is_some_and(|issued| issued <= begin)
+                let wanted = life.issued.is_some_and(|(_, issued)| issued <= begin)
                     && life.first_asked.is_none_or(|first| *end < first);
                 match life.issued {
-                    Some(issued) if wanted && in_a_tail(issued) => judgement.lost_with_a_tail += 1,
-                    Some(issued) if wanted => violated(Kind::LiveRefused, begin - issued),
+                    Some((_, issued)) if wanted && in_a_tail(issued) => judgement.lost_with_a_tail += 1,
+                    Some(_) if wanted && life.may_be_gone(&losses, *end) => judgement.lost_with_a_flush += 1,
+                    Some((_, issued)) if wanted => violated(Kind::LiveRefused, begin - issued),
                     Some(_) | None => {}
                 }
                 'n'
@@ -186,17 +255,6 @@ pub(crate) fn judge(history: &[Entry]) -> Judgement {
     judgement
 }
 
-fn tails(history: &[Entry]) -> Vec<(u64, u64)> {
-    let at = |name: &str| {
-        let marks = history.iter().filter_map(|entry| match entry {
-            Entry::Mark { at, what } if what == name => Some(*at),
-            Entry::Mark { .. } | Entry::Issued { .. } | Entry::Check { .. } | Entry::Revocation { .. } => None,
-        });
-        marks.collect::<Vec<u64>>()
-    };
-    at(TAIL_BEGINS).into_iter().zip(at(TAIL_ENDS)).collect()
-}
-
 /// How long after this instant each node took to say yes or no to a question that began after it; `None`: it never did.
 pub(crate) fn answers_again(history: &[Entry], since: u64, nodes: usize) -> Vec<Option<u64>> {
     let mut first = vec![None; nodes];
@@ -210,6 +268,30 @@ pub(crate) fn answers_again(history: &[Entry], since: u64, nodes: usize) -> Vec<
         }
     }
     first
+}
+
+/// Of what was begun and acknowledged in this stretch: how many tokens were made, and how many orders ended some.
+pub(crate) fn acknowledged_within(history: &[Entry], from: u64, to: u64) -> (usize, usize) {
+    let mut counted = (0, 0);
+    for entry in history {
+        match entry {
+            Entry::Issued { begin, end, .. } => counted.0 += usize::from(*begin >= from && *end < to),
+            Entry::Revocation { begin, acknowledged: Some(end), .. } => {
+                counted.1 += usize::from(*begin >= from && *end < to);
+            }
+            Entry::Revocation { acknowledged: None, .. } | Entry::Check { .. } | Entry::Mark { .. } => {}
+        }
+    }
+    counted
+}
+
+/// How many requests had no answer though somebody waited for as long as that; one whose connection ended before is none of them.
+pub(crate) fn without_an_answer(history: &[Entry], patience: Duration) -> usize {
+    let waited = u64::try_from(patience.as_nanos()).unwrap_or(u64::MAX);
+    let hung = history.iter().filter(|entry| {
+        matches!(entry, Entry::Check { begin, end, verdict: Verdict::Silence, .. } if end.saturating_sub(*begin) >= waited)
+    });
+    hung.count()
 }
 
 /// Of the questions that a node was asked in this stretch: how many there were, and how many had yes or no for an answer.
@@ -325,7 +407,6 @@ mod tests {
 
     #[test]
     fn what_a_failover_was_known_to_lose_is_counted_apart_and_nothing_else_is() {
-        let mark = |at, what: &str| Entry::Mark { at, what: what.into() };
         let tail = [mark(millis(500), TAIL_BEGINS), mark(millis(1_500), TAIL_ENDS)];
         let mut history = vec![MADE, ended(By::Node(0), false), asked(millis(5_000), 1, Verdict::Yes)];
         history.extend(tail.clone());
@@ -340,6 +421,86 @@ mod tests {
         };
         history[1] = before;
         assert_eq!(judge(&history).violations.len(), 1, "it was acknowledged before the tail began");
+    }
+
+    fn mark(at: u64, what: &str) -> Entry {
+        Entry::Mark { at, what: what.into() }
+    }
+
+    #[test]
+    fn what_nodes_know_of_a_lost_tail_holds_again_from_the_bound_after_they_have_said_so() {
+        let tail = [mark(millis(500), TAIL_BEGINS), mark(millis(1_500), TAIL_ENDS), mark(millis(3_000), TAIL_KNOWN)];
+        let history = |by, begin| {
+            let mut history = vec![MADE, ended(by, false), asked(begin, 1, Verdict::Yes)];
+            history.extend(tail.clone());
+            history
+        };
+        for by in [By::Node(0), By::Node(1)] {
+            assert_eq!(violations(&history(by, millis(4_000) - 1)), []);
+            assert_eq!(violations(&history(by, millis(4_000))), [(Kind::Stale, 1)]);
+        }
+        // The command has gone, and what it did may be known to nobody.
+        assert_eq!(violations(&history(By::CommandLine, millis(60_000))), []);
+        // What is said before the failover is not of it.
+        let mut early = history(By::Node(0), millis(4_000));
+        early.retain(|entry| !matches!(entry, Entry::Mark { what, .. } if what == TAIL_KNOWN));
+        early.push(mark(millis(1_400), TAIL_KNOWN));
+        assert_eq!(violations(&early), []);
+    }
+
+    #[test]
+    fn what_was_flushed_away_may_be_refused_and_has_to_be_from_the_bound_on() {
+        let history = |made: (u64, u64), begin, verdict| {
+            let made = Entry::Issued { begin: made.0, end: made.1, token: 0 };
+            let flush = [mark(millis(1_000), FLUSH_BEGINS), mark(millis(1_200), FLUSH_ENDS)];
+            [vec![made, asked(begin, 1, verdict)], flush.to_vec()].concat()
+        };
+        let before = (millis(500), millis(1_000));
+        for (begin, wanted) in [(millis(2_200) - 1, vec![]), (millis(2_200), vec![(Kind::Flushed, 1)])] {
+            assert_eq!(violations(&history(before, begin, Verdict::Yes)), wanted);
+        }
+        // A no is answered after the flush has begun, or it is one for a live token.
+        for (begin, wanted) in [(millis(1_000) - 6, vec![(Kind::LiveRefused, 1)]), (millis(1_000) - 5, vec![])] {
+            let made = (millis(500), millis(900));
+            assert_eq!(violations(&history(made, begin, Verdict::No)), wanted, "{begin}");
+        }
+        assert_eq!(judge(&history(before, millis(9_000), Verdict::No)).lost_with_a_flush, 1);
+        // Made while it was flushed: it may be there or not.
+        for made in [(millis(500), millis(1_000) + 1), (millis(1_200) - 1, millis(1_300))] {
+            for verdict in [Verdict::Yes, Verdict::No] {
+                assert_eq!(violations(&history(made, millis(9_000), verdict)), [], "{made:?} {verdict:?}");
+            }
+        }
+        // Made afterwards: it lives.
+        let after = (millis(1_200), millis(1_300));
+        assert_eq!(violations(&history(after, millis(9_000), Verdict::No)), [(Kind::LiveRefused, 1)]);
+        assert_eq!(violations(&history(after, millis(9_000), Verdict::Yes)), []);
+    }
+
+    #[test]
+    fn what_was_revoked_before_tokens_are_lost_stays_so() {
+        for (begins, ends) in [(FLUSH_BEGINS, FLUSH_ENDS), (EVICTION_BEGINS, EVICTION_ENDS)] {
+            let loss = [mark(millis(1_500), begins), mark(millis(1_600), ends)];
+            let mut history = vec![MADE, ended(By::Node(0), false), asked(millis(2_000), 1, Verdict::Yes)];
+            history.extend(loss);
+            assert_eq!(violations(&history), [(Kind::Stale, 1)]);
+        }
+    }
+
+    #[test]
+    fn what_may_have_been_evicted_is_refused_or_not() {
+        let eviction = [mark(millis(1_000), EVICTION_BEGINS), mark(millis(1_200), EVICTION_ENDS)];
+        let history = |made, begin, verdict| {
+            let made = Entry::Issued { begin: made, end: made + 5, token: 0 };
+            [vec![made, asked(begin, 1, verdict)], eviction.to_vec()].concat()
+        };
+        for made in [millis(500), millis(1_200) - 1] {
+            for verdict in [Verdict::Yes, Verdict::No] {
+                assert_eq!(violations(&history(made, millis(9_000), verdict)), [], "{made} {verdict:?}");
+            }
+        }
+        assert_eq!(violations(&history(millis(500), millis(1_000) - 6, Verdict::No)), [(Kind::LiveRefused, 1)]);
+        assert_eq!(violations(&history(millis(1_200), millis(9_000), Verdict::No)), [(Kind::LiveRefused, 1)]);
     }
 
     #[test]
@@ -357,5 +518,14 @@ mod tests {
         assert_eq!((judged.late_but_in_time, judged.latest_allowed, judged.telling), (1, millis(300), 2));
         assert_eq!(answers_again(&history, millis(2_000), 3), [None, Some(millis(100) + 5), Some(millis(1_000) + 5)]);
         assert_eq!(answered(&history, millis(2_000), millis(2_500), 2), (1, 0));
+        assert_eq!(acknowledged_within(&history, 0, millis(2_000)), (1, 1));
+        assert_eq!(acknowledged_within(&history, 1, millis(1_000)), (0, 0));
+    }
+
+    #[test]
+    fn whoever_waited_in_vain_for_long_is_counted_and_whoever_was_cut_off_is_not() {
+        let silence = |took| Entry::Check { begin: 7, end: 7 + took, node: 0, token: 0, verdict: Verdict::Silence };
+        let history = [silence(millis(2_000) - 1), silence(millis(2_000)), asked(0, 0, Verdict::Doubt)];
+        assert_eq!(without_an_answer(&history, Duration::from_secs(2)), 1);
     }
 }

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use rustix::process::Signal;
@@ -34,10 +34,53 @@ pub(crate) struct Shape {
     pub(crate) pooler: bool,
     /// Each node in a network namespace of its own, without proxies.
     pub(crate) namespaces: bool,
-    /// Limits shared over a Redis.
-    pub(crate) redis: bool,
+    pub(crate) redis: Redis,
     /// One node alone, on SQLite.
     pub(crate) sqlite: bool,
+}
+
+/// Whether the nodes share a Redis, and what for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Redis {
+    #[default]
+    None,
+    /// One server, with a proxy between each node and it.
+    One(Holding),
+    /// Whichever one the Sentinels name, without proxies: what they name is where it is.
+    Sentinels(Holding),
+}
+
+/// What is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Holding {
+    /// How often something is done: the nodes count together.
+    Counts,
+    /// The tokens; the accounts stay in PostgreSQL.
+    Tokens,
+}
+
+impl Holding {
+    fn options(self) -> redis::Options {
+        // Slow to load what it has on disk, if it has anything there.
+        let slow = redis::Options::new().set("loading-process-events-interval-bytes", "1024");
+        match self {
+            Holding::Counts => slow.set("key-load-delay", "1000"),
+            // What was acknowledged is there again after a crash; each of its commands is loaded by itself.
+            Holding::Tokens => slow.set("key-load-delay", "100").set("appendonly", "yes").set("appendfsync", "always"),
+        }
+    }
+
+    /// What a process is set to that finds it at this URL.
+    fn settings(self, url: String) -> Vec<(String, String)> {
+        match self {
+            Holding::Counts => vec![
+                ("COUNTERFOIL_LIMITS_REDIS_URL".into(), url),
+                // Every check is counted, and none is refused for it.
+                ("COUNTERFOIL_THROTTLE_API".into(), "1000000/s".into()),
+            ],
+            Holding::Tokens => vec![("COUNTERFOIL_STORE_TOKENS_URL".into(), url)],
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -51,12 +94,14 @@ pub(crate) enum Standby {
 
 /// Everything that runs.
 pub(crate) struct Site {
+    shape: Shape,
     pub(crate) nodes: Vec<Node>,
     /// Between each node and the store; none in namespaces and on SQLite.
     pub(crate) proxies: Vec<Proxy>,
     pub(crate) network: Option<Network>,
-    pub(crate) redis: Option<redis::Server>,
+    pub(crate) redis: Option<Arc<redis::Server>>,
     pub(crate) redis_proxies: Vec<Proxy>,
+    pub(crate) sentinels: Option<Arc<redis::Sentinels>>,
     pooler: Option<Pooler>,
     pub(crate) primary: Option<postgres::Server>,
     pub(crate) standby: Option<postgres::Server>,
@@ -79,11 +124,13 @@ impl Site {
         let directory = Directory::new();
         let network = if shape.namespaces { Some(Network::new(u8::try_from(nodes)?)?) } else { None };
         let mut site = Site {
+            shape,
             nodes: Vec::new(),
             proxies: Vec::new(),
             network,
             redis: None,
             redis_proxies: Vec::new(),
+            sentinels: None,
             pooler: None,
             primary: None,
             standby: None,
@@ -108,8 +155,10 @@ impl Site {
             }
             site.primary = Some(primary);
         }
-        if shape.redis {
-            site.redis = Some(redis::Server::start());
+        match shape.redis {
+            Redis::None => {}
+            Redis::One(holding) => site.redis = Some(Arc::new(holding.options().start())),
+            Redis::Sentinels(_) => site.sentinels = Some(Arc::new(redis::Sentinels::start())),
         }
         site.prepare()?;
         for number in 0..nodes {
@@ -130,6 +179,15 @@ impl Site {
         }
     }
 
+    /// What the command line is set to besides, where the tokens are kept apart.
+    pub(crate) fn tokens_setting(&self) -> Vec<(String, String)> {
+        match (self.shape.redis, &self.redis, &self.sentinels) {
+            (Redis::One(Holding::Tokens), Some(redis), _) => Holding::Tokens.settings(redis.url()),
+            (Redis::Sentinels(Holding::Tokens), _, Some(sentinels)) => Holding::Tokens.settings(sentinels.url()),
+            (Redis::None | Redis::One(_) | Redis::Sentinels(_), _, _) => Vec::new(),
+        }
+    }
+
     fn data(&self) -> PathBuf {
         self.directory.path().join("store")
     }
@@ -137,7 +195,8 @@ impl Site {
     /// The words by which it was called, and the answer.
     pub(crate) fn operate(&self, words: &[&str], stdin: &str) -> Result<String, Failure> {
         let mut command = Command::new(&self.program);
-        command.args(self.store_words()).args(words).envs(settings()).env("PATH", "/usr/bin:/bin");
+        command.args(self.store_words()).args(words).envs(settings()).envs(self.tokens_setting());
+        command.env("PATH", "/usr/bin:/bin");
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         if let Some(mut pipe) = child.stdin.take() {
             pipe.write_all(stdin.as_bytes()).ok();
@@ -201,10 +260,18 @@ impl Site {
                 self.proxies.push(proxy);
             }
         }
-        if let Some(redis) = &self.redis {
-            let proxy = Proxy::start(([127, 0, 0, 1], redis.port()).into());
-            environment.push(("COUNTERFOIL_REDIS_URL".into(), format!("redis://127.0.0.1:{}/0", proxy.port())));
-            self.redis_proxies.push(proxy);
+        match self.shape.redis {
+            Redis::None => {}
+            Redis::One(holding) => {
+                let redis = self.redis.as_ref().ok_or("no Redis")?;
+                let proxy = Proxy::start(([127, 0, 0, 1], redis.port()).into());
+                environment.extend(holding.settings(format!("redis://127.0.0.1:{}/0", proxy.port())));
+                self.redis_proxies.push(proxy);
+            }
+            Redis::Sentinels(holding) => {
+                let sentinels = self.sentinels.as_ref().ok_or("no Sentinels")?;
+                environment.extend(holding.settings(sentinels.url()));
+            }
         }
         let log = self.directory.path().join(format!("node{number}.log"));
         Ok(Node { address, words, environment, log, running: None, _port: port })

@@ -118,11 +118,16 @@ struct Reading {
 }
 
 impl Readings {
-    /// Whether a reading succeeded that began after this was called: `read`, unless another's will do.
+    /// Whether a reading succeeded that began after this was called: `read`, unless another's will do. Where the one fails that is
+    /// under way, so would the next: a store that does not answer keeps nobody waiting for longer than one reading takes.
     async fn one_begun_from_now_on(&self, read: impl Future<Output = bool>) -> bool {
         let before = self.begun.load(Ordering::SeqCst);
-        let mut last = self.last.lock().await;
-        if last.number <= before {
+        let (mut last, has_waited) = match self.last.try_lock() {
+            Some(last) => (last, false),
+            None => (self.last.lock().await, true),
+        };
+        let failed_meanwhile = has_waited && last.number == before && !last.succeeded;
+        if last.number <= before && !failed_meanwhile {
             let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
             *last = Reading { number, succeeded: read.await };
         }
@@ -357,6 +362,25 @@ mod tests {
         answered.set(Some(false));
         assert_eq!((poll(&mut late), poll(&mut later)), (Poll::Ready(false), Poll::Ready(false)));
         assert_eq!(begun.get(), 2, "that of the early one began before the others were done");
+    }
+
+    #[test]
+    fn f16_who_waits_for_a_reading_that_fails_does_not_wait_for_another_one() {
+        let (readings, begun, answered) = (Readings::default(), &Cell::new(0), &Cell::new(None));
+        let reading = || async {
+            begun.set(begun.get() + 1);
+            poll_fn(|_| answered.get().map_or(Poll::Pending, Poll::Ready)).await
+        };
+        let mut early = pin!(readings.one_begun_from_now_on(reading()));
+        assert!(poll(&mut early).is_pending());
+        let mut late = pin!(readings.one_begun_from_now_on(reading()));
+        assert!(poll(&mut late).is_pending());
+        answered.set(Some(false));
+        assert_eq!((poll(&mut early), poll(&mut late)), (Poll::Ready(false), Poll::Ready(false)));
+        assert_eq!(begun.get(), 1);
+        // Whoever comes afterwards asks for himself.
+        answered.set(Some(true));
+        assert_eq!(poll(&mut pin!(readings.one_begun_from_now_on(reading()))), Poll::Ready(true));
     }
 
     #[test]

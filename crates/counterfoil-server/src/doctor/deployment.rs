@@ -16,8 +16,8 @@ const LARGE_LOG: u64 = 128 * 1024 * 1024;
 /// The program did not exist before; a clock that says so is wrong. Moved on with each release.
 const WRITTEN: &str = "2026-11-01T00:00:00Z";
 
-/// Looks at the database; returns whether a server runs on it, where that could be told.
-pub(super) async fn look(config: &Config, report: &mut Report) -> Option<bool> {
+/// Looks at the database, and at what is kept if `tokens` are reached; returns whether a server runs on it, where that could be told.
+pub(super) async fn look(config: &Config, tokens: bool, report: &mut Report) -> Option<bool> {
     let now = SystemClock.now();
     clocks(now, report);
     let inspection = match inspect(&config.data_dir, READ_BESIDE) {
@@ -30,7 +30,7 @@ pub(super) async fn look(config: &Config, report: &mut Report) -> Option<bool> {
     database(&inspection, report);
     let sound = !matches!(inspection.pages, Pages::Damaged(_));
     // Opening it would bring an older schema to the newest.
-    if sound && inspection.schema == inspection.known_schema {
+    if tokens && sound && inspection.schema == inspection.known_schema {
         look_inside(config, report).await;
     }
     Some(inspection.served)
@@ -40,6 +40,9 @@ pub(super) async fn look(config: &Config, report: &mut Report) -> Option<bool> {
 pub(super) async fn look_inside(config: &Config, report: &mut Report) {
     match Office::open(config, false, Output::Human).await {
         Ok(office) => {
+            if let Some(tally) = office.tally() {
+                report.ok("tally", format!("the tokens in Redis are those of these accounts: both have {tally}"));
+            }
             records(&office, office.now(), report).await;
             office.close().await;
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use counterfoil::postgres::{Inspection, inspect};
+use counterfoil::postgres::{Inspection, Standby, inspect};
 use counterfoil::{BootTime, Clock, SystemClock};
 
 use super::Report;
@@ -94,7 +94,9 @@ fn durability(inspection: &Inspection, report: &mut Report) {
 
 fn standbys(inspection: &Inspection, report: &mut Report) {
     let Inspection { standbys, synchronous_standby_names, synchronous_commit, .. } = inspection;
-    let waited_for = standbys.iter().filter(|standby| matches!(standby.sync_state.as_str(), "sync" | "quorum")).count();
+    let is_waited_for = |standby: &&Standby| matches!(standby.sync_state.as_deref(), Some("sync" | "quorum"));
+    let waited_for = standbys.iter().filter(is_waited_for).count();
+    let is_hidden = standbys.iter().any(|standby| standby.sync_state.is_none());
     let names = || standbys.iter().map(|standby| standby.name.as_str()).collect::<Vec<_>>().join(", ");
     match (standbys.len(), waited_for) {
         (0, _) if synchronous_standby_names.is_empty() => {
@@ -104,6 +106,11 @@ fn standbys(inspection: &Inspection, report: &mut Report) {
             "standbys",
             format!("commits wait for {synchronous_standby_names}, and no standby is connected: every write hangs"),
             "bring a standby back, or take it out of synchronous_standby_names",
+        ),
+        // Whether it does is shown to a role that may read all statistics, which a node's own need not.
+        (_, 0) if is_hidden && !synchronous_standby_names.is_empty() && synchronous_commit != "local" => report.ok(
+            "standbys",
+            format!("{} connected; commits wait for {synchronous_standby_names}, as far as this role may see", names()),
         ),
         (_, 0) => report.warning(
             "standbys",

@@ -24,7 +24,7 @@ fn examine(site: &Site, more: &str) -> (Option<i32>, Vec<(String, String, String
 }
 
 /// Fails unless something was found of this verdict and check that says this.
-fn found(site: &Site, more: &str, verdict: &str, check: &str, what: &str) {
+pub(crate) fn found(site: &Site, more: &str, verdict: &str, check: &str, what: &str) {
     let (code, findings) = examine(site, more);
     let is = |(v, c, said): &(String, String, String)| v == verdict && c == check && said.contains(what);
     assert!(findings.iter().any(is), "{verdict} {check}: {what} in {findings:#?}");

@@ -36,3 +36,5 @@ mod secrets;
 mod serving;
 mod sockets;
 mod stress;
+#[cfg(unix)]
+mod tokens_in_redis;

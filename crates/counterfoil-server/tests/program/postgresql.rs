@@ -2,8 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
+use counterfoil::postgres::{ConnectOptions, Migrations};
+use counterfoil::{Counterfoil, Now, Timestamp};
 use counterfoil_lab::postgres;
 use serde_json::json;
 
@@ -77,6 +81,88 @@ fn tables_are_made_by_a_command_where_the_nodes_may_not() {
     }
     let refused = shared.run("backup x");
     assert!(refused.code == Some(1) && refused.stderr.contains("docs/postgres.md"), "{refused:?}");
+}
+
+/// The roles that `deploy/postgres/roles.sql` makes, as an operator makes them.
+fn make_roles(server: &postgres::Server) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/postgres/roles.sql");
+    let mut psql = Command::new("psql");
+    psql.args(["--no-psqlrc", "--quiet", "-v", "migrator_password=m'1", "-v", "node_password=n\"2", "-f"]).arg(script);
+    let ran = psql.arg(server.url("postgres")).output().expect("psql runs");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+}
+
+/// Removes what has been dead for long, as a node does once a minute, in a year's time.
+#[tokio::main(flavor = "current_thread")]
+async fn purged_in_a_year(url: &str) -> u64 {
+    let options = ConnectOptions { migrations: Migrations::Require, ..ConnectOptions::default() };
+    let opened = Counterfoil::builder().postgres_with(url, options).open().await.expect("opened");
+    let now = opened.clock().now();
+    let later = Now { wall: Timestamp::from_millis(now.wall.millis() + 365 * 86_400_000), ..now };
+    let purged = opened.authority().purge(100, later).await.expect("purged");
+    opened.shutdown().await;
+    purged.rows
+}
+
+#[test]
+fn r34_a_node_does_all_its_work_under_a_role_that_may_only_read_and_write_rows() {
+    let server = postgres::Server::start();
+    make_roles(&server);
+    let site = Site::new();
+    let url = |role: &str| format!("postgres://{role}@127.0.0.1:{}/counterfoil", server.port());
+    site.write(
+        "counterfoil.toml",
+        &format!("[store]\nurl = \"{}\"\nmigrate = \"by-command\"\n", url("counterfoil_node")),
+    );
+    let operate = |line: &str| {
+        let ran = site.run(&format!("{line} --config counterfoil.toml"));
+        assert_eq!(ran.code, Some(0), "{line}: {}{}", ran.stdout, ran.stderr);
+        ran
+    };
+    let refused = site.run("migrate --config counterfoil.toml");
+    assert_eq!(refused.code, Some(1), "its own role makes no tables: {refused:?}");
+    let migrated = site.run(&format!("migrate --json --store {}", url("counterfoil_migrator")));
+    assert_eq!(migrated.json()["applied"][0]["name"], "initial", "{migrated:?}");
+    // Again, once there are tables.
+    make_roles(&server);
+
+    operate("user create ada --password-file password.txt");
+    let node = Server::start(site.command("serve --listen 127.0.0.1:0 --config counterfoil.toml"), site.path("stderr"));
+    let (kept, _) = token(node.address, "ada", PASSWORD);
+    let (lost, id) = token(node.address, "ada", PASSWORD);
+    operate(&format!("token revoke {id} --wait everywhere"));
+    assert_eq!((me(node.address, &kept), me(node.address, &lost)), (200, 401));
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/import/durin.sqlite3");
+    fs::copy(project, site.path("durin.sqlite3")).expect("a copy");
+    // So far on that the numbers here are set to them, and not drawn up to them.
+    let source = rusqlite::Connection::open(site.path("durin.sqlite3")).expect("opened");
+    source.execute("UPDATE durin_authtoken SET id = id + 50000", []).expect("moved on");
+    drop(source);
+    let imported = operate("import django --from sqlite:durin.sqlite3 --json").json();
+    assert!(imported["tokens"]["came"].as_u64() > Some(0), "{imported}");
+    assert!(purged_in_a_year(&url("counterfoil_node")) > 0);
+    let told = site.run("doctor --config counterfoil.toml").stdout;
+    assert!(told.contains("counterfoil_node uses the tables and does not own them"), "{told}");
+    node.stop();
+
+    for beyond in [
+        "DROP TABLE tokens",
+        "TRUNCATE tokens",
+        "ALTER TABLE tokens ALTER COLUMN digest DROP NOT NULL",
+        "CREATE TABLE mine (a int)",
+        "CREATE TEMPORARY TABLE mine (a int)",
+        "CREATE INDEX mine ON tokens (name)",
+        "CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE SCHEMA mine",
+        "CREATE ROLE mine",
+        "GRANT counterfoil_migrator TO counterfoil_node",
+        "ALTER SYSTEM SET synchronous_commit = off",
+        "COPY tokens TO '/tmp/tokens'",
+    ] {
+        let said = server.try_sql("counterfoil", &format!("SET ROLE counterfoil_node; {beyond}"));
+        let said = said.expect_err(beyond);
+        assert!(["permission denied", "must be", "must have"].iter().any(|no| said.contains(no)), "{beyond}: {said}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Clients.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use counterfoil_core::client::{Client, ClientId, ClientName};
 use counterfoil_core::store::{Changed, ClientOutcome, ClientUpdate, NewClient};
@@ -17,12 +17,22 @@ use super::transaction::Transaction;
 #[derive(Debug)]
 pub(super) struct Shared {
     clients: RwLock<BTreeMap<i64, Arc<Client>>>,
+    /// The store that they are of.
+    incarnation: Mutex<Option<[u8; 16]>>,
     everything: Abilities,
 }
 
 impl Shared {
     pub(super) fn new() -> Shared {
-        Shared { clients: RwLock::default(), everything: Abilities::everything() }
+        Shared { clients: RwLock::default(), incarnation: Mutex::default(), everything: Abilities::everything() }
+    }
+
+    /// Forgets all that is known of another store: one that was put back may give a key out again.
+    pub(super) fn belong_to(&self, incarnation: [u8; 16]) {
+        let mut known = self.incarnation.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.replace(incarnation) != Some(incarnation) {
+            self.clients.write().unwrap_or_else(PoisonError::into_inner).clear();
+        }
     }
 
     /// The client of this key, if it was kept as of this version and epoch.

@@ -22,6 +22,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 use super::fault::Fault;
+use crate::tally::Tally;
 
 /// A parameter of a statement, of a type that is known even where it is NULL. Its `Debug` shows none of it: the driver logs what
 /// it sends.
@@ -399,6 +400,23 @@ impl Read for TokenId {
 
     fn read(raw: Id) -> Option<TokenId> {
         Some(TokenId::from_bytes(raw.0))
+    }
+}
+
+impl Write<'_> for Tally {
+    const NULL: Value<'static> = Value::Id(None);
+
+    fn value(self) -> Value<'static> {
+        Value::Id(Some(*self.as_bytes()))
+    }
+}
+
+impl Read for Tally {
+    type Raw<'r> = Id;
+    const UNREADABLE: &'static str = "not a tally";
+
+    fn read(raw: Id) -> Option<Tally> {
+        Some(Tally::from_bytes(raw.0))
     }
 }
 

@@ -10,7 +10,7 @@ use super::fault::Fault;
 use super::session::Session;
 use super::settings::{Pooler, Settings};
 use super::{ConnectError, schema};
-use crate::copy::{BATCH, Cell, Checksum, CopyError, Kind, TABLES, Table};
+use crate::copy::{BATCH, Cell, Checksum, CopyError, Deployment, Kind, TABLES, Table};
 
 /// A connection with a transaction open on it.
 pub(crate) struct Target {
@@ -47,10 +47,10 @@ const BEGIN_WRITING: &str = "BEGIN ISOLATION LEVEL READ COMMITTED";
 const PATIENCE: &str = "
     SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL lock_timeout = 5000";
 
-const EPOCH: &str = "SELECT epoch FROM deployment";
+const DEPLOYMENT: &str = "SELECT epoch, tally, next_tally FROM deployment";
 
 // A new life of the store: no cache goes on with what it knew of another.
-const FOLLOW: &str = "UPDATE deployment SET epoch = $1, incarnation = gen_random_uuid()";
+const FOLLOW: &str = "UPDATE deployment SET epoch = $1, tally = $2, next_tally = $3, incarnation = gen_random_uuid()";
 
 impl Target {
     /// To be copied from.
@@ -79,7 +79,7 @@ impl Target {
                 return Err(CopyError::NotEmpty(table.name));
             }
         }
-        if target.epoch().await? > 0 {
+        if target.deployment().await?.epoch > 0 {
             return Err(CopyError::NotEmpty("deployment"));
         }
         Ok(target)
@@ -131,9 +131,11 @@ impl Target {
         Ok(self.session.load(table.name, &table.column_list(), &values).await?)
     }
 
-    /// The epoch of the deployment.
-    pub(crate) async fn epoch(&self) -> Result<i64, CopyError> {
-        Ok(get(&self.session.query_one(EPOCH, &[]).await?, 0)?)
+    /// What the deployment has that is no row of a table.
+    pub(crate) async fn deployment(&self) -> Result<Deployment, CopyError> {
+        let row = self.session.query_one(DEPLOYMENT, &[]).await?;
+        let (tally, next_tally) = (cell(&row, 1, Kind::Id)?, cell(&row, 2, Kind::Id)?);
+        Ok(Deployment { epoch: get(&row, 0)?, tally, next_tally })
     }
 
     /// The last number that each numbered table has given out, be it there still or not.
@@ -151,8 +153,14 @@ impl Target {
     }
 
     /// Goes on where the other store stood.
-    pub(crate) async fn follow(&self, epoch: i64, numbers: &[(&'static str, i64)]) -> Result<(), CopyError> {
-        self.session.execute(FOLLOW, &[value(epoch)]).await?;
+    pub(crate) async fn follow(
+        &self,
+        deployment: &Deployment,
+        numbers: &[(&'static str, i64)],
+    ) -> Result<(), CopyError> {
+        let Deployment { epoch, tally, next_tally } = deployment;
+        let [tally, next_tally] = [tally, next_tally].map(|tally| parameter(Kind::Id, tally));
+        self.session.execute(FOLLOW, &[value(*epoch), tally, next_tally]).await?;
         for table in TABLES.iter().filter(|table| table.is_numbered) {
             let last = numbers.iter().find(|(name, _)| *name == table.name).map_or(0, |(_, last)| *last);
             if last > 0 {

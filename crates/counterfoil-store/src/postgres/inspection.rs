@@ -53,8 +53,8 @@ pub struct Inspection {
 pub struct Standby {
     /// Its `application_name`.
     pub name: String,
-    /// Whether a commit waits for it: `sync`, `quorum`, `potential` or `async`; empty where the role may not see it.
-    pub sync_state: String,
+    /// Whether a commit waits for it: `sync`, `quorum`, `potential` or `async`; `None` where the role may not see it.
+    pub sync_state: Option<String>,
     /// How many bytes of the log it has yet to flush, where the role may see it.
     pub behind_bytes: Option<i64>,
 }
@@ -85,7 +85,7 @@ const SERVER: &str = "
             FROM pg_stat_activity WHERE pid <> pg_backend_pid())";
 
 const STANDBYS: &str = "
-    SELECT coalesce(application_name, ''), coalesce(sync_state, ''),
+    SELECT coalesce(application_name, ''), sync_state,
            CAST(pg_wal_lsn_diff(sent_lsn, flush_lsn) AS bigint)
     FROM pg_stat_replication ORDER BY 1";
 
@@ -111,9 +111,9 @@ pub async fn inspect(
     let row = session.query_one(SERVER, &[]).await?;
     let round_trip = since().saturating_sub(asked);
     let standbys = session.query(STANDBYS, &[]).await?;
-    let standbys = standbys
-        .iter()
-        .map(|row| Ok(Standby { name: get(row, 0)?, sync_state: get(row, 1)?, behind_bytes: get_if_any(row, 2)? }));
+    let standbys = standbys.iter().map(|row| {
+        Ok(Standby { name: get(row, 0)?, sync_state: get_if_any(row, 1)?, behind_bytes: get_if_any(row, 2)? })
+    });
     let log = if missing.is_empty() {
         let row = session.query_one(LOG, &[]).await?;
         Some((get(&row, 0)?, get(&row, 1)?))

@@ -29,6 +29,7 @@ mod clients;
 mod column;
 #[cfg(feature = "sqlite")]
 pub(crate) mod copying;
+mod deadline;
 mod fault;
 mod import;
 mod inspection;
@@ -46,6 +47,7 @@ mod sealing;
 mod session;
 mod settings;
 mod subjects;
+mod tally;
 mod tokens;
 mod transaction;
 
@@ -73,6 +75,7 @@ use tokio::time::timeout;
 use self::changes::READ_ONLY;
 use self::clients::Shared;
 use self::column::{get, value};
+use self::deadline::Deadline;
 use self::fault::Fault;
 pub use self::inspection::{Inspection, Role, Standby, inspect};
 use self::look_ups::LookUps;
@@ -83,7 +86,7 @@ pub use self::schema::Migration;
 use self::session::Session;
 use self::settings::{Pooler, Settings};
 use self::tokens::{Adoption, Renaming};
-use self::transaction::Transaction;
+use self::transaction::{Deadlines, Transaction};
 
 /// Tokens, accounts and the audit log in one PostgreSQL database, which any number of nodes share. Cheap to clone.
 ///
@@ -129,7 +132,8 @@ pub struct ConnectOptions {
     pub look_up_deadline: Duration,
     /// After how long the server gives up one statement of anything else.
     pub statement_timeout: Duration,
-    /// After how long a transition is given up: its work, and again its commit.
+    /// After how long a transition, or a longer read, is given up: waiting for its turn and for a connection, its work, every
+    /// attempt at it and its commit together. A quarter is kept for the commit.
     pub transition_deadline: Duration,
 }
 
@@ -328,11 +332,12 @@ impl PostgresStore {
         T: Send + 'static,
         F: Future<Output = Result<T, Fault>> + Send + 'static,
     {
-        let (pool, deadline) = (Arc::clone(&self.inner.pool), self.inner.transition_deadline);
+        let (pool, whole) = (Arc::clone(&self.inner.pool), self.inner.transition_deadline);
         Box::pin(async move {
+            let deadline = Deadline::within(whole);
             let reading = self.inner.runtime.spawn(async move {
-                let lease = timeout(deadline, pool.take()).await.unwrap_or(Err(Fault::Deadline))?;
-                let asked = timeout(deadline, read(Arc::clone(lease.session()), Arc::new(wanted)));
+                let lease = deadline.before(pool.take()).await.unwrap_or(Err(Fault::Deadline))?;
+                let asked = deadline.before(read(Arc::clone(lease.session()), Arc::new(wanted)));
                 let answer = asked.await.unwrap_or(Err(Fault::Deadline));
                 match &answer {
                     Err(fault) if fault.spoils_the_connection() => lease.discard(fault),
@@ -369,12 +374,13 @@ impl PostgresStore {
         T: Send + 'static,
         F: Future<Output = Result<T, Fault>> + Send + 'static,
     {
-        let (pool, deadline) = (Arc::clone(&self.inner.pool), self.inner.transition_deadline);
+        let (pool, whole) = (Arc::clone(&self.inner.pool), self.inner.transition_deadline);
         let wanted = Arc::new(wanted);
         Box::pin(async move {
+            let deadlines = Deadlines::within(whole);
             // Begun with the first poll: whoever never asks has asked for nothing.
             let under_way = self.inner.runtime.spawn(async move {
-                transaction::transact(&pool, deadline, |transaction| work(transaction, Arc::clone(&wanted))).await
+                transaction::transact(&pool, deadlines, |transaction| work(transaction, Arc::clone(&wanted))).await
             });
             under_way.await.unwrap_or(Err(Fault::Panicked)).map_err(|fault| fault.while_doing(doing))
         })
@@ -656,10 +662,11 @@ impl TokenStore for PostgresStore {
     }
 
     fn changes(&self, after: u64, limit: u32) -> Answer<'_, Changes> {
-        self.look_up(
-            "reading the change log",
-            move |session| async move { changes::changes(&session, after, limit).await },
-        )
+        self.look_up("reading the change log", move |session| async move {
+            let changes = changes::changes(&session, after, limit).await?;
+            self.inner.shared.belong_to(changes.incarnation);
+            Ok(changes)
+        })
     }
 
     fn news(&self) -> News<'_> {

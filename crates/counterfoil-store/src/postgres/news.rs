@@ -35,16 +35,16 @@ pub(super) async fn listen(settings: Arc<Settings>, news: Arc<Notify>) {
             }
         };
         if let Ok(session) = Session::connect(&settings, Some(Arc::new(hears))).await
-            && session.run(&format!("LISTEN {CHANNEL}")).await.is_ok()
+            && is_answered(&session, &format!("LISTEN {CHANNEL}")).await
         {
             news.notify_one();
-            while is_still_there(&session).await && timeout(STILL_THERE, &mut cut_off).await.is_err() {}
+            while is_answered(&session, "").await && timeout(STILL_THERE, &mut cut_off).await.is_err() {}
             news.notify_one();
         }
         sleep(PAUSE).await;
     }
 }
 
-async fn is_still_there(session: &Session) -> bool {
-    timeout(PATIENCE, session.run("")).await.is_ok_and(|answer| answer.is_ok())
+async fn is_answered(session: &Session, sql: &str) -> bool {
+    timeout(PATIENCE, session.run(sql)).await.is_ok_and(|answer| answer.is_ok())
 }

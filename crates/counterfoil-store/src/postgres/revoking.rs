@@ -4,19 +4,22 @@
 //! way goes with the next, all of them together.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use counterfoil_core::secret::TokenDigest;
 use counterfoil_core::store::{Changed, RevokeOutcome};
 use counterfoil_core::token::{Kind, Standing, TokenId};
 use counterfoil_core::{SubjectId, Timestamp};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout;
 
 use super::Inner;
 use super::column::{Value, get, signed};
 use super::fault::Fault;
-use super::tokens::{Held, LOCK_ALL, holding, statements};
-use super::transaction::{Transaction, transact};
+use super::tokens::{Held, holding, statements};
+use super::transaction::{Deadlines, Transaction, transact};
 
 /// Which token to revoke, of this owner and kind where they are named.
 #[derive(Debug)]
@@ -33,44 +36,85 @@ const TOGETHER: usize = 256;
 /// Those that wait, at most.
 const QUEUE: usize = 16_384;
 
-/// Transitions under way at once: while one waits for its commit, the next one finds its tokens.
-const LANES: usize = 2;
+/// How long a lane waits for as many as it had last. Those who have just been answered read the log and, where they have more to
+/// end, are here again within this; without it the first of them would go alone, and all others wait for its commit.
+const GATHERING: Duration = Duration::from_millis(1);
+
+/// A transition that takes longer waits for a row that somebody else holds. Whoever stands behind it need not.
+const STUCK: Duration = Duration::from_millis(250);
+
+/// Transitions under way at once, where those before are stuck. Two that are not would only halve what goes together.
+const LANES: usize = 4;
 
 type Reply = oneshot::Sender<Result<RevokeOutcome, Fault>>;
 
-/// Those that wait, and how many transitions are on their way.
+/// Those that wait, and what is on its way.
 #[derive(Debug, Default)]
-pub(super) struct Revoking(Mutex<Waiting>);
+pub(super) struct Revoking {
+    waiting: Mutex<Waiting>,
+    /// Somebody has come.
+    came: Notify,
+}
 
 #[derive(Debug, Default)]
 struct Waiting {
     line: Vec<(Revocation, Reply)>,
     lanes: usize,
+    /// Lanes among them that are held up.
+    stuck: usize,
+}
+
+impl Waiting {
+    /// Whether those that wait need another lane, which is then counted.
+    fn opens_a_lane(&mut self) -> bool {
+        let opens = !self.line.is_empty() && self.lanes == self.stuck && self.lanes < LANES;
+        self.lanes += usize::from(opens);
+        opens
+    }
 }
 
 impl Revoking {
-    /// See [`counterfoil_core::TokenStore::revoke`]. Goes on to its end even if nobody waits for it any more.
+    /// See [`counterfoil_core::TokenStore::revoke`]. Goes on to its end even if nobody waits for it any more, as those do not who
+    /// have waited for a whole transition; they are told that it may be done.
     pub(super) async fn revoke(inner: &Arc<Inner>, revocation: Revocation) -> Result<RevokeOutcome, Fault> {
         let (reply, answer) = oneshot::channel();
-        let starts = {
-            let mut waiting = inner.revoking.lock();
+        Revoking::change(inner, |waiting| {
             if waiting.line.len() >= QUEUE {
                 return Err(Fault::Crowded);
             }
             waiting.line.push((revocation, reply));
-            let starts = waiting.lanes < LANES;
-            waiting.lanes += usize::from(starts);
-            starts
+            Ok(())
+        })?;
+        inner.revoking.came.notify_one();
+        let in_time = {
+            let _on = inner.runtime.enter();
+            timeout(inner.transition_deadline, answer)
         };
-        if starts {
-            inner.runtime.spawn(Revoking::run(Arc::clone(inner)));
+        match in_time.await {
+            Ok(answer) => answer.unwrap_or(Err(Fault::Panicked)),
+            Err(_) => Err(Fault::Unknown(Box::new(Fault::Deadline))),
         }
-        answer.await.unwrap_or(Err(Fault::Panicked))
+    }
+
+    /// Changes who waits, and starts a lane if they need one.
+    fn change<T>(inner: &Arc<Inner>, change: impl FnOnce(&mut Waiting) -> T) -> T {
+        let (changed, opens) = {
+            let mut waiting = inner.revoking.lock();
+            (change(&mut waiting), waiting.opens_a_lane())
+        };
+        if opens {
+            // Boxed, because a lane may start another one.
+            let lane: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(Revoking::run(Arc::clone(inner)));
+            inner.runtime.spawn(lane);
+        }
+        changed
     }
 
     /// One lane, until nobody waits.
     async fn run(inner: Arc<Inner>) {
+        let mut last = 1;
         loop {
+            timeout(GATHERING, inner.revoking.are_waiting(last)).await.ok();
             let together = {
                 let mut waiting = inner.revoking.lock();
                 if waiting.line.is_empty() {
@@ -80,17 +124,27 @@ impl Revoking {
                 let count = waiting.line.len().min(TOGETHER);
                 waiting.line.drain(..count).collect::<Vec<_>>()
             };
+            last = together.len();
             let (revocations, replies): (Vec<_>, Vec<_>) = together.into_iter().unzip();
             let revocations = Arc::new(revocations);
             // Apart, so that a panic ends these and not the lane.
-            let under_way = inner.runtime.spawn({
+            let mut under_way = inner.runtime.spawn({
                 let inner = Arc::clone(&inner);
                 async move {
                     let work = |transaction| revoke(transaction, Arc::clone(&revocations));
-                    transact(&inner.pool, inner.transition_deadline, work).await
+                    transact(&inner.pool, Deadlines::within(inner.transition_deadline), work).await
                 }
             });
-            match under_way.await.unwrap_or(Err(Fault::Panicked)) {
+            let ended = match timeout(STUCK, &mut under_way).await {
+                Ok(ended) => ended,
+                Err(_) => {
+                    Revoking::change(&inner, |waiting| waiting.stuck += 1);
+                    let ended = under_way.await;
+                    inner.revoking.lock().stuck -= 1;
+                    ended
+                }
+            };
+            match ended.unwrap_or(Err(Fault::Panicked)) {
                 Ok(outcomes) => {
                     for (reply, outcome) in replies.into_iter().zip(outcomes) {
                         reply.send(Ok(outcome)).ok();
@@ -106,8 +160,15 @@ impl Revoking {
         }
     }
 
+    /// Until so many wait.
+    async fn are_waiting(&self, count: usize) {
+        while self.lock().line.len() < count {
+            self.came.notified().await;
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -122,8 +183,8 @@ const RETIRED_OF: &str = "
 /// Revokes as if one after the other.
 async fn revoke(transaction: Transaction, wanted: Arc<Vec<Revocation>>) -> Result<Vec<RevokeOutcome>, Fault> {
     let ids = [Value::Ids(wanted.iter().map(|revocation| Some(*revocation.id.as_bytes())).collect())];
-    let steps = [(LOCK_ALL, ids.as_slice()), (&statements().by_ids, &ids), (RETIRED_OF, &ids)];
-    let [_, rows, retired] = transaction.flight(steps).await?;
+    let steps = [(statements().holding_ids.as_str(), ids.as_slice()), (RETIRED_OF, &ids)];
+    let [rows, retired] = transaction.flight(steps).await?;
     let mut held = rows.iter().map(holding).collect::<Result<Vec<Held>, _>>()?;
     let mut ending = Vec::new();
     let outcomes = wanted.iter().map(|revocation| outcome(revocation, &mut held, &mut ending)).collect();

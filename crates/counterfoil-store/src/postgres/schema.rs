@@ -18,8 +18,10 @@ pub struct Migration {
 }
 
 /// Every one, in order.
-const MIGRATIONS: &[Migration] =
-    &[Migration { number: 1, name: "initial", sql: include_str!("../../migrations/postgres/0001_initial.sql") }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { number: 1, name: "initial", sql: include_str!("../../migrations/postgres/0001_initial.sql") },
+    Migration { number: 2, name: "tally", sql: include_str!("../../migrations/postgres/0002_tally.sql") },
+];
 
 impl Migration {
     fn checksum(&self) -> [u8; 32] {

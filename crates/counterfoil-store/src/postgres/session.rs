@@ -9,21 +9,25 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::task::AbortHandle;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{AsyncMessage, Client, Config, Row, Statement};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::column::Value;
 use super::fault::Fault;
 use super::settings::{Pooler, Settings, host_of};
 
 /// How long one host may take to let us in, from the first packet to the first answer.
-const ADMISSION: Duration = Duration::from_secs(4);
+pub(super) const ADMISSION: Duration = Duration::from_secs(4);
 
 /// One connection. Statements may be sent over it while others are under way: they are carried out in the order in which they
 /// were sent.
 pub(super) struct Session {
     client: Client,
+    /// For the connection of its own by which [`Session::cancel`] speaks.
+    tls: MakeRustlsConnect,
     pooler: Pooler,
     /// How a transaction begins here.
     begin: String,
@@ -33,6 +37,20 @@ pub(super) struct Session {
     unreplicated: Arc<AtomicBool>,
     /// Whether a statement has failed since [`Session::begin`]: then a COMMIT is carried out as a ROLLBACK, and says so to nobody.
     failed: AtomicBool,
+    /// What reads and writes the connection.
+    driver: AbortHandle,
+    /// Whether the server is behind with what it was asked, and nobody waits for it any more.
+    left: AtomicBool,
+}
+
+/// What the server was asked and has not answered keeps a connection open beyond its client. Cut, the server gives up with the next
+/// answer that it cannot send.
+impl Drop for Session {
+    fn drop(&mut self) {
+        if *self.left.get_mut() {
+            self.driver.abort();
+        }
+    }
 }
 
 impl fmt::Debug for Session {
@@ -48,16 +66,22 @@ pub(super) type Told = Arc<dyn Fn(&AsyncMessage) + Send + Sync>;
 pub(super) type Step<'a> = (&'a str, &'a [Value<'a>]);
 
 impl Session {
-    /// Connects to the first of the hosts that lets us in and takes writes. Must be called on the runtime.
+    /// Connects to the first of the hosts that lets us in and takes writes, beginning with the one that did last. Must be called
+    /// on the runtime.
     ///
     /// # Errors
     /// [`Fault::Unreachable`], which names the hosts and what each said.
     pub(super) async fn connect(settings: &Settings, told: Option<Told>) -> Result<Session, Fault> {
         let mut tried = Vec::new();
-        for host in &settings.hosts {
+        let count = settings.hosts.len();
+        let last = settings.last.load(Ordering::Acquire);
+        for (place, host) in settings.hosts.iter().enumerate().cycle().skip(last).take(count) {
             let admission = Session::admitted(settings, host, told.clone());
             match tokio::time::timeout(ADMISSION, admission).await {
-                Ok(Ok(session)) => return Ok(session),
+                Ok(Ok(session)) => {
+                    settings.last.store(place, Ordering::Release);
+                    return Ok(session);
+                }
                 Ok(Err(fault)) => tried.push(format!("{}: {fault}", host_of(host))),
                 Err(_) => tried.push(format!("{}: no answer", host_of(host))),
             }
@@ -68,7 +92,7 @@ impl Session {
     async fn admitted(settings: &Settings, host: &Config, told: Option<Told>) -> Result<Session, Fault> {
         let (client, mut connection) = host.connect(settings.tls.clone()).await?;
         let unreplicated = Arc::new(AtomicBool::new(false));
-        tokio::spawn({
+        let driver = tokio::spawn({
             let unreplicated = Arc::clone(&unreplicated);
             async move {
                 while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
@@ -85,6 +109,7 @@ impl Session {
                 }
             }
         });
+        let (driver, left) = (driver.abort_handle(), AtomicBool::new(false));
         let pooler = settings.pooler;
         let limits = limits(settings.statement_timeout);
         let begin = match pooler {
@@ -98,7 +123,13 @@ impl Session {
             }
         };
         let (prepared, failed) = (Mutex::default(), AtomicBool::new(false));
-        Ok(Session { client, pooler, begin, prepared, unreplicated, failed })
+        let tls = settings.tls.clone();
+        Ok(Session { client, tls, pooler, begin, prepared, unreplicated, failed, driver, left })
+    }
+
+    /// Nobody comes to this one any more: it is cut off when the last one who waits for it has gone.
+    pub(super) fn leave(&self) {
+        self.left.store(true, Ordering::Release);
     }
 
     /// Whether nothing can be sent any more.
@@ -217,6 +248,11 @@ impl Session {
     /// Runs statements that take nothing and give nothing.
     pub(super) async fn run(&self, sql: &str) -> Result<(), Fault> {
         self.noted(self.client.batch_execute(sql).await)
+    }
+
+    /// Tells the server to leave off what it does here. It may not listen, or have done it already.
+    pub(super) async fn cancel(&self) {
+        tokio::time::timeout(ADMISSION, self.client.cancel_token().cancel_query(self.tls.clone())).await.ok();
     }
 
     /// Whether a statement has failed since [`Session::begin`].

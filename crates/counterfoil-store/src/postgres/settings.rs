@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
@@ -31,8 +33,10 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 /// Where the database is and how to get there. Its `Debug` shows no password.
 #[derive(Clone)]
 pub(super) struct Settings {
-    /// One for each host, in the order in which they are tried.
+    /// One for each host, in the order in which they are tried, beginning with `last`.
     pub(super) hosts: Vec<Config>,
+    /// The place of the one that let us in last: it is tried first, or each new connection would wait for one that is gone.
+    pub(super) last: Arc<AtomicUsize>,
     pub(super) tls: MakeRustlsConnect,
     pub(super) pool_size: usize,
     pub(super) pooler: Pooler,
@@ -112,6 +116,12 @@ impl Settings {
         if !["postgres://", "postgresql://"].iter().any(|scheme| base.starts_with(scheme)) {
             return Err(ConnectError::Url("it begins with postgres://".to_owned()));
         }
+        if query.contains('@') {
+            // The end of a password, which is not to be shown with the names of parameters.
+            return Err(ConnectError::Url(
+                "a `?` in a password is written %3F, and an `@` anywhere but before the host %40".to_owned(),
+            ));
+        }
         let mut ours = Ours::default();
         let mut drivers = Vec::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -150,6 +160,7 @@ impl Settings {
         let roots = if ssl_mode == SslMode::Disable { Roots::None } else { Roots::of(ours.ssl_roots) };
         Ok(Settings {
             hosts: one_by_one(&whole, ssl_mode, application)?,
+            last: Arc::default(),
             tls: MakeRustlsConnect::new(trusting(&roots)?),
             pool_size,
             pooler,
@@ -165,11 +176,13 @@ fn decoded(value: &str) -> Result<String, ConnectError> {
 
 /// A certificate is always looked at, so the stricter words say nothing more.
 fn ssl_mode(word: Option<&str>, config: &Config) -> Result<SslMode, ConnectError> {
-    let is_here = config.get_hosts().iter().all(|host| match host {
-        Host::Tcp(name) => ["localhost", "127.0.0.1", "::1"].contains(&name.as_str()),
-        #[cfg(unix)]
-        Host::Unix(_) => true,
-    });
+    // An address goes before the name of its host.
+    let is_here = config.get_hostaddrs().iter().all(IpAddr::is_loopback)
+        && config.get_hosts().iter().all(|host| match host {
+            Host::Tcp(name) => ["localhost", "127.0.0.1", "::1"].contains(&name.as_str()),
+            #[cfg(unix)]
+            Host::Unix(_) => true,
+        });
     match word {
         Some("disable") => Ok(SslMode::Disable),
         Some("prefer") => Ok(SslMode::Prefer),
@@ -304,6 +317,9 @@ mod tests {
         let mode = |url: &str| parse(url).expect(url).hosts[0].get_ssl_mode();
         assert_eq!(mode("postgres://app@localhost/tokens"), SslMode::Disable);
         assert_eq!(mode("postgres://app@/tokens?host=/run/postgresql"), SslMode::Disable);
+        assert_eq!(mode("postgres://app@localhost/tokens?hostaddr=127.0.0.1"), SslMode::Disable);
+        assert_eq!(mode("postgres://app@localhost/tokens?hostaddr=10.0.0.5"), SslMode::Require);
+        assert_eq!(mode("postgres://app@/tokens?hostaddr=10.0.0.5"), SslMode::Require);
         assert_eq!(mode("postgres://app@db.example.org/tokens"), SslMode::Require);
         assert_eq!(mode("postgres://app@localhost,db.example.org/tokens"), SslMode::Require);
         assert_eq!(mode("postgres://app@db.example.org/tokens?sslmode=verify-full"), SslMode::Require);
@@ -322,6 +338,7 @@ mod tests {
             "postgres://app:hunter2@db/tokens?pooler=statement",
             "postgres://app:hunter2@db/tokens?target_session_attrs=read-only",
             "postgres://app@db/tokens?pasword=hunter2",
+            "postgres://app:?hunter2@db/tokens",
             "postgres://app@db,db2/tokens?port=1,2,3&password=hunter2",
             "mysql://app:hunter2@db/tokens",
         ] {

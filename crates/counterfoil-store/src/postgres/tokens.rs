@@ -204,7 +204,11 @@ pub(super) struct Statements {
     find_retired: String,
     find_imported: String,
     by_id: String,
-    pub(super) by_ids: String,
+    by_ids: String,
+    /// In order of their numbers, as everybody locks tokens (and `+ 0`, or a plan from when there were few would read all tokens in that
+    /// order). What it waited for may have moved epochs that are read as they were
+    /// before: for what hangs on the token alone.
+    pub(super) holding_ids: String,
     living: String,
     expiring: String,
 }
@@ -217,6 +221,7 @@ impl Statements {
             find_imported: finding_imported(),
             by_id: format!("{RECORD} AND t.id = $1"),
             by_ids: format!("{RECORD} AND t.id = ANY($1)"),
+            holding_ids: format!("{RECORD} AND t.id = ANY($1) ORDER BY t.number + 0 FOR NO KEY UPDATE OF t"),
             living: format!("{RECORD} {LIVING}"),
             expiring: format!("{RECORD} {EXPIRING}"),
         }
@@ -602,8 +607,8 @@ fn moved_on(expires_at: Option<Timestamp>, until: Option<Timestamp>) -> Option<T
 }
 
 // In order of their numbers, as everybody locks tokens.
-pub(super) const LOCK_ALL: &str = "
-    SELECT number FROM tokens WHERE id = ANY($1) ORDER BY number FOR NO KEY UPDATE";
+const LOCK_ALL: &str = "
+    SELECT number FROM tokens WHERE id = ANY($1) ORDER BY number + 0 FOR NO KEY UPDATE";
 
 const SET_EXPIRIES: &str = "
     UPDATE tokens SET expires_at = moved.expires_at FROM unnest($1, $2) AS moved (number, expires_at)

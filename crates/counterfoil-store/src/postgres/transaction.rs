@@ -11,6 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use super::changes;
 use super::column::Value;
+use super::deadline::Deadline;
 use super::fault::Fault;
 use super::pool::{Lease, Pool};
 use super::session::{Session, Step};
@@ -20,6 +21,23 @@ const ATTEMPTS: u32 = 8;
 
 /// The pause before the second attempt, at most; each further one waits up to twice as long.
 const PAUSE: Duration = Duration::from_millis(8);
+
+/// Until when a transition may take, whatever it waits for on its way: those before it in a line, a connection, its attempts, the
+/// server.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deadlines {
+    /// Work that is given up is undone.
+    work: Deadline,
+    /// A commit that is given up may stand: so it has time of its own, which no work can use up.
+    commit: Deadline,
+}
+
+impl Deadlines {
+    /// `whole` from now on.
+    pub(super) fn within(whole: Duration) -> Deadlines {
+        Deadlines { work: Deadline::within(whole * 3 / 4), commit: Deadline::within(whole) }
+    }
+}
 
 /// One transition under way; every [`Session`] method sends its statement into it. Cheap to clone. Dropped, it is rolled back.
 #[derive(Debug, Clone)]
@@ -84,18 +102,21 @@ impl Transaction {
     }
 }
 
-/// Runs `work` in a transaction and commits it; again from the beginning where it lost a race. Must be called on the runtime.
+/// Runs `work` in a transaction and commits it; again from the beginning where it lost a race and there is time. Must be called on
+/// the runtime.
 pub(super) async fn transact<T, F>(
     pool: &Arc<Pool>,
-    deadline: Duration,
+    deadlines: Deadlines,
     work: impl Fn(Transaction) -> F,
 ) -> Result<T, Fault>
 where
     F: Future<Output = Result<T, Fault>>,
 {
     for attempt in 1.. {
-        match once(pool, deadline, &work).await {
-            Err(fault) if fault.is_a_lost_race() && attempt < ATTEMPTS => sleep(jittered(attempt)).await,
+        match once(pool, deadlines, &work).await {
+            Err(fault) if fault.is_a_lost_race() && attempt < ATTEMPTS && !deadlines.work.is_over() => {
+                sleep(jittered(attempt)).await;
+            }
             outcome => return outcome,
         }
     }
@@ -108,17 +129,23 @@ fn jittered(attempt: u32) -> Duration {
     PAUSE * 2_u32.pow(attempt - 1) * chance as u32 / 1_000
 }
 
-async fn once<T, F>(pool: &Arc<Pool>, deadline: Duration, work: impl Fn(Transaction) -> F) -> Result<T, Fault>
+async fn once<T, F>(pool: &Arc<Pool>, deadlines: Deadlines, work: impl Fn(Transaction) -> F) -> Result<T, Fault>
 where
     F: Future<Output = Result<T, Fault>>,
 {
-    let lease = timeout(deadline, begun(pool)).await.unwrap_or(Err(Fault::Deadline))?;
+    let lease = deadlines.work.before(begun(pool)).await.unwrap_or(Err(Fault::Deadline))?;
     let transaction = Transaction { session: Arc::clone(lease.session()), last: Arc::default() };
-    let worked = timeout(deadline, work(transaction.clone())).await.unwrap_or(Err(Fault::Deadline));
+    let worked = deadlines.work.before(work(transaction.clone())).await.unwrap_or(Err(Fault::Deadline));
     let outcome = match worked {
         Ok(value) => {
-            let unknown = || Err(Fault::Unknown(Box::new(Fault::Deadline)));
-            timeout(deadline, transaction.commit()).await.unwrap_or_else(|_| unknown()).map(|()| value)
+            let unknown = || {
+                // A commit that waits for a standby waits on when we are gone, for as long as that is away, with its locks and
+                // its place among the server's connections.
+                let session = Arc::clone(lease.session());
+                tokio::spawn(async move { session.cancel().await });
+                Err(Fault::Unknown(Box::new(Fault::Deadline)))
+            };
+            deadlines.commit.before(transaction.commit()).await.unwrap_or_else(|_| unknown()).map(|()| value)
         }
         Err(fault) => Err(fault),
     };
@@ -128,8 +155,8 @@ where
             Ok(value)
         }
         Err(fault) => {
-            let is_sound = !fault.spoils_the_connection()
-                && timeout(deadline, transaction.run("ROLLBACK")).await.is_ok_and(|rolled_back| rolled_back.is_ok());
+            let undone = deadlines.commit.before(transaction.run("ROLLBACK"));
+            let is_sound = !fault.spoils_the_connection() && undone.await.is_ok_and(|undone| undone.is_ok());
             if is_sound {
                 lease.give_back();
             } else {
@@ -140,11 +167,16 @@ where
     }
 }
 
+/// How long a server that is well takes at the very most to begin a transaction. What does not answer by then is taken for a
+/// connection that has died without a word.
+const PROMPT: Duration = Duration::from_secs(2);
+
 /// A connection with a transaction open on it. One that has died meanwhile is found out here, where nothing is lost by taking
 /// another.
 async fn begun(pool: &Arc<Pool>) -> Result<Lease, Fault> {
     let lease = pool.take().await?;
-    let Err(fault) = lease.session().begin().await else { return Ok(lease) };
+    let begun = timeout(PROMPT, lease.session().begin()).await.unwrap_or(Err(Fault::Deadline));
+    let Err(fault) = begun else { return Ok(lease) };
     lease.discard(&fault);
     let lease = pool.take().await?;
     lease.session().begin().await?;

@@ -58,9 +58,35 @@ impl fmt::Debug for Address {
     }
 }
 
+/// Where it is, for the log and for people: without user, password and what stands behind the `?`.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tls = if self.tls { "s" } else { "" };
+        match &self.place {
+            Place::Server(Seat::Socket(path)) => write!(f, "redis+unix://{}", path.display())?,
+            Place::Server(seat) => write!(f, "redis{tls}://{seat}")?,
+            Place::Sentinels { seats, name } => {
+                let seats: Vec<_> = seats.iter().map(Seat::to_string).collect();
+                write!(f, "redis{tls}+sentinel://{}/{name}", seats.join(","))?;
+            }
+        }
+        if self.db == 0 { Ok(()) } else { write!(f, ", database {}", self.db) }
+    }
+}
+
+impl fmt::Display for Seat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Seat::Host(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Seat::Host(host, port) => write!(f, "{host}:{port}"),
+            Seat::Socket(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
 /// The text is not the address of a Redis server. Says what is wrong with it and repeats nothing of it, because a password is in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NotAnAddress(&'static str);
+pub struct NotAnAddress(pub(super) &'static str);
 
 impl fmt::Display for NotAnAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -148,6 +174,11 @@ enum Kind {
 }
 
 impl Address {
+    /// How long after its expiry the server itself removes a record.
+    pub fn keeps_dead(&self) -> Duration {
+        self.keep_dead
+    }
+
     fn set(&mut self, key: &str, value: &str) -> Result<(), NotAnAddress> {
         match key {
             "prefix" => {
@@ -283,5 +314,17 @@ mod tests {
             assert!(!refused.contains("hunter"), "{refused}");
         }
         assert!(!format!("{:?}", read("redis://:hunter2@a?sentinel_password=hunter3")).contains("hunter"));
+    }
+
+    #[test]
+    fn an_address_is_shown_without_what_opens_it() {
+        for (url, shown) in [
+            ("redis://app:hunter2@127.0.0.1?wait_replicas=1", "redis://127.0.0.1:6379"),
+            ("rediss://app:hunter2@[::1]:7000/3", "rediss://[::1]:7000, database 3"),
+            ("redis+sentinel://:hunter2@a:1,b/main?sentinel_password=hunter3", "redis+sentinel://a:1,b:26379/main"),
+            ("redis+unix:///run/redis.sock?db=4", "redis+unix:///run/redis.sock, database 4"),
+        ] {
+            assert_eq!(read(url).to_string(), shown);
+        }
     }
 }

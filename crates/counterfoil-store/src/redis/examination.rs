@@ -62,14 +62,68 @@ pub(super) async fn examine(connection: &mut MultiplexedConnection, wait: u32) -
     Ok(judge(&about, settings.as_ref(), wait))
 }
 
+/// What matters to limits: `alone` on a server that is asked for itself.
+pub(super) async fn examine_limits(connection: &mut MultiplexedConnection, alone: bool) -> Result<Vec<Finding>, Fault> {
+    let about: String = redis::cmd("INFO").query_async(connection).await?;
+    Ok(judge_limits(&about, alone))
+}
+
+fn judge_limits(about: &str, alone: bool) -> Vec<Finding> {
+    let field = |name: &str| about.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or("");
+    let mut findings = Vec::new();
+    let mut found = |severity, what: String, remedy| findings.push(Finding { severity, what, remedy });
+    let version = field("redis_version");
+    if is_too_old(version) {
+        found(
+            Severity::Grave,
+            format!("the server is version {version}"),
+            "Redis 7.0 or Valkey 7.2 is the oldest that works",
+        );
+    }
+    if alone && field("role") != "master" {
+        found(Severity::Grave, "that server is a replica".to_owned(), "name the primary, or its Sentinels");
+    }
+    if alone && field("cluster_enabled") == "1" {
+        found(
+            Severity::Grave,
+            "that server is one of a Cluster".to_owned(),
+            "begin the URL with redis+cluster:// and name some of its nodes",
+        );
+    }
+    let policy = field("maxmemory_policy");
+    if policy.starts_with("allkeys") || policy.ends_with("random") {
+        found(
+            Severity::Warning,
+            format!(
+                "maxmemory-policy is {policy}: where memory is short, counts that matter are thrown away and begin anew"
+            ),
+            "set maxmemory-policy volatile-ttl, or noeviction: each node then counts for itself while memory is full",
+        );
+    }
+    let evicted = field("evicted_keys");
+    if !matches!(evicted, "0" | "") {
+        found(
+            Severity::Note,
+            format!("the server has evicted {evicted} keys since it started"),
+            "limits that were among them began anew; give the server more memory",
+        );
+    }
+    findings
+}
+
+/// Older than what scripts here ask for: their flags.
+fn is_too_old(version: &str) -> bool {
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) < OLDEST
+}
+
 fn judge(about: &str, settings: Option<&HashMap<String, String>>, wait: u32) -> Vec<Finding> {
     let field = |name: &str| about.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or("");
     let mut findings = Vec::new();
     let mut found = |severity, what: String, remedy| findings.push(Finding { severity, what, remedy });
 
     let version = field("redis_version");
-    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
-    if (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) < OLDEST {
+    if is_too_old(version) {
         found(
             Severity::Grave,
             format!("the server is version {version}"),
@@ -198,5 +252,25 @@ mod tests {
             silent.iter().map(|finding| finding.severity).collect::<Vec<_>>(),
             [Severity::Grave, Severity::Note]
         );
+    }
+
+    #[test]
+    fn limits_ask_for_less_than_tokens_do() {
+        let about = "redis_version:7.2.4\r\nrole:master\r\nmaxmemory_policy:volatile-ttl\r\nevicted_keys:0\r\ncluster_enabled:0\r\n";
+        let said = |was: &str, is: &str, alone| {
+            judge_limits(&about.replace(was, is), alone).iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(said("\r", "\r", true), [""; 0]);
+        for (was, is, word) in [
+            ("7.2.4", "6.2.1", "version 6.2.1"),
+            ("role:master", "role:slave", "a replica"),
+            ("cluster_enabled:0", "cluster_enabled:1", "redis+cluster"),
+            ("volatile-ttl", "allkeys-lru", "thrown away"),
+            ("evicted_keys:0", "evicted_keys:9", "evicted 9"),
+        ] {
+            let said = said(was, is, true);
+            assert!(said.len() == 1 && said[0].contains(word), "{said:?}");
+        }
+        assert_eq!(said("cluster_enabled:0", "cluster_enabled:1", false), [""; 0]);
     }
 }

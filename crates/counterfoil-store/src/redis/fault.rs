@@ -45,8 +45,9 @@ impl fmt::Display for Fault {
 impl std::error::Error for Fault {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Fault::Server(error) => Some(error),
-            Fault::Late
+            // Its words are ours already.
+            Fault::Server(_)
+            | Fault::Late
             | Fault::Away(_)
             | Fault::NoPrimary(_)
             | Fault::Unreadable(_)
@@ -66,7 +67,7 @@ impl From<RedisError> for Fault {
 /// What to do about a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Remedy {
-    /// Nothing was done, and by another connection it may be: that server is no primary any more, or has another life.
+    /// Nothing was done, and by another connection it may be: that server is no primary any more, has another life, or is another one.
     ElsewhereAgain,
     /// The connection is of no use any more; whether something was done is not known.
     Elsewhere,
@@ -75,12 +76,17 @@ pub(super) enum Remedy {
 }
 
 impl Fault {
+    /// Whether it is that no store is kept there.
+    pub(super) fn is_of_emptiness(&self) -> bool {
+        matches!(self, Fault::Server(error) if error.code() == Some("CFEMPTY"))
+    }
+
     pub(super) fn remedy(&self) -> Remedy {
         match self {
             Fault::Server(error) => match error.code() {
                 Some(
-                    "CFLIFE" | "CFEMPTY" | "READONLY" | "LOADING" | "MASTERDOWN" | "MOVED" | "ASK" | "CLUSTERDOWN"
-                    | "TRYAGAIN",
+                    "CFLIFE" | "CFEMPTY" | "CFOTHER" | "READONLY" | "LOADING" | "MASTERDOWN" | "MOVED" | "ASK"
+                    | "CLUSTERDOWN" | "TRYAGAIN",
                 ) => Remedy::ElsewhereAgain,
                 Some(_) if !error.is_io_error() => Remedy::None,
                 Some(_) | None => Remedy::Elsewhere,

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use counterfoil_core::Timestamp;
@@ -17,6 +17,7 @@ use super::fault::{Fault, Remedy};
 use super::remembered::{Ending, Remembered};
 use super::script::{ASSERT_AGAIN, IMPORTED, OPEN, Script, Use};
 use super::values::{Reply, endings};
+use crate::tally::Tally;
 
 /// So often one question is asked of different connections.
 const ATTEMPTS: usize = 3;
@@ -44,6 +45,8 @@ pub(super) struct Link {
     settled: Mutex<Settled>,
     /// The newest instant that was passed in, for what the link does by itself.
     newest: AtomicI64,
+    /// Of the tokens that every question is about.
+    tally: OnceLock<Tally>,
 }
 
 /// What is known of the server that was spoken to last.
@@ -86,6 +89,7 @@ impl Link {
             remembered: Mutex::default(),
             settled: Mutex::default(),
             newest: AtomicI64::default(),
+            tally: OnceLock::new(),
         }
     }
 
@@ -97,6 +101,16 @@ impl Link {
     /// What the store is to be opened with again where it is found empty.
     pub(super) fn opened_with(&self, args: Args) {
         lock(&self.settled).opening = Some(args);
+    }
+
+    /// From now on every question is about the tokens of this tally, and an error where there are others.
+    pub(super) fn ask_about(&self, tally: Tally) {
+        self.tally.get_or_init(|| tally);
+    }
+
+    /// Whether a store was opened here in this process.
+    pub(super) fn was_opened(&self) -> bool {
+        lock(&self.settled).opening.is_some()
     }
 
     /// Remembers what ended.
@@ -114,20 +128,32 @@ impl Link {
             }
             Use::Reading | Use::Writing | Use::Ending => self.address.timeout,
         };
-        match tokio::time::timeout(patience, self.attempts(script, now, args)).await {
+        let asked = Mutex::new(None);
+        match tokio::time::timeout(patience, self.attempts(script, now, args, &asked)).await {
             Ok(answer) => answer,
             Err(_) => {
-                // What has not answered for so long is left: on the next one the answer may come at once.
-                lock(&self.live).take();
+                // What has not answered for so long is left: on the next one the answer may come at once. Not the one that somebody
+                // else has made meanwhile.
+                if let Some(live) = lock(&asked).take() {
+                    self.leave(&live);
+                }
                 Err(Fault::Late)
             }
         }
     }
 
-    async fn attempts(self: &Arc<Self>, script: &Script, now: Timestamp, args: &Args) -> Result<Reply, Fault> {
+    /// `asked` is whom it asks, as long as it does.
+    async fn attempts(
+        self: &Arc<Self>,
+        script: &Script,
+        now: Timestamp,
+        args: &Args,
+        asked: &Mutex<Option<Arc<Live>>>,
+    ) -> Result<Reply, Fault> {
         let mut last = Fault::NoPrimary("no primary was found");
         for _ in 0..ATTEMPTS {
             let live = self.live().await?;
+            *lock(asked) = Some(Arc::clone(&live));
             let fault = match self.send(&live, script, now, args).await {
                 Ok(reply) => return self.told(script, reply),
                 Err(fault) => fault,
@@ -190,7 +216,9 @@ impl Link {
             Use::Writing | Use::Ending => self.entropy.fill(&mut chance).map_err(|_| Fault::NoChance)?,
         }
         let mut command = redis::cmd(verb);
-        command.arg(script).arg(1).arg(&self.address.root).arg(&live.life).arg(now.millis()).arg(&chance[..]);
+        let tally = self.tally.get().map_or(&[][..], |tally| tally.as_bytes());
+        let about = [live.life.as_bytes(), b":", tally].concat();
+        command.arg(script).arg(1).arg(&self.address.root).arg(about).arg(now.millis()).arg(&chance[..]);
         command.arg(u64::try_from(self.address.keep_dead.as_millis()).unwrap_or(u64::MAX));
         args.iter().for_each(|arg| {
             command.arg(arg.as_slice());
@@ -265,7 +293,7 @@ impl Link {
     // ── Finding and settling ────────────────────────────────────────────────────────────────────────────────────────
 
     async fn connect(&self) -> Result<Live, Fault> {
-        let seat = self.primary().await?;
+        let seat = primary(&self.address).await?;
         let info = self.address.server(&seat)?;
         let news = Arc::clone(&self.news);
         let push = move |push: PushInfo| {
@@ -308,7 +336,7 @@ impl Link {
         let mut emptied = false;
         if let Some(opening) = opening {
             match self.send(live, &IMPORTED, now, &Args::new()).await {
-                Err(Fault::Server(error)) if error.code() == Some("CFEMPTY") => {
+                Err(fault) if fault.is_of_emptiness() => {
                     tracing::error!("Redis holds no store of ours any more: every token is lost, and refused");
                     self.told(&OPEN, self.send(live, &OPEN, now, &opening).await?)?;
                     emptied = true;
@@ -341,37 +369,10 @@ impl Link {
         Ok(())
     }
 
-    async fn primary(&self) -> Result<Seat, Fault> {
-        match &self.address.place {
-            Place::Server(seat) => Ok(seat.clone()),
-            Place::Sentinels { seats, name } => {
-                let mut last = Fault::NoPrimary("there is no Sentinel");
-                for seat in seats {
-                    match self.ask_sentinel(seat, name).await {
-                        Ok(Some(primary)) => return Ok(primary),
-                        Ok(None) => last = Fault::NoPrimary("the Sentinels know no primary of that name"),
-                        Err(fault) => last = fault,
-                    }
-                }
-                Err(last)
-            }
-        }
-    }
-
-    async fn ask_sentinel(&self, seat: &Seat, name: &str) -> Result<Option<Seat>, Fault> {
-        // A Sentinel that is away must leave time for the next one.
-        let part = self.address.timeout / 4;
-        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(part)).set_response_timeout(Some(part));
-        let mut connection = connected(self.address.sentinel(seat)?, &config).await?;
-        let told: Option<(String, u16)> =
-            redis::cmd("SENTINEL").arg("get-master-addr-by-name").arg(name).query_async(&mut connection).await?;
-        Ok(told.map(|(host, port)| Seat::Host(host, port)))
-    }
-
     /// Leaves a primary that the Sentinels have replaced but that still thinks itself one.
     pub(super) async fn check_primary(&self) {
         let Some(live) = lock(&self.live).clone() else { return };
-        if let Ok(Ok(seat)) = tokio::time::timeout(self.address.timeout, self.primary()).await
+        if let Ok(Ok(seat)) = tokio::time::timeout(self.address.timeout, primary(&self.address)).await
             && seat != live.seat
         {
             tracing::warn!("the Sentinels name another primary");
@@ -379,17 +380,56 @@ impl Link {
         }
     }
 
+    /// The date of the primary, whatever is kept there.
+    pub(super) async fn date(&self) -> Result<Timestamp, Fault> {
+        let mut connection = self.aside().await?;
+        life_of_primary(&mut connection).await?;
+        let (seconds, micros): (i64, i64) = redis::cmd("TIME").query_async(&mut connection).await?;
+        Ok(Timestamp::from_millis(seconds.saturating_mul(1_000).saturating_add(micros / 1_000)))
+    }
+
     /// A connection of its own to the primary, for what no script does.
     pub(super) async fn aside(&self) -> Result<MultiplexedConnection, Fault> {
         let asked = async {
-            let seat = self.primary().await?;
+            let seat = primary(&self.address).await?;
             Ok(connected(self.address.server(&seat)?, &self.config()).await?)
         };
         tokio::time::timeout(self.address.timeout, asked).await.map_err(|_| Fault::Late)?
     }
 }
 
-async fn connected(info: ConnectionInfo, config: &AsyncConnectionConfig) -> Result<MultiplexedConnection, RedisError> {
+/// Where the primary is.
+pub(super) async fn primary(address: &Address) -> Result<Seat, Fault> {
+    match &address.place {
+        Place::Server(seat) => Ok(seat.clone()),
+        Place::Sentinels { seats, name } => {
+            let mut last = Fault::NoPrimary("there is no Sentinel");
+            for seat in seats {
+                match ask_sentinel(address, seat, name).await {
+                    Ok(Some(primary)) => return Ok(primary),
+                    Ok(None) => last = Fault::NoPrimary("the Sentinels know no primary of that name"),
+                    Err(fault) => last = fault,
+                }
+            }
+            Err(last)
+        }
+    }
+}
+
+async fn ask_sentinel(address: &Address, seat: &Seat, name: &str) -> Result<Option<Seat>, Fault> {
+    // A Sentinel that is away must leave time for the next one.
+    let part = address.timeout / 4;
+    let config = AsyncConnectionConfig::new().set_connection_timeout(Some(part)).set_response_timeout(Some(part));
+    let mut connection = connected(address.sentinel(seat)?, &config).await?;
+    let told: Option<(String, u16)> =
+        redis::cmd("SENTINEL").arg("get-master-addr-by-name").arg(name).query_async(&mut connection).await?;
+    Ok(told.map(|(host, port)| Seat::Host(host, port)))
+}
+
+pub(super) async fn connected(
+    info: ConnectionInfo,
+    config: &AsyncConnectionConfig,
+) -> Result<MultiplexedConnection, RedisError> {
     Client::open(info)?.get_multiplexed_async_connection_with_config(config).await
 }
 
@@ -398,7 +438,7 @@ fn answered(value: Value) -> Result<Reply, Fault> {
 }
 
 /// What a primary calls this life of it.
-async fn life_of_primary(connection: &mut MultiplexedConnection) -> Result<String, Fault> {
+pub(super) async fn life_of_primary(connection: &mut MultiplexedConnection) -> Result<String, Fault> {
     let about: String = redis::cmd("INFO").arg("replication").query_async(connection).await?;
     let field = |name: &str| about.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     if field("role") != Some("master") {

@@ -17,7 +17,7 @@
 //!
 //! | key | kind | what it is |
 //! |---|---|---|
-//! | `m` | hash | `id` and `tag`: which life of the store this is, random; `ep`, `at`: everybody's epoch and when it was bumped; `head`: number of the newest change; `num`: newest number of a token; `cnt`: tokens in `n` |
+//! | `m` | hash | `id` and `tag`: which life of the store this is, random; `of`: the [tally](crate::tally) of its tokens; `ep`, `at`: everybody's epoch and when it was bumped; `head`: number of the newest change; `num`: newest number of a token; `cnt`: tokens in `n` |
 //! | `k` | list | the keys of the check, newest first |
 //! | `t:`id | string | a token: `n`umber, `k`ind, `s`ubject, `c`lient, na`m`e, `a`bilities, `j`son metadata, `i`ssued, `e`xpires, `r`evoked, `es` `ec` `ed` the epochs stamped, `d`igest, sc`h`eme (absent: ours), `u`nsettled rotation, `x` sealed secret with its key, `f` `w` address and agent first seen, `l` `y` `z` when, address and agent last seen, `q` digests given up with scheme, when, end of grace, taken back; `g`: tags of the subject's row and of the store that it was issued under |
 //! | `d:`digest | string | the id of the token that has it, or had it |
@@ -45,6 +45,7 @@
 mod address;
 mod examination;
 mod fault;
+mod limits;
 mod link;
 mod remembered;
 mod script;
@@ -73,9 +74,11 @@ use tokio::runtime::Handle;
 pub use self::address::{Address, NotAnAddress};
 pub use self::examination::{Finding, Severity};
 use self::fault::Fault;
+pub use self::limits::{LimitsAddress, RedisLimits};
 use self::link::{Args, Link};
 use self::script::Script;
 use self::values::{Arg, Reply};
+use crate::tally::Tally;
 
 /// So many tokens are looked at by one script, so that none keeps the server from everybody else for long.
 pub const LOOKS: u32 = 500;
@@ -111,11 +114,44 @@ impl RedisStore {
     /// # Errors
     /// When no primary answers in time.
     pub async fn connect(address: Address, entropy: Arc<dyn Entropy>) -> Result<RedisStore, StoreError> {
-        let link = Arc::new(Link::new(address, entropy));
-        let inner = Inner { link, clients: Mutex::default(), polls: AtomicU32::default() };
-        let store = RedisStore { inner: Arc::new(inner), runtime: Handle::current() };
+        let store = RedisStore::at(address, entropy);
         store.examine().await?;
         Ok(store)
+    }
+
+    /// What of the settings of the server at `address` endangers tokens, as [`RedisStore::examine`] has it; of one that could not be used,
+    /// too: a replica is a finding.
+    ///
+    /// # Errors
+    /// When none answers in time.
+    pub async fn examine_at(address: Address, entropy: Arc<dyn Entropy>) -> Result<Vec<Finding>, StoreError> {
+        RedisStore::at(address, entropy).examine().await
+    }
+
+    fn at(address: Address, entropy: Arc<dyn Entropy>) -> RedisStore {
+        let link = Arc::new(Link::new(address, entropy));
+        let inner = Inner { link, clients: Mutex::default(), polls: AtomicU32::default() };
+        RedisStore { inner: Arc::new(inner), runtime: Handle::current() }
+    }
+
+    /// The tally of the tokens that are kept here, for who does not know yet whether they are theirs; `None` where nothing was ever kept.
+    pub(crate) fn half(&self) -> Answer<'_, Option<Half>> {
+        self.ask(&script::HALF, ANY, Args::new(), |_, reply| {
+            let Some(half) = reply.if_any() else { return Ok(None) };
+            let mut half = half.list()?;
+            Ok(Some(Half { tally: half.next()?.tally()?, is_cut: half.next()?.int()? == 1 }))
+        })
+    }
+
+    /// Begins a store by that tally where there is none; does nothing where there is one.
+    pub(crate) fn begin(&self, tally: Tally) -> Answer<'_, ()> {
+        self.ask(&script::BEGIN, ANY, Args::new().arg(tally.as_bytes()), |_, _| Ok(()))
+    }
+
+    /// Answers of the tokens of this tally alone, for good: where others are found, by whatever exchange, every answer is an error.
+    /// Where the server was emptied, what is opened there again has this tally.
+    pub(crate) fn answer_of(&self, tally: Tally) {
+        self.inner.link.ask_about(tally);
     }
 
     /// What of the server's settings endangers tokens: see `docs/redis.md`. Empty where nothing does.
@@ -153,6 +189,15 @@ impl RedisStore {
             read(&inner, reply)
         })
     }
+}
+
+/// What is kept here of a tally.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Half {
+    pub(crate) tally: Tally,
+    /// Whether accounts somewhere have it, too. If not, nobody has asked yet: the store is older than tallies, or goes with accounts of a
+    /// host's own.
+    pub(crate) is_cut: bool,
 }
 
 /// What a script answers that says where to go on from, whether that is the end, and what it found.
@@ -703,7 +748,14 @@ impl TokenStore for RedisStore {
                 let inner = Arc::clone(&inner);
                 drop(tokio::spawn(async move { inner.link.check_primary().await }));
             }
-            let mut answer = inner.link.run(&script::CHANGES, ANY, &args).await?.list()?;
+            let mut answer = match inner.link.run(&script::CHANGES, ANY, &args).await {
+                // Nobody has opened a store here yet: nothing has changed, and it is so late.
+                Err(fault) if fault.is_of_emptiness() && !inner.link.was_opened() => {
+                    let clock = Some(inner.link.date().await?);
+                    return Ok(Changes { incarnation: [0; 16], head: 0, rows: Vec::new(), clock });
+                }
+                answer => answer?.list()?,
+            };
             let incarnation = values::incarnation(&answer.next()?.text()?)?;
             let (head, first, clock) = (answer.next()?.count()?, answer.next()?.count()?, answer.next()?.time()?);
             let mut rows = Vec::new();

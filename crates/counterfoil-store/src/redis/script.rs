@@ -65,8 +65,17 @@ impl Script {
     }
 }
 
-pub(super) static OPEN: LazyLock<Script> =
-    LazyLock::new(|| Script::new("opening the store", Use::Ending, OPENING, include_str!("scripts/open.lua")));
+pub(super) static OPEN: LazyLock<Script> = LazyLock::new(|| {
+    let body = concat!(include_str!("scripts/begin.lua"), include_str!("scripts/open.lua"));
+    Script::new("opening the store", Use::Ending, OPENING, body)
+});
+pub(super) static BEGIN: LazyLock<Script> = LazyLock::new(|| {
+    let body = concat!(include_str!("scripts/begin.lua"), include_str!("scripts/begin_by.lua"));
+    Script::new("beginning the store", Use::Ending, OPENING, body)
+});
+pub(super) static HALF: LazyLock<Script> = LazyLock::new(|| {
+    Script::new("reading the tally of the tokens", Use::Reading, OPENING, include_str!("scripts/half.lua"))
+});
 pub(super) static READY: LazyLock<Script> =
     LazyLock::new(|| Script::writing("seeing whether it can write", include_str!("scripts/ready.lua")));
 pub(super) static IMPORTED: LazyLock<Script> =

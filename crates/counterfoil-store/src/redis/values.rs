@@ -20,6 +20,7 @@ use serde_json::{Map, Value as Json};
 use super::fault::Fault;
 use super::link::Args;
 use super::remembered::Ending;
+use crate::tally::Tally;
 
 /// Arguments of a script, one after the other.
 pub(super) trait Arg {
@@ -192,6 +193,10 @@ impl Reply {
 
     pub(super) fn epoch(self) -> Read<Epoch> {
         self.count().map(Epoch)
+    }
+
+    pub(super) fn tally(self) -> Read<Tally> {
+        self.sized().map(Tally::from_bytes)
     }
 
     pub(super) fn token_id(self) -> Read<TokenId> {

@@ -19,6 +19,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use crate::tally::Tally;
+
 /// A value on its way to or from a column.
 pub(super) struct Column<T>(pub(super) T);
 
@@ -115,6 +117,18 @@ impl ToSql for Column<TokenId> {
 impl FromSql for Column<TokenId> {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         sized(value).map(|bytes| Column(TokenId::from_bytes(bytes)))
+    }
+}
+
+impl ToSql for Column<Tally> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.0.as_bytes().as_slice().into())
+    }
+}
+
+impl FromSql for Column<Tally> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        sized(value).map(|bytes| Column(Tally::from_bytes(bytes)))
     }
 }
 

@@ -7,7 +7,7 @@ use rusqlite::{Connection, Row, ToSql, params_from_iter};
 
 use super::place::remove_if_there;
 use super::{Absent, OpenOptions, SqliteStore, accounts};
-use crate::copy::{Cell, CopyError, Kind, Table, is_there};
+use crate::copy::{Cell, CopyError, Deployment, Kind, Table, is_there};
 
 /// A data directory of which nobody else is the server, with a transaction open that no other process can write beside.
 pub(crate) struct Target {
@@ -94,9 +94,13 @@ impl Target {
         Ok(())
     }
 
-    /// The epoch of the deployment.
-    pub(crate) fn epoch(&self) -> Result<i64, CopyError> {
-        Ok(self.connection.query_row("SELECT epoch FROM deployment", [], |row| row.get(0))?)
+    /// What the deployment has that is no row of a table.
+    pub(crate) fn deployment(&self) -> Result<Deployment, CopyError> {
+        const READ: &str = "SELECT epoch, tally, next_tally FROM deployment";
+        Ok(self.connection.query_row(READ, [], |row| {
+            let (tally, next_tally) = (cell(row, 1, Kind::Id)?, cell(row, 2, Kind::Id)?);
+            Ok(Deployment { epoch: row.get(0)?, tally, next_tally })
+        })?)
     }
 
     /// The last number that each numbered table has given out, be it there still or not.
@@ -117,11 +121,14 @@ impl Target {
     }
 
     /// Goes on where the other store stood. Which life this is was drawn when the database was made.
-    pub(crate) fn follow(&self, epoch: i64, numbers: &[(&'static str, i64)]) -> Result<(), CopyError> {
-        const GO_ON: &str = "UPDATE deployment SET epoch = ?1, commits = commits + 1, tag = random()";
+    pub(crate) fn follow(&self, deployment: &Deployment, numbers: &[(&'static str, i64)]) -> Result<(), CopyError> {
+        const GO_ON: &str = "
+            UPDATE deployment
+            SET epoch = ?1, tally = ?2, next_tally = ?3, commits = commits + 1, tag = random()";
         const NUMBERED: &str =
             "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = ?1 AND sql LIKE '%AUTOINCREMENT%')";
-        self.connection.execute(GO_ON, [epoch])?;
+        let Deployment { epoch, tally, next_tally } = deployment;
+        self.connection.execute(GO_ON, (epoch, tally, next_tally))?;
         for (table, last) in numbers {
             // The others have never removed their last row.
             if self.connection.query_row(NUMBERED, [table], |row| row.get(0))? {

@@ -33,6 +33,7 @@ mod restore;
 mod schema;
 mod sealing;
 mod subjects;
+mod tally;
 mod tokens;
 #[cfg(all(test, unix))]
 mod upgrades;

@@ -25,6 +25,7 @@ pub(super) const OURS: Schema = Schema {
         include_str!("../../migrations/0002_mail.sql"),
         include_str!("../../migrations/0003_usernames.sql"),
         include_str!("../../migrations/0004_import.sql"),
+        include_str!("../../migrations/0005_tally.sql"),
     ],
 };
 

@@ -25,9 +25,12 @@ for at = 5, #ARGV, 5 do
   elseif kind == 'S' then
     local st, le, ke = one, tonumber(two), tonumber(three)
     local S = subject(whose)
-    if not S and st == 'b' then
+    if not S and (st ~= 'a' or le > 0 or ke > 0) then
+      -- Whoever is disabled or deleted stays so where everything was lost; and epochs go on from where they were, so that to assert
+      -- them another time ends nothing that was issued since.
       S = { st = 'a', le = 0, ke = 0, la = 0, ka = 0 }
       subjects[whose] = S
+      call('UNLINK', R .. 'i:' .. whose)
       call('HSET', R .. 's:' .. whose, 'st', 'a', 'at', now, 'le', 0, 'la', 0, 'ke', 0, 'ka', 0, 'g',
         string.sub(ARGV[3], 1, 4), 'cnt', 0)
     end

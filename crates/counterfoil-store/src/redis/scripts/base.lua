@@ -1,5 +1,6 @@
 -- What every script begins with. KEYS[1]: the prefix of all keys. ARGV: the life of the server that the caller knows (empty:
--- any), the instant, sixteen random bytes, the milliseconds after which a dead record may go by itself; then what is asked.
+-- any), a colon and the tally of the tokens that it asks about (empty: whichever are here), the instant, sixteen random bytes, the
+-- milliseconds after which a dead record may go by itself; then what is asked.
 local R, now, GC = KEYS[1], tonumber(ARGV[2]), tonumber(ARGV[4])
 local call = redis.call
 
@@ -12,9 +13,16 @@ if string.find(about, 'min_slaves_good_slaves:0', 1, true) then
   return redis.error_reply('NOREPLICAS cut off from its replicas')
 end
 local life = string.match(about, 'master_replid:(%x+)') or ''
-if ARGV[1] ~= '' and ARGV[1] ~= life then return redis.error_reply('CFLIFE another life of the server') end
-local M = call('HMGET', R .. 'm', 'id', 'tag', 'ep', 'cnt')
+local known = string.match(ARGV[1], '^%x*')
+if known ~= '' and known ~= life then return redis.error_reply('CFLIFE another life of the server') end
+local M = call('HMGET', R .. 'm', 'id', 'tag', 'ep', 'cnt', 'of')
 if not M[1] and not OPENING then return redis.error_reply('CFEMPTY nothing is kept here') end
+-- Tokens name their subjects and nothing else: those of another deployment must not be taken for the caller's. A store that is older
+-- than tallies goes by its id.
+local OURS, TALLY = string.sub(ARGV[1], #known + 2), M[5] or M[1]
+if TALLY and OURS ~= '' and OURS ~= TALLY then
+  return redis.error_reply('CFOTHER the tokens here are those of another deployment')
+end
 local TAG, EP = M[2], tonumber(M[3])
 
 local function some(text) if text == '' then return nil end return text end

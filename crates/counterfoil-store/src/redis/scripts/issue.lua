@@ -23,6 +23,8 @@ if kind == 'l' and (limit or reissue ~= 'n') then
     local t, _, its_client = load(other)
     if t and t.k == 'l' and t.c == c and is_live(t, S, its_client) then
       living[#living + 1] = { other, t }
+    elseif not t and was_evicted(other) then
+      return DAMAGED
     elseif not t and call('EXISTS', R .. 't:' .. other) == 0 then
       -- It went by itself, long after it was dead.
       call('ZREM', index, other)

@@ -1,9 +1,9 @@
 local key_count = tonumber(ARGV[5])
 local at = 6 + key_count
 if not M[1] then
-  -- Another life, by another name: whatever is left of the one before belongs to no index and no log of this one.
-  for _, name in ipairs({ 'n', 'e', 'r', 'q', 'x', 'b', 'f', 'l', 'k' }) do call('UNLINK', R .. name) end
-  call('HSET', R .. 'm', 'id', ARGV[3], 'tag', string.sub(ARGV[3], 9, 12), 'ep', 0, 'at', 0, 'head', 0, 'num', 0, 'cnt', 0)
+  begin(OURS)
+elseif OURS ~= '' and not M[5] then
+  call('HSET', R .. 'm', 'of', OURS)
 end
 if call('EXISTS', R .. 'k') == 0 then
   for key = 6, at - 1 do call('RPUSH', R .. 'k', ARGV[key]) end

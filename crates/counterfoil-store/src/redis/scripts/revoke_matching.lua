@@ -11,6 +11,7 @@ for at = 1, #page, 2 do
   end
   local id = page[at]
   local t, S, C = load(id)
+  if not t and was_evicted(id) then return DAMAGED end
   last = page[at + 1]
   if t and is_meant(t, C, f) and is_live(t, S, C) then
     revoke(id, t)

@@ -23,6 +23,22 @@ local function put(id, t)
   end
 end
 
+-- Whether a token that `load` does not give was evicted, or its subject or client was. Nodes may know it and let it in, and what it would
+-- take to tell them is lost: to take it for gone would acknowledge an end that does not reach them.
+local function was_evicted(id)
+  local n = call('ZSCORE', R .. 'n', id)
+  if not n then return not whole(R .. 'n', tonumber(M[4])) end
+  local t = peek(id)
+  if t then
+    local S = subject(t.s)
+    -- Nodes are told of a client that is deleted, and it is marked for the purge.
+    return not S or t.g ~= S.g .. TAG or not (client(t.c) or call('ZSCORE', R .. 'b', 'g' .. t.c))
+  end
+  -- It goes by itself long after its time.
+  local expiry = call('ZSCORE', R .. 'e', number_member(tonumber(n), id))
+  return not expiry or tonumber(expiry) > now
+end
+
 local function digests(t)
   local all = { t.d }
   for _, old in ipairs(t.q or {}) do all[#all + 1] = old[1] end
