@@ -1,8 +1,7 @@
 -- Two roles for one database: one that owns the tables and makes new ones, for `counterfoil migrate` alone, and one for the nodes,
 -- which may read and write rows and nothing else. Whoever breaks into a node can then neither drop a table nor change what it says.
 --
---   psql -v migrator_password="$(head -c 24 /dev/urandom | base64)" -v node_password="$(head -c 24 /dev/urandom | base64)" \
---        -f roles.sql postgres
+--   { echo "\\set migrator_password $MIGRATOR"; echo "\\set node_password $NODE"; cat roles.sql; } | psql postgres
 --
 -- Then, in this order: `counterfoil migrate` as counterfoil_migrator, and the nodes as counterfoil_node with
 -- store.migrate = "by-command". Run again, it changes the passwords and nothing else.
@@ -28,7 +27,7 @@ GRANT USAGE ON SCHEMA public TO counterfoil_node;
 
 -- What is there already, and whatever a later migration makes.
 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO counterfoil_node;
-GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO counterfoil_node;
+GRANT USAGE, SELECT, UPDATE ON ALL SEQUENCES IN SCHEMA public TO counterfoil_node;
 ALTER DEFAULT PRIVILEGES FOR ROLE counterfoil_migrator IN SCHEMA public
     GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO counterfoil_node;
-ALTER DEFAULT PRIVILEGES FOR ROLE counterfoil_migrator IN SCHEMA public GRANT USAGE, SELECT ON SEQUENCES TO counterfoil_node;
+ALTER DEFAULT PRIVILEGES FOR ROLE counterfoil_migrator IN SCHEMA public GRANT USAGE, SELECT, UPDATE ON SEQUENCES TO counterfoil_node;
