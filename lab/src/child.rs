@@ -10,6 +10,8 @@ use std::thread;
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
+use crate::waiting::within;
+
 /// The user whom servers run as where tests run as root: PostgreSQL refuses to be root.
 pub(crate) const NOBODY: u32 = 65_534;
 
@@ -70,10 +72,20 @@ pub(crate) fn run(mut command: Command) -> String {
     text(&output.stdout)
 }
 
-/// Sends a signal, if it still runs.
+/// Sends a signal, if it still runs. After SIGSTOP it stands still when this returns: the kernel may let it go on for a moment.
 pub(crate) fn signal(id: u32, signal: Signal) {
-    let id = i32::try_from(id).ok().and_then(Pid::from_raw);
-    id.map(|id| kill_process(id, signal));
+    let raw = i32::try_from(id).ok().and_then(Pid::from_raw);
+    raw.map(|raw| kill_process(raw, signal));
+    if signal == Signal::STOP {
+        within("a process that is stopped stands still", || (!runs(id)).then_some(()));
+    }
+}
+
+/// Whether it neither stands still nor has ended.
+fn runs(id: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    // Behind its name, which may hold anything.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['T', 't', 'Z', 'X']))
 }
 
 /// The processes whose parent this is. PostgreSQL's have process groups of their own.
