@@ -54,7 +54,7 @@ pub(crate) fn install() -> Result<PathBuf, Failure> {
 
 /// The step of `cargo xtask test`.
 pub(crate) fn smoke() -> Result<(), Failure> {
-    run(&["--seconds".to_owned(), "80".to_owned()])
+    run(&["--seconds".to_owned(), "50".to_owned()])
 }
 
 fn try_out(program: &Program, schemathesis: &Path, scratch: &Path, options: &Options) -> Result<(), Failure> {

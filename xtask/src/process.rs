@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Once;
 
-use crate::{Failure, fuzz};
+use crate::Failure;
 
 /// `cargo` with these arguments, at the root of the repository.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
@@ -53,7 +53,7 @@ pub(crate) fn target_directory() -> Result<PathBuf, Failure> {
 }
 
 /// All packages, with all they can do.
-pub(crate) const EVERYTHING: [&str; 4] = ["--workspace", "--exclude", fuzz::PACKAGE, "--all-features"];
+pub(crate) const EVERYTHING: [&str; 2] = ["--workspace", "--all-features"];
 
 /// Builds everything there is once, as `cargo test` will want it: what tries the product is then there as well.
 pub(crate) fn build_everything() -> Result<(), Failure> {

@@ -71,7 +71,7 @@ fn install_programs() -> Result<(), Failure> {
 
 /// What later steps try that is built apart from everything else.
 fn build_ahead() -> Result<(), Failure> {
-    fuzz::build(process::cargo_at_leisure)?;
+    fuzz::build_for_smoke(process::cargo_at_leisure)?;
     front_page::build_ahead(process::cargo_at_leisure)?;
     model::build(process::cargo_at_leisure)
 }
