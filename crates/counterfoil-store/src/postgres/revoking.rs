@@ -36,8 +36,9 @@ const TOGETHER: usize = 256;
 /// Those that wait, at most.
 const QUEUE: usize = 16_384;
 
-/// How long a lane waits for as many as it had last. Those who have just been answered read the log and, where they have more to
-/// end, are here again within this; without it the first of them would go alone, and all others wait for its commit.
+/// How long a lane waits for as many as it had last, beside those who came meanwhile. Those who have just been answered read the log
+/// and, where they have more to end, are here again within this; without it the first of them would go alone, and all others wait for
+/// its commit.
 const GATHERING: Duration = Duration::from_millis(1);
 
 /// A transition that takes longer waits for a row that somebody else holds. Whoever stands behind it need not.
@@ -112,9 +113,9 @@ impl Revoking {
 
     /// One lane, until nobody waits.
     async fn run(inner: Arc<Inner>) {
-        let mut last = 1;
+        let mut expected = 1;
         loop {
-            timeout(GATHERING, inner.revoking.are_waiting(last)).await.ok();
+            timeout(GATHERING, inner.revoking.are_waiting(expected)).await.ok();
             let together = {
                 let mut waiting = inner.revoking.lock();
                 if waiting.line.is_empty() {
@@ -124,7 +125,6 @@ impl Revoking {
                 let count = waiting.line.len().min(TOGETHER);
                 waiting.line.drain(..count).collect::<Vec<_>>()
             };
-            last = together.len();
             let (revocations, replies): (Vec<_>, Vec<_>) = together.into_iter().unzip();
             let revocations = Arc::new(revocations);
             // Apart, so that a panic ends these and not the lane.
@@ -144,6 +144,7 @@ impl Revoking {
                     ended
                 }
             };
+            expected = (replies.len() + inner.revoking.lock().line.len()).min(TOGETHER);
             match ended.unwrap_or(Err(Fault::Panicked)) {
                 Ok(outcomes) => {
                     for (reply, outcome) in replies.into_iter().zip(outcomes) {
