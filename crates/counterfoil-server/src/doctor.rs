@@ -68,6 +68,17 @@ impl Report {
         self.0.push(Finding { verdict: Verdict::Fault, check, what, advice });
     }
 
+    /// Accounts that nobody can log in to, whatever the store.
+    fn locked_out(&mut self, accounts: u64) {
+        if accounts > 0 {
+            self.warning(
+                "accounts",
+                format!("{accounts} locked after 100 failed logins in a row"),
+                "`counterfoil audit list --event login_failed` shows whose; `counterfoil user unlock NAME`",
+            );
+        }
+    }
+
     /// A fault that a command would have been refused with.
     fn failed(&mut self, check: &'static str, failure: &Failure) {
         let (what, advice) = failure.parts();

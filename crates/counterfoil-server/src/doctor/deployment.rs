@@ -108,13 +108,7 @@ fn database(inspection: &Inspection, report: &mut Report) {
             "make room on the disk; the server makes it anew",
         );
     }
-    if inspection.locked_out > 0 {
-        report.warning(
-            "accounts",
-            format!("{} accounts are locked after 100 failed logins in a row", inspection.locked_out),
-            "`counterfoil audit list --event login_failed` shows whose; `counterfoil user unlock NAME`",
-        );
-    }
+    report.locked_out(inspection.locked_out);
 }
 
 async fn records(office: &Office, now: Now, report: &mut Report) {

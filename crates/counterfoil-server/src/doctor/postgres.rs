@@ -34,6 +34,7 @@ pub(super) async fn look(config: &Config, place: &PostgresPlace, report: &mut Re
     clocks(&inspection, report);
     role(&inspection, report);
     schema(&inspection, report);
+    report.locked_out(inspection.locked_out);
     files(config, report);
     inspection.missing.is_empty()
 }

@@ -17,15 +17,14 @@ use crate::running::{PASSWORD, Ran, Server, Site, within};
 /// Settings that name a fresh database.
 struct Shared {
     site: Site,
-    /// Dropped with it.
-    _database: postgres::Database,
+    database: postgres::Database,
 }
 
 impl Shared {
     fn new(more: &str) -> Shared {
         let (site, database) = (Site::new(), postgres::database());
         site.write("counterfoil.toml", &format!("[store]\nurl = \"{}\"\n{more}", database.url()));
-        Shared { site, _database: database }
+        Shared { site, database }
     }
 
     fn run(&self, line: &str) -> Ran {
@@ -79,6 +78,10 @@ fn tables_are_made_by_a_command_where_the_nodes_may_not() {
     for line in ["ok       schema", "ok       clock", "warning  role", "ok       standbys", "ok       audit log"] {
         assert!(told.contains(line), "{line}: {told}");
     }
+    assert!(!told.contains("locked after"), "{told}");
+    shared.database.sql("INSERT INTO tries (subject, failed, last) VALUES ('locked', 100, 0), ('tried', 99, 0)");
+    let told = shared.run("doctor").stdout;
+    assert!(told.contains("1 locked after 100 failed logins in a row"), "{told}");
     let refused = shared.run("backup x");
     assert!(refused.code == Some(1) && refused.stderr.contains("docs/postgres.md"), "{refused:?}");
 }

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use counterfoil_core::Timestamp;
+use counterfoil_core::attempts::Tries;
 
-use super::column::{get, get_if_any};
+use super::column::{get, get_if_any, value};
+use super::fault::Fault;
 use super::schema::{self, Migration};
 use super::session::Session;
 use super::settings::Settings;
@@ -44,6 +46,8 @@ pub struct Inspection {
     pub missing: Vec<Migration>,
     /// The number of the newest change in the log, and how many are kept; `None` while tables are missing.
     pub log: Option<(i64, i64)>,
+    /// Accounts that are locked because of failed logins; 0 while tables are missing.
+    pub locked_out: u64,
     /// The oldest transaction that is open anywhere on the server: it keeps the space of dead rows from being used again.
     pub oldest_transaction: Option<Duration>,
 }
@@ -91,6 +95,9 @@ const STANDBYS: &str = "
 
 const LOG: &str = "SELECT coalesce(max(n), 0), count(*) FROM log";
 
+// As many rows are read as accounts have failed logins.
+const LOCKED_OUT: &str = "SELECT count(*) FROM tries WHERE failed >= $1";
+
 /// Looks at the server behind `url` and at the database; changes nothing. `since` tells the time since some fixed instant, so that how
 /// long an answer took can be told.
 ///
@@ -114,11 +121,12 @@ pub async fn inspect(
     let standbys = standbys.iter().map(|row| {
         Ok(Standby { name: get(row, 0)?, sync_state: get_if_any(row, 1)?, behind_bytes: get_if_any(row, 2)? })
     });
-    let log = if missing.is_empty() {
-        let row = session.query_one(LOG, &[]).await?;
-        Some((get(&row, 0)?, get(&row, 1)?))
+    let (log, locked_out) = if missing.is_empty() {
+        let [log, locked_out] = session.flight([(LOG, &[]), (LOCKED_OUT, &[value(Tries::MOST)])]).await?;
+        let (log, locked_out) = (log.first().ok_or(Fault::Miscounted)?, locked_out.first().ok_or(Fault::Miscounted)?);
+        (Some((get(log, 0)?, get(log, 1)?)), get(locked_out, 0)?)
     } else {
-        None
+        (None, 0)
     };
     let oldest: Option<i64> = get_if_any(&row, 12)?;
     Ok(Inspection {
@@ -137,6 +145,7 @@ pub async fn inspect(
         database_bytes: get(&row, 11)?,
         missing,
         log,
+        locked_out,
         oldest_transaction: oldest.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs),
     })
 }
