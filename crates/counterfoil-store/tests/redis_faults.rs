@@ -573,6 +573,7 @@ fn f24_the_end_of_what_was_evicted_is_not_acknowledged_where_a_node_may_know_it(
         let database = counterfoil_lab::redis::database();
         let cellar = Cellar::at(database.url());
         let (token, digest) = cellar.issued();
+        let replacing = Issue { reissue: counterfoil_core::client::Reissue::Replace, ..cellar.order() };
         assert_eq!(cellar.lets_in(digest), Ok(true));
         // There, because the name of the record is no text.
         let evict = format!("return redis.call('DEL', unpack(redis.call('KEYS', '{{cf}}:{lost}*')))");
@@ -581,6 +582,9 @@ fn f24_the_end_of_what_was_evicted_is_not_acknowledged_where_a_node_may_know_it(
         error(cellar.store.revoke(token.id, None, None, NOW));
         let everything = TokenFilter::default();
         error(cellar.store.revoke_matching(&everything, 10, NOW));
+        // A login that would end those before it.
+        let login = pollster::block_on(cellar.store.issue(&replacing, NOW));
+        assert!(!matches!(login, Ok(IssueOutcome::Issued { .. })), "{lost}: {login:?}");
     }
 }
 
