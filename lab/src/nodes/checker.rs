@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::history::{ADMIN, By, Entry, Recorder, TokenNumber, Verdict};
+use super::history::{ADMIN, By, Entry, Recorder, SLOW_ORDER, TokenNumber, Verdict};
 use super::http::{Answer, Link};
 use super::{Failure, millis, now};
 use crate::waiting::pause;
@@ -29,6 +29,8 @@ const WAITING: usize = 3_000;
 const MOST_WAITING: usize = 20_000;
 /// Of the tokens that nobody ends one in so many is left alive, to be asked about at the end.
 const LEFT_ALIVE: u64 = 24;
+/// An order that takes longer is told of: it waited for one thing after another.
+const SLOW: u64 = millis(8_500);
 
 /// What the conductor says in its first line.
 #[derive(Debug, Clone)]
@@ -467,6 +469,11 @@ impl<'c> Hand<'c> {
         let begin = now();
         let answer = self.links[node].ask(method, path, bearer, body);
         let end = now();
+        if end > begin + SLOW {
+            let status = answer.as_ref().map_or("no answer".to_owned(), |answer| answer.status.to_string());
+            let what = format!("{SLOW_ORDER}{method} {path}: {status} after {:.1} s", (end - begin) as f64 / 1e9);
+            self.checker.recorder.note(&Entry::Mark { at: end, what });
+        }
         match answer {
             Ok(answer) if (200..300).contains(&answer.status) => (begin, Some(Done { begin, end, answer })),
             Ok(answer) => {

@@ -223,6 +223,9 @@ impl Outcome {
         if found.lost_with_a_flush > 0 {
             println!("      {} refusals of what a flush or an eviction took, as documented", found.lost_with_a_flush);
         }
+        for order in found.slow_orders.iter().take(5) {
+            println!("      slow: {order}");
+        }
         self.notes.iter().for_each(|note| println!("      {note}"));
         for violation in found.violations.iter().take(5) {
             println!("      VIOLATION: {violation}");
@@ -245,6 +248,7 @@ impl Outcome {
             "told_after_the_bound": found.telling,
             "last_yes_in_time_ms": found.latest_allowed as f64 / 1e6,
             "slowest_answer_s": found.slowest as f64 / 1e9,
+            "slow_orders": found.slow_orders,
             "lost_with_a_tail": found.lost_with_a_tail,
             "lost_with_a_flush": found.lost_with_a_flush,
             "notes": self.notes,

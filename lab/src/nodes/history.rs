@@ -11,6 +11,9 @@ pub(crate) type TokenNumber = usize;
 /// The administrator's first one, by which orders are given; nobody asks about it but with an order.
 pub(crate) const ADMIN: TokenNumber = 0;
 
+/// What a mark begins with that tells of an order which took long.
+pub(crate) const SLOW_ORDER: &str = "slow: ";
+
 /// What a node said of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {

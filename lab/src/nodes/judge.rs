@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use super::history::{By, Entry, TokenNumber, Verdict};
+use super::history::{By, Entry, SLOW_ORDER, TokenNumber, Verdict};
 use super::millis;
 
 /// How long after its acknowledgement a revocation may still be unknown to the other nodes.
@@ -72,6 +72,8 @@ pub(crate) struct Judgement {
     pub(crate) telling: usize,
     /// The longest answer.
     pub(crate) slowest: u64,
+    /// Orders that took long, with what was answered.
+    pub(crate) slow_orders: Vec<String>,
     /// When the last allowed yes of another node began, after its acknowledgement.
     pub(crate) latest_allowed: u64,
     /// What a failover was known to lose, and did: outside the promise.
@@ -180,7 +182,10 @@ pub(crate) fn judge(history: &[Entry]) -> Judgement {
                     }
                 }
             }
-            Entry::Check { .. } | Entry::Mark { .. } => {}
+            Entry::Mark { what, .. } => {
+                judgement.slow_orders.extend(what.strip_prefix(SLOW_ORDER).map(str::to_owned));
+            }
+            Entry::Check { .. } => {}
         }
     }
     let none = Life::default();
