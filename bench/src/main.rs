@@ -92,7 +92,12 @@ const GROUPS: &[Group] = &[
         run: writes::run,
     },
     Group { id: "GROWTH", always: true, about: "from one thousand tokens to ten million", run: growth::run },
-    Group { id: "NODES", always: false, about: "P13 and P16: several nodes on one PostgreSQL", run: nodes::run },
+    Group {
+        id: "NODES",
+        always: false,
+        about: "P13 and P16: several nodes on one PostgreSQL, and tokens in Redis",
+        run: nodes::run,
+    },
     Group { id: "IMPORT", always: false, about: "a million tokens of a Django project carried over", run: import::run },
     Group { id: "DJANGO", always: false, about: "P9: a protected GET beside the Python packages", run: django::run },
 ];
