@@ -24,6 +24,7 @@ pub mod event;
 pub mod hashing;
 pub mod hook;
 pub mod import;
+mod joint_work;
 pub mod language;
 pub mod lease;
 pub mod link;

@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::attempts::{Tries, TryLater};
 use crate::cache::{Cache, Followed};
 use crate::client::{Client, ClientId, ClientName};
 use crate::clock::{BootTime, Timestamp};
+use crate::joint_work::JointWork;
 use crate::lease::Doubt;
 use crate::seal::Sealed;
 use crate::secret::{Candidates, CheckKey, DigestScheme, TokenDigest};
@@ -65,7 +65,8 @@ pub(super) async fn follow(
 pub(super) struct Following {
     store: Arc<dyn TokenStore>,
     cache: Arc<Cache>,
-    readings: Readings,
+    /// Of the log, on behalf of writes that are done: a thousand revocations at once do not ask a thousand times.
+    readings: JointWork,
 }
 
 impl fmt::Debug for Following {
@@ -76,7 +77,7 @@ impl fmt::Debug for Following {
 
 impl Following {
     pub(super) fn of(store: Arc<dyn TokenStore>, cache: Arc<Cache>) -> Following {
-        Following { store, cache, readings: Readings::default() }
+        Following { store, cache, readings: JointWork::default() }
     }
 
     /// What `write` came to, once it is applied here, if `ends` says that it may have ended a token.
@@ -99,39 +100,6 @@ impl Following {
             }
             outcome
         })
-    }
-}
-
-/// Readings of the log on behalf of writes that are done: those that end while it is being read share the next reading, so
-/// that a thousand revocations at once do not ask a thousand times.
-#[derive(Debug, Default)]
-struct Readings {
-    begun: AtomicU64,
-    /// The last one that has ended; held while one goes on.
-    last: async_lock::Mutex<Reading>,
-}
-
-#[derive(Debug, Default)]
-struct Reading {
-    number: u64,
-    succeeded: bool,
-}
-
-impl Readings {
-    /// Whether a reading succeeded that began after this was called: `read`, unless another's will do. Where the one fails that is
-    /// under way, so would the next: a store that does not answer keeps nobody waiting for longer than one reading takes.
-    async fn one_begun_from_now_on(&self, read: impl Future<Output = bool>) -> bool {
-        let before = self.begun.load(Ordering::SeqCst);
-        let (mut last, has_waited) = match self.last.try_lock() {
-            Some(last) => (last, false),
-            None => (self.last.lock().await, true),
-        };
-        let failed_meanwhile = has_waited && last.number == before && !last.succeeded;
-        if last.number <= before && !failed_meanwhile {
-            let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
-            *last = Reading { number, succeeded: read.await };
-        }
-        last.succeeded
     }
 }
 
@@ -328,69 +296,5 @@ impl TokenStore for Following {
 
     fn is_shared(&self) -> bool {
         self.store.is_shared()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::cell::Cell;
-    use std::future::poll_fn;
-    use std::pin::{Pin, pin};
-    use std::task::{Context, Poll, Waker};
-
-    use super::*;
-
-    fn poll(waiting: &mut Pin<&mut impl Future<Output = bool>>) -> Poll<bool> {
-        waiting.as_mut().poll(&mut Context::from_waker(Waker::noop()))
-    }
-
-    #[test]
-    fn writes_that_end_while_the_log_is_read_share_the_next_reading_and_its_outcome() {
-        let (readings, begun, answered) = (Readings::default(), &Cell::new(0), &Cell::new(None));
-        let reading = || async {
-            begun.set(begun.get() + 1);
-            poll_fn(|_| answered.get().map_or(Poll::Pending, Poll::Ready)).await
-        };
-        let mut early = pin!(readings.one_begun_from_now_on(reading()));
-        assert!(poll(&mut early).is_pending());
-        let mut late = pin!(readings.one_begun_from_now_on(reading()));
-        let mut later = pin!(readings.one_begun_from_now_on(reading()));
-        assert!(poll(&mut late).is_pending() && poll(&mut later).is_pending());
-        assert_eq!(begun.get(), 1, "one at a time");
-        answered.set(Some(true));
-        assert_eq!(poll(&mut early), Poll::Ready(true));
-        answered.set(Some(false));
-        assert_eq!((poll(&mut late), poll(&mut later)), (Poll::Ready(false), Poll::Ready(false)));
-        assert_eq!(begun.get(), 2, "that of the early one began before the others were done");
-    }
-
-    #[test]
-    fn f16_who_waits_for_a_reading_that_fails_does_not_wait_for_another_one() {
-        let (readings, begun, answered) = (Readings::default(), &Cell::new(0), &Cell::new(None));
-        let reading = || async {
-            begun.set(begun.get() + 1);
-            poll_fn(|_| answered.get().map_or(Poll::Pending, Poll::Ready)).await
-        };
-        let mut early = pin!(readings.one_begun_from_now_on(reading()));
-        assert!(poll(&mut early).is_pending());
-        let mut late = pin!(readings.one_begun_from_now_on(reading()));
-        assert!(poll(&mut late).is_pending());
-        answered.set(Some(false));
-        assert_eq!((poll(&mut early), poll(&mut late)), (Poll::Ready(false), Poll::Ready(false)));
-        assert_eq!(begun.get(), 1);
-        // Whoever comes afterwards asks for himself.
-        answered.set(Some(true));
-        assert_eq!(poll(&mut pin!(readings.one_begun_from_now_on(reading()))), Poll::Ready(true));
-    }
-
-    #[test]
-    fn a_reading_that_was_left_in_the_middle_counts_for_nobody() {
-        let readings = Readings::default();
-        {
-            let mut left = pin!(readings.one_begun_from_now_on(std::future::pending()));
-            assert!(poll(&mut left).is_pending());
-        }
-        let mut next = pin!(readings.one_begun_from_now_on(std::future::ready(true)));
-        assert_eq!(poll(&mut next), Poll::Ready(true));
     }
 }
