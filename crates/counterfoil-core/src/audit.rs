@@ -10,14 +10,13 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use async_lock::Mutex as AsyncMutex;
-
 pub use table::table;
 
 use crate::actor::Actor;
 use crate::client::ClientName;
 use crate::clock::Timestamp;
 use crate::event::{Event, Occurrence, Scope, TokenRef};
+use crate::joint_work::JointWork;
 use crate::store::{AuditStore, StoreError, TokenFilter};
 use crate::subject::SubjectId;
 use crate::token::{Kind, Source, TokenId};
@@ -183,9 +182,8 @@ const MOST_HELD: usize = 10_000;
 pub struct AuditLog {
     store: Arc<dyn AuditStore>,
     waiting: Mutex<Waiting>,
-    /// Held by whoever is writing, across the write: whoever comes after it finds everything before it written, or put back
-    /// for it to write.
-    writing: AsyncMutex<()>,
+    /// Whoever comes while something is being written finds it written afterwards, or put back for them to write.
+    writing: JointWork,
 }
 
 #[derive(Debug, Default)]
@@ -206,7 +204,7 @@ struct Held {
 impl AuditLog {
     /// Writes into `store`.
     pub fn new(store: Arc<dyn AuditStore>) -> AuditLog {
-        AuditLog { store, waiting: Mutex::default(), writing: AsyncMutex::new(()) }
+        AuditLog { store, waiting: Mutex::default(), writing: JointWork::default() }
     }
 
     /// Where it is written.
@@ -235,7 +233,16 @@ impl AuditLog {
     /// When the store fails; what it did not take is kept for the next time, also where the caller did not wait for the end.
     /// What was being written just then may be written twice.
     pub async fn write(&self, now: Timestamp) -> Result<(), StoreError> {
-        let _turn = self.writing.lock().await;
+        let mut fault = None;
+        let once = async { self.write_once(now).await.map_err(|error| fault = Some(error)).is_ok() };
+        if self.writing.one_begun_from_now_on(once).await {
+            return Ok(());
+        }
+        const DOING: &str = "writing into the audit log";
+        Err(fault.unwrap_or_else(|| StoreError::new(DOING, "what was written just before failed")))
+    }
+
+    async fn write_once(&self, now: Timestamp) -> Result<(), StoreError> {
         let mut hand = Hand { log: self, unwritten: self.lock().take(now) };
         while !hand.unwritten.is_empty() {
             let chunk = &hand.unwritten[..hand.unwritten.len().min(WRITTEN_AT_ONCE)];

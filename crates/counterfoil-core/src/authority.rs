@@ -443,10 +443,14 @@ impl Authority {
     }
 
     /// As [`Authority::record`], for what ends tokens: it holds, and on a full disk it holds alone. To answer that it failed
-    /// would be untrue, so the entry waits for the next flush.
+    /// would be untrue, so the entry waits for the next flush; and so it does where the store was just found out of reach, which
+    /// would keep the acknowledgement waiting for as long again.
     async fn record_ending(&self, event: Event, by: &By, now: Now) {
         self.publish(event, by.actor.clone(), &by.source, now.wall);
-        self.write_audit(now).await.ok();
+        let is_in_doubt = self.cache.as_ref().is_some_and(|cache| cache.reached(now).is_none());
+        if !is_in_doubt {
+            self.write_audit(now).await.ok();
+        }
     }
 }
 

@@ -264,6 +264,26 @@ fn what_was_on_its_way_when_its_writer_went_is_written_by_the_next() {
     assert_eq!(details.len(), 3_000);
 }
 
+#[test]
+fn f16_orders_that_come_while_a_write_fails_do_not_wait_for_one_after_the_other() {
+    let away = Arc::new(Away::default());
+    let log = AuditLog::new(Arc::new(Slow(away.clone())));
+    let (actor, source, event) = (Actor::Operator, Source::default(), Event::MarksLost(1));
+    log.note(&counterfoil_core::event::Occurrence { at: START, actor, source, event });
+    let mut orders: Vec<_> = (0..6).map(|_| Box::pin(log.write(START))).collect();
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(orders.iter_mut().all(|order| order.as_mut().poll(&mut context).is_pending()));
+    away.0.store(true, Ordering::SeqCst);
+    for order in &mut orders {
+        let polled = order.as_mut().poll(&mut context);
+        assert!(matches!(polled, std::task::Poll::Ready(Err(_))), "{polled:?}");
+    }
+    drop(orders);
+    away.0.store(false, Ordering::SeqCst);
+    answer(log.write(START)).unwrap();
+    assert_eq!(answer(away.entries(&AuditQuery { limit: 10, ..AuditQuery::default() })).unwrap().len(), 1);
+}
+
 /// A store that takes its time.
 #[derive(Debug)]
 struct Slow(Arc<Away>);
