@@ -14,7 +14,9 @@ use std::thread;
 use cellar::{Cellar, NOW, RUNTIME, connect, later, said, try_connect};
 use counterfoil_core::conformance::wait;
 use counterfoil_core::secret::TokenDigest;
-use counterfoil_core::store::{Answer, Bump, Issue, IssueOutcome, RevokeOutcome, Rotation, TokenFilter, TokenQuery};
+use counterfoil_core::store::{
+    Answer, Bump, Changed, Issue, IssueOutcome, RevokeOutcome, Rotation, TokenFilter, TokenQuery,
+};
 use counterfoil_core::token::Standing;
 use counterfoil_core::{CheckKey, SubjectId, SubjectState, Timestamp, TokenStore};
 use counterfoil_lab::redis::{Cluster, Options, Reply, Sentinels, Server, Stop};
@@ -586,6 +588,61 @@ fn f24_the_end_of_what_was_evicted_is_not_acknowledged_where_a_node_may_know_it(
         let login = pollster::block_on(cellar.store.issue(&replacing, NOW));
         assert!(!matches!(login, Ok(IssueOutcome::Issued { .. })), "{lost}: {login:?}");
     }
+}
+
+/// What nodes are told of from that change on.
+fn told(cellar: &Cellar, after: u64) -> Vec<Changed> {
+    wait(cellar.store.changes(after, 100)).rows.into_iter().map(|row| row.what).collect()
+}
+
+fn head(cellar: &Cellar) -> u64 {
+    wait(cellar.store.changes(0, 0)).head
+}
+
+#[test]
+fn f24_nodes_are_told_of_what_an_order_had_ended_before_it_came_to_what_was_evicted() {
+    let database = counterfoil_lab::redis::database();
+    let cellar = Cellar::at(database.url());
+    let (_, first) = cellar.issued();
+    let (evicted, _) = cellar.issued();
+    let (_, last) = cellar.issued();
+    let evict = format!(
+        "return redis.call('DEL', '{{cf}}:t:' .. (string.gsub('{}', '%x%x', function(hex) \
+         return string.char(tonumber(hex, 16)) end)))",
+        evicted.id.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    );
+    assert_eq!(database.command(&["EVAL", &evict, "0"]), Reply::Number(1));
+    let before = head(&cellar);
+    let everything = TokenFilter::default();
+    error(cellar.store.revoke_matching(&everything, 10, NOW));
+    assert_eq!((cellar.lets_in(first), cellar.lets_in(last)), (Ok(false), Ok(true)));
+    assert_eq!(told(&cellar, before), [Changed::Tokens(vec![first])]);
+}
+
+#[test]
+fn f24_nodes_are_told_of_a_subject_that_was_evicted_whoever_finds_it_gone() {
+    let evict = "return redis.call('DEL', unpack(redis.call('KEYS', '{cf}:s:*')))";
+    let ended = |find: &dyn Fn(&Cellar)| {
+        let database = counterfoil_lab::redis::database();
+        let cellar = Cellar::at(database.url());
+        let (_, digest) = cellar.issued();
+        assert_eq!(database.command(&["EVAL", evict, "0"]), Reply::Number(1));
+        let before = head(&cellar);
+        find(&cellar);
+        assert_eq!(cellar.lets_in(digest), Ok(false));
+        told(&cellar, before).contains(&Changed::Subject(cellar.ada.clone()))
+    };
+    assert!(ended(&|cellar| {
+        let bump = Bump::Subject { id: cellar.ada.clone(), keys_too: true, keep: None };
+        assert!(!wait(cellar.store.bump_epoch(&bump, NOW)));
+    }));
+    assert!(ended(&|cellar| {
+        assert!(wait(cellar.store.set_subject_state(&cellar.ada, SubjectState::Disabled, NOW)).is_none());
+    }));
+    assert!(ended(&|cellar| {
+        wait(cellar.store.open_subject(&cellar.ada, NOW));
+    }));
+    assert!(!ended(&|_| {}), "nobody has found it");
 }
 
 #[test]

@@ -254,14 +254,14 @@ impl Inner {
     }
 
     async fn purge(&self, dead_since: Timestamp, batch: u64, changes_kept: u64) -> Result<u64, Fault> {
-        let (mut removed, mut behind) = (0, b"0".to_vec());
+        let (mut removed, mut behind, mut outlived) = (0, b"0".to_vec(), Vec::new());
         loop {
             let args = Args::new().number(dead_since.millis()).number(batch - removed).number(LOOKS);
-            let args = args.arg(&behind).number(changes_kept);
+            let args = args.number(changes_kept).arg(&behind).arg(&outlived);
             let mut answer = self.link.run(&script::PURGE, dead_since, &args).await?.list()?;
             removed = (removed + answer.next()?.count()?).min(batch);
             match answer.next()?.if_any() {
-                Some(last) if removed < batch => behind = last.bytes()?,
+                Some(last) if removed < batch => (behind, outlived) = (last.bytes()?, answer.next()?.bytes()?),
                 Some(_) | None => return Ok(removed),
             }
         }

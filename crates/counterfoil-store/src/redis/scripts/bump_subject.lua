@@ -1,7 +1,11 @@
 -- ARGV: subject, 1 for the keys too, the token to keep or empty.
 local s, keys_too = ARGV[5], ARGV[6] == '1'
 local S = subject(s)
-if not S then return 0 end
+if not S then
+  -- Its row may have been evicted, and nodes may know tokens of it.
+  log('s', s)
+  return 0
+end
 local kept
 if ARGV[7] ~= '' then
   local t, _, C = load(ARGV[7])

@@ -1,5 +1,6 @@
--- ARGV: what has been dead since then goes, how many at most, how many to look at, the number to go on behind in what an epoch
--- has outlived, how many changes stay. Returns how many went and where to go on: a number, or nothing when all is done.
+-- ARGV: what has been dead since then goes, how many at most, how many to look at, how many changes stay, the number to go on
+-- behind in what an epoch has outlived, and which epoch's that is. Returns how many went and where to go on: those two, or nothing
+-- when all is done.
 local since, room, looks = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local removed = 0
 
@@ -24,7 +25,7 @@ for _, index in ipairs({ 'r', 'e' }) do
     end
   end
   if room == 0 then return { removed, false } end
-  if #due == want then return { removed, '0' } end
+  if #due == want then return { removed, '0', '' } end
 end
 
 -- What an epoch has outlived, a burial has ended or a client has left behind.
@@ -34,16 +35,19 @@ if mark then
   local of_subject = what == 'l' or what == 'k' or what == 'x'
   local index = of_subject and R .. 'i:' .. whose or R .. 'n'
   local deployment_at = tonumber(call('HGET', R .. 'm', 'at'))
-  local page = call('ZRANGEBYSCORE', index, '(' .. ARGV[8], '+inf', 'WITHSCORES', 'LIMIT', 0, looks)
-  local last = ARGV[8]
+  -- Another node may have come to its end meanwhile, or begun one that comes first: how far this one is says nothing of those.
+  local last = mark == ARGV[10] and ARGV[9] or '0'
+  local page = call('ZRANGEBYSCORE', index, '(' .. last, '+inf', 'WITHSCORES', 'LIMIT', 0, looks)
   for at = 1, #page, 2 do
-    if room == 0 then return { removed, last } end
+    if room == 0 then return { removed, last, mark } end
     local id = page[at]
     last = page[at + 1]
     local t = peek(id)
     if t then
       local S, C = subject(t.s), client(t.c)
       if not S or not C or t.g ~= S.g .. TAG then
+        -- Nodes that know it are told; of a client that is deleted they have been.
+        if was_evicted(id) then log('R', digests(t), { id }) end
         gone(id, t)
       elseif S.st == 'b' and S.at <= since
         or t.k == 'l' and t.es < S.le and S.la <= since
@@ -58,9 +62,9 @@ if mark then
       call('HINCRBY', R .. 'm', 'cnt', -1)
     end
   end
-  if #page == 2 * looks then return { removed, last } end
+  if #page == 2 * looks then return { removed, last, mark } end
   call('ZREM', R .. 'b', mark)
-  return { removed, '0' }
+  return { removed, '0', '' }
 end
 
 local want = math.min(room, looks)
@@ -85,9 +89,9 @@ for _, member in ipairs(old) do
     room, removed = room - 1, removed + 1
   end
 end
-if room > 0 and #old == want then return { removed, '0' } end
+if room > 0 and #old == want then return { removed, '0', '' } end
 
-local extra = math.min(call('LLEN', R .. 'l') - tonumber(ARGV[9]), room)
+local extra = math.min(call('LLEN', R .. 'l') - tonumber(ARGV[8]), room)
 if extra > 0 then
   call('LTRIM', R .. 'l', extra, -1)
   removed = removed + extra
