@@ -163,6 +163,11 @@ mod agreement {
                 continue;
             };
             if known.tally == Some(half.tally) {
+                if known.next.is_some() {
+                    // Somebody was about to begin anew, and these were there again before. What is left of that must not agree with
+                    // another Redis one day, nor with one that a copy of these accounts begins.
+                    accounts.settle_tally(known.tally, half.tally).await?;
+                }
                 tokens.answer_of(half.tally);
                 return Ok(half.tally);
             }

@@ -385,3 +385,19 @@ fn f25_a_redis_that_falls_back_to_tokens_from_before_they_were_begun_anew_lets_n
     let (_, fresh) = node.issued();
     assert_eq!(node.lets_in(fresh), Ok(true));
 }
+
+#[test]
+fn a85_a_begin_that_came_to_nothing_leaves_nothing_that_agrees_with_another_redis() {
+    let (directory, database) = (tempfile::tempdir().expect("a directory"), postgres::database());
+    let stores: [Box<dyn TallyStore>; 2] = [Box::new(sqlite(directory.path())), Box::new(postgres(&database))];
+    for accounts in stores {
+        let redis = redis::database();
+        let (_, tally) = start(accounts.as_ref(), redis.url()).expect("both are new");
+        // Somebody found it empty and was about to begin anew; then those that were there before came back.
+        let drawn = Tally::from_bytes([7; 16]);
+        assert_eq!(wait(accounts.prepare_tally(Some(tally), drawn)), Some(drawn));
+        assert_eq!(kept(accounts.as_ref()), (Some(tally), Some(drawn)));
+        assert_eq!(start(accounts.as_ref(), redis.url()).expect("ours").1, tally);
+        assert_eq!(kept(accounts.as_ref()), (Some(tally), None));
+    }
+}
