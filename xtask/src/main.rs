@@ -54,7 +54,7 @@ const COMMANDS: &[Command] = &[
     },
     Command {
         name: "check",
-        about: "the quick part: formatting, clippy, house rules, cargo-deny where it is installed",
+        about: "the quick part: formatting, house rules, the oldest Rust, clippy",
         run: check::run,
     },
     Command {
