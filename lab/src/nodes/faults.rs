@@ -617,8 +617,8 @@ fn rolling(run: &mut Run<'_>) -> Result<(), Failure> {
     while !run.is_over() {
         for node in 0..run.site.nodes.len() {
             run.tell(&format!("avoid {node}"))?;
-            // What was sent is under way; what comes now goes elsewhere.
-            pause(Duration::from_millis(10));
+            // Who has chosen it by now sends what they have, also on a busy machine; what comes later goes elsewhere.
+            pause(Duration::from_millis(200));
             let in_order = run.site.nodes[node].stop();
             run.expect(in_order, "a node did not end in order");
             run.site.nodes[node].begin()?;
