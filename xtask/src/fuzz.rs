@@ -32,8 +32,8 @@ const TARGETS: &[Target] = &[
 #[derive(Debug, PartialEq)]
 struct Target {
     name: &'static str,
-    /// How many inputs the smoke tries, the same ones in every run: what it says of a change must not hang on chance. Some
-    /// five seconds; news is for `cargo xtask fuzz`.
+    /// How many inputs the smoke tries, the same ones in every run: what it says of a change must not hang on chance. A
+    /// few seconds; news is for `cargo xtask fuzz`.
     smoke_inputs: u64,
 }
 
